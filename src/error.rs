@@ -1,0 +1,163 @@
+//! Errors of the edges, and the one table that decides what the engine does about them.
+
+use std::error::Error as StdError;
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong at an edge, as far as the engine has to tell cases apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// Refused, reset or closed connection; host not reachable.
+    Connection,
+    /// No answer in time. A write may or may not have happened.
+    Timeout,
+    /// The server is up but asks for patience: too many connections, lock wait, deadlock, loading, failing over.
+    Busy,
+    /// The target has no memory for the write (Redis `OOM`).
+    TargetMemory,
+    /// No room on the disk the target writes to.
+    TargetDisk,
+    /// What was recorded as stored is no longer in the target.
+    EvidenceLost,
+    /// Another owner holds the target.
+    LeaseLost,
+    /// A row that cannot be restored as it is: NULL, broken, cut.
+    RowBroken,
+    /// A row longer than the memory budget.
+    RowTooLarge,
+    /// User, password or rights.
+    Credentials,
+    /// A host name, database, table or column that is not there.
+    Missing,
+    /// Columns changed under the run.
+    SchemaChanged,
+    /// The server refuses the request for good.
+    Refused,
+    /// A bug in rekindle.
+    Internal,
+}
+
+/// What the engine does about an [`ErrorKind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// Repeat the chunk after a pause; blocked when `retry.attempts` are used up.
+    Retry,
+    /// Compare the target with the journal, void what is gone, go on.
+    Recheck,
+    /// Keep the row as a dead letter, go on with the others.
+    DeadLetter,
+    /// Stop the resource until a person acted.
+    Block,
+    /// Stop the whole run: somebody else writes to the target.
+    Stop,
+}
+
+impl ErrorKind {
+    /// Every kind, for tests and for the table in `ARCHITECTURE.md`.
+    pub const ALL: [Self; 14] = [
+        Self::Connection,
+        Self::Timeout,
+        Self::Busy,
+        Self::TargetMemory,
+        Self::TargetDisk,
+        Self::EvidenceLost,
+        Self::LeaseLost,
+        Self::RowBroken,
+        Self::RowTooLarge,
+        Self::Credentials,
+        Self::Missing,
+        Self::SchemaChanged,
+        Self::Refused,
+        Self::Internal,
+    ];
+
+    /// Returns what the engine does about errors of this kind.
+    #[must_use]
+    pub const fn disposition(self) -> Disposition {
+        match self {
+            // Pass without anyone acting on rekindle. A target that is down is waited for, never worked around.
+            Self::Connection | Self::Timeout | Self::Busy | Self::TargetMemory => {
+                Disposition::Retry
+            }
+            Self::EvidenceLost => Disposition::Recheck,
+            Self::LeaseLost => Disposition::Stop,
+            Self::RowBroken | Self::RowTooLarge => Disposition::DeadLetter,
+            // Listed one by one, so a new kind does not compile until somebody decides.
+            Self::TargetDisk
+            | Self::Credentials
+            | Self::Missing
+            | Self::SchemaChanged
+            | Self::Refused
+            | Self::Internal => Disposition::Block,
+        }
+    }
+
+    /// Returns the word under which the kind is journaled and shown.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Timeout => "timeout",
+            Self::Busy => "busy",
+            Self::TargetMemory => "target_memory",
+            Self::TargetDisk => "target_disk",
+            Self::EvidenceLost => "evidence_lost",
+            Self::LeaseLost => "lease_lost",
+            Self::RowBroken => "row_broken",
+            Self::RowTooLarge => "row_too_large",
+            Self::Credentials => "credentials",
+            Self::Missing => "missing",
+            Self::SchemaChanged => "schema_changed",
+            Self::Refused => "refused",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// An error of a source or a target. `message` says where and what, in one line without row values or secrets.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct EdgeError {
+    /// Decides what the engine does.
+    pub kind: ErrorKind,
+    /// For example `redis at cache.test:6379 refused the write`.
+    pub message: String,
+    /// The chain below, if the driver's own error adds something.
+    #[source]
+    pub source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl EdgeError {
+    /// Returns an error without a chain below.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// Returns the error with `source` as its chain. Only for drivers whose texts hold neither values nor secrets.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+/// Returns `error` and its causes, outermost first, one text each.
+#[must_use]
+pub fn chain(error: &(dyn StdError + 'static)) -> Vec<String> {
+    let mut texts = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if texts.last() != Some(&text) {
+            texts.push(text);
+        }
+        next = cause.source();
+    }
+    texts
+}

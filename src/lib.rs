@@ -1,0 +1,18 @@
+//! rekindle fills Redis and search read models again from the database they were built from.
+//!
+//! ```text
+//! plan.yaml -> plan -> engine -> source =chunk=> target
+//!                        |- first:  record in journal
+//!                        `- then:   emit to report
+//! ```
+//!
+//! `ARCHITECTURE.md` has the map of the rooms, the state diagrams and the journal's tables.
+
+pub mod chunk;
+pub mod cursor;
+pub mod error;
+pub mod ids;
+pub mod machine;
+pub mod plan;
+pub mod source;
+pub mod target;

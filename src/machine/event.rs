@@ -1,0 +1,269 @@
+//! What the journal records. The serialised names are a promise: old state files are replayed by later releases.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ledger::Ledger, partition::PartitionEvent, partition::Progress, resource::ResourceEvent,
+    run::RunEvent,
+};
+use crate::{
+    cursor::{Cursor, KeyRange},
+    ids::{PartitionId, ResourceName, RunId},
+};
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A run was opened.
+    RunPlanned {
+        /// Its id.
+        run: RunId,
+        /// What it covers.
+        scope: Scope,
+        /// Its resources in plan order.
+        resources: Vec<PlannedResource>,
+    },
+    /// The plan changed between attempts and the change was accepted: the resources as they are now.
+    PlanChanged {
+        /// The run.
+        run: RunId,
+        /// Its resources in plan order.
+        resources: Vec<PlannedResource>,
+    },
+    /// A process began to work on the run.
+    AttemptStarted {
+        /// The run.
+        run: RunId,
+        /// From 1.
+        attempt: u32,
+        /// Process id.
+        pid: u32,
+        /// Host name.
+        host: String,
+        /// Version of rekindle.
+        version: String,
+        /// Memory budget for everything in flight.
+        in_flight_bytes: u64,
+    },
+    /// The process that worked on the run ended.
+    AttemptEnded {
+        /// The run.
+        run: RunId,
+        /// How.
+        end: AttemptEnd,
+    },
+    /// The run moved.
+    Run {
+        /// The run.
+        run: RunId,
+        /// How.
+        event: RunEvent,
+    },
+    /// Which source and targets the run is bound to.
+    Identified {
+        /// The run.
+        run: RunId,
+        /// Identity text of the source.
+        source: String,
+        /// Identity texts of the targets by their plan names.
+        targets: BTreeMap<String, String>,
+    },
+    /// Bounds of a resource were taken and its partitions cut; it is syncing from here on.
+    ResourceBound {
+        /// The run.
+        run: RunId,
+        /// The resource.
+        resource: ResourceName,
+        /// Fingerprint of the columns used.
+        columns: String,
+        /// The source's own estimate of rows.
+        estimated_rows: u64,
+        /// Its partitions in key order.
+        partitions: Vec<PartitionPlan>,
+    },
+    /// A resource moved.
+    Resource {
+        /// The run.
+        run: RunId,
+        /// The resource.
+        resource: ResourceName,
+        /// How.
+        event: ResourceEvent,
+    },
+    /// A partition moved.
+    Partition {
+        /// The partition.
+        partition: PartitionId,
+        /// How.
+        event: PartitionEvent,
+    },
+    /// A chunk is stored, with the rows of it that will never pass.
+    Chunk {
+        /// The partition.
+        partition: PartitionId,
+        /// Totals after the chunk.
+        progress: Progress,
+        /// Rows that will not pass as they are.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        dead_letters: Vec<DeadLetter>,
+    },
+    /// Dead letters were dropped by a person.
+    DeadLettersDropped {
+        /// The resource.
+        resource: ResourceName,
+        /// How many.
+        count: u64,
+    },
+    /// Something a person should find in the history; changes nothing.
+    Noted {
+        /// The run.
+        run: RunId,
+        /// One line.
+        text: String,
+    },
+    /// Stands for every event before it (compaction).
+    Compacted {
+        /// What they added up to.
+        ledger: Box<Ledger>,
+    },
+}
+
+impl Event {
+    /// Returns the word under which the event is stored.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::RunPlanned { .. } => "run_planned",
+            Self::PlanChanged { .. } => "plan_changed",
+            Self::AttemptStarted { .. } => "attempt_started",
+            Self::AttemptEnded { .. } => "attempt_ended",
+            Self::Run { .. } => "run",
+            Self::Identified { .. } => "identified",
+            Self::ResourceBound { .. } => "resource_bound",
+            Self::Resource { .. } => "resource",
+            Self::Partition { .. } => "partition",
+            Self::Chunk { .. } => "chunk",
+            Self::DeadLettersDropped { .. } => "dead_letters_dropped",
+            Self::Noted { .. } => "noted",
+            Self::Compacted { .. } => "compacted",
+        }
+    }
+}
+
+/// What a run covers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Scope {
+    /// `--only`; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<ResourceName>,
+    /// `--skip`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip: Vec<ResourceName>,
+    /// `--ids`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
+}
+
+impl Scope {
+    /// Returns whether the scope is the whole plan.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.only.is_empty() && self.skip.is_empty() && self.ids.is_none()
+    }
+}
+
+/// A resource as a run found it in the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedResource {
+    /// Its name.
+    pub name: ResourceName,
+    /// Its resolved definition as canonical JSON (no secrets): what "changed plan" compares and shows.
+    pub definition: String,
+    /// Whether the scope leaves it out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+}
+
+/// A partition as it was cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionPlan {
+    /// Unique within the state file.
+    pub id: PartitionId,
+    /// Place among the partitions of its resource, from 1.
+    pub ordinal: u32,
+    /// Its rows.
+    pub range: KeyRange,
+    /// Rows the first page may ask for.
+    pub page_rows: u32,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptEnd {
+    /// The run is done.
+    Done,
+    /// A signal asked for it, and work in hand was journaled.
+    Interrupted,
+    /// The run could not go on.
+    Failed {
+        /// One line.
+        reason: String,
+    },
+    /// The kernel killed it for memory: the OOM counters rose.
+    KilledForMemory,
+    /// It was killed by a signal; nobody knows why.
+    Signal {
+        /// The signal's number.
+        number: i32,
+    },
+    /// It ended by itself with an exit code that no orderly end has (a panic, an abort).
+    Crashed {
+        /// The exit code.
+        code: i32,
+    },
+    /// It vanished: found without an end by the next attempt.
+    Unknown,
+}
+
+impl AttemptEnd {
+    /// Returns whether work in hand may be half done.
+    #[must_use]
+    pub const fn is_death(&self) -> bool {
+        matches!(
+            self,
+            Self::KilledForMemory | Self::Signal { .. } | Self::Crashed { .. } | Self::Unknown
+        )
+    }
+
+    /// Returns the end in words, for history and status.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Done => "done".to_owned(),
+            Self::Interrupted => "interrupted".to_owned(),
+            Self::Failed { reason } => format!("failed: {reason}"),
+            Self::KilledForMemory => "killed by the kernel for memory".to_owned(),
+            Self::Signal { number } => format!("killed by signal {number}"),
+            Self::Crashed { code } => format!("crashed with exit code {code}"),
+            Self::Unknown => "died, cause unknown".to_owned(),
+        }
+    }
+}
+
+/// A row that will not pass as it is. Holds its key and place, never its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The row's place in the source.
+    pub cursor: Cursor,
+    /// The row's target key, if it has one; bytes that are not UTF-8 are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Label of the error kind.
+    pub kind: String,
+    /// Why, in one line without values.
+    pub reason: String,
+}

@@ -1,0 +1,460 @@
+//! What the journal's events add up to.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    IllegalTransition,
+    event::{AttemptEnd, Event, PlannedResource, Scope},
+    partition::{PartitionEvent, PartitionState, Progress},
+    resource::{ResourceEvent, ResourceState},
+    run::RunState,
+};
+use crate::{
+    cursor::KeyRange,
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+};
+
+/// Every run of a state file. Grows with runs, resources and partitions, never with chunks or rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ledger {
+    /// In the order they were opened.
+    pub runs: Vec<RunLedger>,
+    /// The greatest partition id handed out.
+    pub last_partition: u64,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunLedger {
+    /// Its id.
+    pub id: RunId,
+    /// Where it stands.
+    pub state: RunState,
+    /// What it covers.
+    pub scope: Scope,
+    /// When it was opened, milliseconds since 1970 by this machine's clock; for people only.
+    pub opened_ms: i64,
+    /// When it last moved.
+    pub moved_ms: i64,
+    /// Identity of the source, once connected.
+    pub source: Option<String>,
+    /// Identities of the targets by plan name.
+    pub targets: BTreeMap<String, String>,
+    /// In plan order.
+    pub resources: Vec<ResourceLedger>,
+    /// Processes that worked on it.
+    pub attempts: Vec<AttemptLedger>,
+}
+
+/// One resource of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceLedger {
+    /// Its name.
+    pub name: ResourceName,
+    /// Canonical JSON of its resolved definition.
+    pub definition: String,
+    /// Where it stands.
+    pub state: ResourceState,
+    /// Fingerprint of its columns, once bound.
+    pub columns: Option<String>,
+    /// The source's estimate of rows, once bound.
+    pub estimated_rows: u64,
+    /// How often what was stored turned out void.
+    pub voids: u32,
+    /// In key order; empty until bound.
+    pub partitions: Vec<PartitionLedger>,
+    /// When it was last bound, milliseconds since 1970.
+    pub started_ms: Option<i64>,
+    /// When it was synced.
+    pub ended_ms: Option<i64>,
+}
+
+/// One partition of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionLedger {
+    /// Unique within the state file.
+    pub id: PartitionId,
+    /// Place among its siblings, from 1.
+    pub ordinal: u32,
+    /// Its rows.
+    pub range: KeyRange,
+    /// Where it stands.
+    pub state: PartitionState,
+}
+
+/// One process that worked on a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptLedger {
+    /// From 1.
+    pub number: u32,
+    /// Process id.
+    pub pid: u32,
+    /// Host name.
+    pub host: String,
+    /// Version of rekindle.
+    pub version: String,
+    /// Memory budget for everything in flight.
+    pub in_flight_bytes: u64,
+    /// When it began, milliseconds since 1970.
+    pub started_ms: i64,
+    /// How it ended; `None` while it works, or when it died unseen.
+    pub end: Option<AttemptEnd>,
+    /// When it ended.
+    pub ended_ms: Option<i64>,
+}
+
+impl Ledger {
+    /// Adds `event`, which happened at `at_ms`.
+    ///
+    /// # Errors
+    ///
+    /// [`IllegalTransition`] for an event that cannot happen now; the ledger may then be half changed and must not be
+    /// used further.
+    pub fn apply(&mut self, at_ms: i64, event: &Event) -> Result<(), IllegalTransition> {
+        match event {
+            Event::RunPlanned {
+                run,
+                scope,
+                resources,
+            } => {
+                if self.run(run).is_some() {
+                    return Err(IllegalTransition::new(
+                        "journal",
+                        "run exists",
+                        event.label(),
+                    ));
+                }
+                self.runs
+                    .push(RunLedger::planned(run, scope, resources, at_ms)?);
+            }
+            Event::PlanChanged { run, resources } => self.run_mut(run, event)?.replan(resources)?,
+            Event::AttemptStarted {
+                run,
+                attempt,
+                pid,
+                host,
+                version,
+                in_flight_bytes,
+            } => {
+                let ledger = self.run_mut(run, event)?;
+                if *attempt as usize != ledger.attempts.len() + 1 {
+                    return Err(IllegalTransition::new(
+                        "run",
+                        "another attempt count",
+                        event.label(),
+                    ));
+                }
+                ledger.attempts.push(AttemptLedger {
+                    number: *attempt,
+                    pid: *pid,
+                    host: host.clone(),
+                    version: version.clone(),
+                    in_flight_bytes: *in_flight_bytes,
+                    started_ms: at_ms,
+                    end: None,
+                    ended_ms: None,
+                });
+            }
+            Event::AttemptEnded { run, end } => {
+                let ledger = self.run_mut(run, event)?;
+                match ledger
+                    .attempts
+                    .last_mut()
+                    .filter(|attempt| attempt.end.is_none())
+                {
+                    Some(attempt) => {
+                        attempt.end = Some(end.clone());
+                        attempt.ended_ms = Some(at_ms);
+                    }
+                    None => {
+                        return Err(IllegalTransition::new(
+                            "run",
+                            "no attempt at work",
+                            event.label(),
+                        ));
+                    }
+                }
+            }
+            Event::Run { run, event: moved } => {
+                let ledger = self.run_mut(run, event)?;
+                ledger.state = ledger.state.apply(*moved)?;
+                ledger.moved_ms = at_ms;
+            }
+            Event::Identified {
+                run,
+                source,
+                targets,
+            } => {
+                let ledger = self.run_mut(run, event)?;
+                ledger.source = Some(source.clone());
+                ledger.targets = targets.clone();
+            }
+            Event::ResourceBound {
+                run,
+                resource,
+                columns,
+                estimated_rows,
+                partitions,
+            } => {
+                let mut last = self.last_partition;
+                let ledger = self.run_mut(run, event)?.resource_mut(resource, event)?;
+                ledger.state = ledger.state.apply(&ResourceEvent::Started)?;
+                ledger.columns = Some(columns.clone());
+                ledger.estimated_rows = *estimated_rows;
+                ledger.started_ms = Some(at_ms);
+                ledger.ended_ms = None;
+                ledger.partitions.clear();
+                for plan in partitions {
+                    if plan.id.0 <= last {
+                        return Err(IllegalTransition::new(
+                            "resource",
+                            "partition id used before",
+                            event.label(),
+                        ));
+                    }
+                    last = plan.id.0;
+                    ledger.partitions.push(PartitionLedger {
+                        id: plan.id,
+                        ordinal: plan.ordinal,
+                        range: plan.range.clone(),
+                        state: PartitionState::Open(Progress::begin(plan.page_rows)),
+                    });
+                }
+                self.last_partition = last;
+            }
+            Event::Resource {
+                run,
+                resource,
+                event: moved,
+            } => {
+                self.run_mut(run, event)?
+                    .resource_mut(resource, event)?
+                    .moved(at_ms, moved)?;
+            }
+            Event::Partition {
+                partition,
+                event: moved,
+            } => {
+                let ledger = self.partition_mut(*partition, event)?;
+                ledger.state = ledger.state.apply(moved)?;
+            }
+            Event::Chunk {
+                partition,
+                progress,
+                ..
+            } => {
+                let ledger = self.partition_mut(*partition, event)?;
+                ledger.state = ledger
+                    .state
+                    .apply(&PartitionEvent::ChunkStored(progress.clone()))?;
+            }
+            Event::DeadLettersDropped { .. } | Event::Noted { .. } => {}
+            Event::Compacted { ledger } => *self = (**ledger).clone(),
+        }
+        Ok(())
+    }
+
+    /// Returns the run with this id.
+    #[must_use]
+    pub fn run(&self, id: &RunId) -> Option<&RunLedger> {
+        self.runs.iter().find(|run| run.id == *id)
+    }
+
+    /// Returns the latest run that is neither done nor cancelled, of this scope if one is given.
+    #[must_use]
+    pub fn unfinished(&self, scope: Option<&Scope>) -> Option<&RunLedger> {
+        self.runs
+            .iter()
+            .rev()
+            .find(|run| !run.state.is_over() && scope.is_none_or(|scope| run.scope == *scope))
+    }
+
+    /// Returns the partition with this id, and the run and resource it belongs to.
+    #[must_use]
+    pub fn partition(
+        &self,
+        id: PartitionId,
+    ) -> Option<(&RunLedger, &ResourceLedger, &PartitionLedger)> {
+        self.runs.iter().rev().find_map(|run| {
+            run.resources.iter().find_map(|resource| {
+                resource
+                    .partitions
+                    .iter()
+                    .find(|partition| partition.id == id)
+                    .map(|found| (run, resource, found))
+            })
+        })
+    }
+
+    fn run_mut(&mut self, id: &RunId, event: &Event) -> Result<&mut RunLedger, IllegalTransition> {
+        self.runs
+            .iter_mut()
+            .find(|run| run.id == *id)
+            .ok_or_else(|| IllegalTransition::new("journal", "no such run", event.label()))
+    }
+
+    fn partition_mut(
+        &mut self,
+        id: PartitionId,
+        event: &Event,
+    ) -> Result<&mut PartitionLedger, IllegalTransition> {
+        self.runs
+            .iter_mut()
+            .rev()
+            .flat_map(|run| run.resources.iter_mut())
+            .flat_map(|resource| resource.partitions.iter_mut())
+            .find(|partition| partition.id == id)
+            .ok_or_else(|| IllegalTransition::new("journal", "no such partition", event.label()))
+    }
+}
+
+impl RunLedger {
+    fn planned(
+        id: &RunId,
+        scope: &Scope,
+        resources: &[PlannedResource],
+        at_ms: i64,
+    ) -> Result<Self, IllegalTransition> {
+        Ok(Self {
+            id: id.clone(),
+            state: RunState::Planned,
+            scope: scope.clone(),
+            opened_ms: at_ms,
+            moved_ms: at_ms,
+            source: None,
+            targets: BTreeMap::new(),
+            resources: resources
+                .iter()
+                .map(ResourceLedger::planned)
+                .collect::<Result<_, _>>()?,
+            attempts: Vec::new(),
+        })
+    }
+
+    /// Takes over the resources of a changed plan: those whose definition is the same keep their state, those that
+    /// changed or are new begin, those that are gone leave.
+    fn replan(&mut self, resources: &[PlannedResource]) -> Result<(), IllegalTransition> {
+        let mut old = std::mem::take(&mut self.resources);
+        for planned in resources {
+            let kept = old
+                .iter()
+                .position(|had| had.name == planned.name && had.definition == planned.definition);
+            self.resources.push(match kept {
+                Some(index) => old.swap_remove(index),
+                None => ResourceLedger::planned(planned)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns the resource called `name`.
+    #[must_use]
+    pub fn resource(&self, name: &ResourceName) -> Option<&ResourceLedger> {
+        self.resources
+            .iter()
+            .find(|resource| resource.name == *name)
+    }
+
+    /// Returns the process that works on the run, or died unseen while it did.
+    #[must_use]
+    pub fn open_attempt(&self) -> Option<&AttemptLedger> {
+        self.attempts.last().filter(|attempt| attempt.end.is_none())
+    }
+
+    fn resource_mut(
+        &mut self,
+        name: &ResourceName,
+        event: &Event,
+    ) -> Result<&mut ResourceLedger, IllegalTransition> {
+        self.resources
+            .iter_mut()
+            .find(|resource| resource.name == *name)
+            .ok_or_else(|| IllegalTransition::new("run", "no such resource", event.label()))
+    }
+}
+
+impl ResourceLedger {
+    fn planned(planned: &PlannedResource) -> Result<Self, IllegalTransition> {
+        let mut ledger = Self {
+            name: planned.name.clone(),
+            definition: planned.definition.clone(),
+            state: ResourceState::Pending,
+            columns: None,
+            estimated_rows: 0,
+            voids: 0,
+            partitions: Vec::new(),
+            started_ms: None,
+            ended_ms: None,
+        };
+        if planned.skipped {
+            ledger.state = ledger.state.apply(&ResourceEvent::Skipped)?;
+        }
+        Ok(ledger)
+    }
+
+    fn moved(&mut self, at_ms: i64, event: &ResourceEvent) -> Result<(), IllegalTransition> {
+        self.state = self.state.apply(event)?;
+        match event {
+            ResourceEvent::StartedOver { void, .. } => {
+                self.partitions.clear();
+                self.columns = None;
+                self.started_ms = None;
+                self.ended_ms = None;
+                self.voids += u32::from(*void);
+            }
+            ResourceEvent::Copied | ResourceEvent::Compared => self.ended_ms = Some(at_ms),
+            // A person looked at it: the count of voids begins anew.
+            ResourceEvent::Unblocked => self.voids = 0,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Returns the totals over the partitions: rows read, bytes stored, dead letters.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64, u64) {
+        self.partitions
+            .iter()
+            .map(|partition| partition.state.progress())
+            .fold((0, 0, 0), |sum, progress| {
+                (
+                    sum.0 + progress.rows,
+                    sum.1 + progress.bytes,
+                    sum.2 + progress.dead_letters,
+                )
+            })
+    }
+
+    /// Returns whether every partition is walked to its end.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.partitions
+            .iter()
+            .all(|partition| matches!(partition.state, PartitionState::Exhausted(_)))
+    }
+}
+
+impl PartitionLedger {
+    /// Returns the number of the last chunk stored; 0 before the first.
+    #[must_use]
+    pub const fn stored(&self) -> ChunkSeq {
+        self.state.progress().chunk
+    }
+
+    /// Returns the rows that are still to be read.
+    #[must_use]
+    pub fn remaining(&self) -> KeyRange {
+        let after = self
+            .state
+            .progress()
+            .after
+            .clone()
+            .or_else(|| self.range.after.clone());
+        KeyRange {
+            after,
+            until: self.range.until.clone(),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What a plan means here: variables filled in, defaults applied, every check passed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use serde::Serialize;
+
+use crate::ids::ResourceName;
+
+/// A checked plan.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// `name:` of the plan; also names its state file.
+    pub name: String,
+    /// The plan file, as given on the command line.
+    pub path: PathBuf,
+    /// Where rows come from.
+    pub source: SourceConfig,
+    /// Where rows go, by the plan's own names.
+    pub targets: BTreeMap<String, TargetConfig>,
+    /// What to restore, in the order of the plan file.
+    pub resources: Vec<Resource>,
+    /// Limits that are not of one resource.
+    pub defaults: Defaults,
+}
+
+/// The database a plan reads.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// Which driver reads it.
+    pub kind: SourceKind,
+    /// The connection URL, with its password.
+    pub url: SecretString,
+}
+
+/// Which driver reads a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceKind {
+    /// `mysql://` and `mariadb://`.
+    Mysql,
+    /// `sqlite:`.
+    Sqlite,
+}
+
+/// A store that a plan fills.
+#[derive(Debug, Clone)]
+pub enum TargetConfig {
+    /// A Redis server.
+    Redis(RedisConfig),
+    /// Files in a folder.
+    File(FileConfig),
+}
+
+/// `redis:` of a target.
+#[derive(Debug, Clone)]
+pub struct RedisConfig {
+    /// `redis://user:password@host:port/db`.
+    pub url: SecretString,
+    /// Put before every key.
+    pub prefix: String,
+    /// Whether an eviction policy that drops keys is accepted.
+    pub allow_eviction: bool,
+}
+
+/// `file:` of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileConfig {
+    /// The folder, made absolute against the plan file's own folder.
+    pub path: PathBuf,
+}
+
+/// One named thing to restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// Unique within the plan.
+    pub name: ResourceName,
+    /// Resources that must be restored before this one begins.
+    pub after: Vec<ResourceName>,
+    /// The table and its columns.
+    pub from: RowSource,
+    /// The target's name.
+    pub to: String,
+    /// Bounds of one chunk.
+    pub chunk: ChunkLimit,
+    /// When dead letters block the run.
+    pub dead_letters: DeadLetterLimit,
+}
+
+/// `from:` of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RowSource {
+    /// Table name, unquoted.
+    pub table: String,
+    /// Columns of the paging key, in order.
+    pub cursor: Vec<String>,
+    /// Column with the target key.
+    pub key: String,
+    /// Column with the value.
+    pub value: String,
+    /// Column with the id of the shop's entity, for `--ids`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entity: Option<String>,
+    /// `where:`: an SQL condition of the plan's author, used as it is.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+}
+
+/// Bounds of one chunk: it ends with the row that reaches either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ChunkLimit {
+    /// From 1 to 100,000.
+    pub rows: u32,
+    /// From 1 KiB to the memory budget.
+    pub bytes: u64,
+}
+
+/// Past either, the resource is blocked.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct DeadLetterLimit {
+    /// Most dead letters of one resource.
+    pub max: u64,
+    /// Most dead letters of one resource, in percent of its rows so far (counted from 1,000 rows on).
+    pub percent: f64,
+}
+
+impl Eq for DeadLetterLimit {}
+
+/// `defaults:` that hold for the whole run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defaults {
+    /// Resources restored side by side, at least 1.
+    pub parallel_resources: u32,
+    /// Partitions of one resource walked side by side, at least 1.
+    pub parallel_partitions: u32,
+    /// One budget for everything in flight, in bytes.
+    pub in_flight_bytes: u64,
+    /// How failed chunks are repeated.
+    pub retry: RetryPolicy,
+}
+
+/// `retry:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Tries of one chunk in a row before its resource is blocked, at least 1.
+    pub attempts: u32,
+    /// The longest first wait.
+    pub base: Duration,
+    /// The longest wait.
+    pub cap: Duration,
+}
+
+impl Plan {
+    /// Returns the resource called `name`.
+    #[must_use]
+    pub fn resource(&self, name: &ResourceName) -> Option<&Resource> {
+        self.resources
+            .iter()
+            .find(|resource| resource.name == *name)
+    }
+
+    /// Returns the names of the targets that `resources` write to.
+    #[must_use]
+    pub fn targets_of<'a>(
+        &self,
+        resources: impl IntoIterator<Item = &'a Resource>,
+    ) -> BTreeSet<String> {
+        resources
+            .into_iter()
+            .map(|resource| resource.to.clone())
+            .collect()
+    }
+}

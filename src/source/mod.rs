@@ -1,0 +1,121 @@
+//! Where rows come from, in key order. Edges name the kind of their errors and never retry.
+
+use async_trait::async_trait;
+
+use crate::{
+    chunk::Value,
+    cursor::{Cursor, KeyRange, KeyValue},
+    error::EdgeError,
+    plan::RowSource,
+};
+
+/// What the catalogue says about a resource's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableShape {
+    /// Names and types of the columns that the resource uses; changes with any of them.
+    pub fingerprint: String,
+    /// The server's own estimate of rows; exact only where counting is cheap.
+    pub estimated_rows: u64,
+    /// The server's own estimate of bytes in the table, if it keeps one.
+    pub estimated_bytes: Option<u64>,
+    /// Whether the cursor column is unsigned.
+    pub cursor_unsigned: bool,
+}
+
+/// Rows to read: a resource's table, restricted to some entity ids if the run's scope says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowQuery {
+    /// Table, columns and filter, as the plan names them.
+    pub from: RowSource,
+    /// `--ids`: only rows whose entity column (else cursor column) is one of these.
+    pub ids: Option<Vec<String>>,
+}
+
+/// The engine took no more rows: it is shutting down or lost its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Why a scan ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The sink took no more rows.
+    #[error("the reader was told to stop")]
+    Stopped,
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] EdgeError),
+}
+
+impl From<Stopped> for ScanError {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+/// Takes the rows of a scan and cuts them into chunks.
+#[async_trait]
+pub trait RowSink: Send {
+    /// Returns how many rows the next page may ask for; at least 1. May change from page to page.
+    fn page_rows(&self) -> u32;
+
+    /// Returns the longest value in bytes (inclusive) that may be read; longer ones are handed over as
+    /// [`Value::TooLarge`] with their length, unread.
+    fn row_bytes(&self) -> u64;
+
+    /// Takes one row. Returns `true` when the chunk is full: then [`flush`](Self::flush) comes before the next row.
+    fn push(&mut self, cursor: &[KeyValue], key: Option<&[u8]>, value: Value<'_>) -> bool;
+
+    /// Hands the chunk on, waiting for room. Called when `push` returned `true` and at the end of each page;
+    /// an empty chunk is not handed on.
+    async fn flush(&mut self) -> Result<(), Stopped>;
+}
+
+/// A database that holds the tables of a plan. Only reads, in a read-only session.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Returns what errors and reports call this source, for example `mariadb at db.test:3306/shop`.
+    fn place(&self) -> &str;
+
+    /// Returns a text that is equal for the same database and differs for another one.
+    async fn identity(&self) -> Result<String, EdgeError>;
+
+    /// Returns the table's shape, having checked every identifier of `from` against the catalogue.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` for a table or column that is not there (with the nearest names), `Refused` for a cursor that is
+    /// not a single integer column with a unique NOT NULL index of its own.
+    async fn describe(&self, from: &RowSource) -> Result<TableShape, EdgeError>;
+
+    /// Returns the tables of the database, for checks of coverage and hints.
+    async fn tables(&self) -> Result<Vec<String>, EdgeError>;
+
+    /// Returns at most `wanted` ranges that cover every row now present exactly once, in key order, each with about
+    /// the same number of rows however the keys are spread; none for an empty table. The first begins before the
+    /// first row (no `after`), the last ends at the greatest key now present.
+    ///
+    /// Rows added later belong to the shop's own publishing.
+    async fn partition(&self, query: &RowQuery, wanted: u32) -> Result<Vec<KeyRange>, EdgeError>;
+
+    /// Reads the rows of `range` in key order into `sink`, page by page.
+    ///
+    /// `Ok`: every row was pushed and flushed. After an error the caller scans again from the last chunk it took.
+    async fn scan(
+        &self,
+        query: &RowQuery,
+        range: &KeyRange,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), ScanError>;
+
+    /// Returns the rows of `range` at or below its end that are present, counted by the database (exact, may be slow).
+    async fn count(&self, query: &RowQuery) -> Result<u64, EdgeError>;
+
+    /// Returns a few rows' mean key and value length in bytes, for the estimates of a dry run; `None` for no rows.
+    async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError>;
+}
+
+/// The end of a range, for callers that only need its cursor.
+#[must_use]
+pub const fn range_end(range: &KeyRange) -> &Cursor {
+    &range.until
+}

@@ -1,0 +1,153 @@
+//! Where rows go. Edges name the kind of their errors and never retry.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    chunk::Chunk,
+    error::EdgeError,
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+};
+
+/// Who writes to a target. Kept in the lease so that a second writer can name the first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseOwner {
+    /// Random id of the state file: the same state file may take its own lease over at once.
+    pub state: String,
+    /// Path of the state file, for people.
+    pub state_path: String,
+    /// Host name of the process.
+    pub host: String,
+    /// Process id on that host.
+    pub pid: u32,
+    /// The run it carries out.
+    pub run: RunId,
+}
+
+/// What became of an attempt to take or renew a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lease {
+    /// It is ours until `renew_lease` is due again.
+    Held,
+    /// Another state file holds it.
+    TakenBy(LeaseOwner),
+}
+
+/// Identifies a partition to a target: for its marker or its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionKey {
+    /// The resource it belongs to.
+    pub resource: ResourceName,
+    /// Unique within the state file.
+    pub id: PartitionId,
+    /// Place among the partitions of its resource, from 1.
+    pub ordinal: u32,
+}
+
+/// What the journal says a target holds of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Whose chunks.
+    pub partition: PartitionKey,
+    /// The last chunk that was journaled as stored; never 0.
+    pub chunk: ChunkSeq,
+    /// For targets that grow by length: the length after that chunk.
+    pub length: Option<u64>,
+}
+
+/// How far the target's own evidence goes for one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// At least what was recorded is there.
+    Stands,
+    /// Chunks up to this one are there; 0 for none.
+    UpToChunk(ChunkSeq),
+    /// Chunks that ended at or below this length are there; 0 for none.
+    UpToLength(u64),
+}
+
+/// A row the target will never accept as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Index of the row in the chunk, from 0.
+    pub row: usize,
+    /// Why, without any value in it.
+    pub reason: String,
+}
+
+/// A chunk that the target acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Rows that were refused for good; all others are in the target.
+    pub rejected: Vec<Rejected>,
+    /// The length after the chunk, for targets whose evidence is a length.
+    pub length: Option<u64>,
+}
+
+/// Writes the chunks of one partition, one at a time, over a connection of its own.
+#[async_trait]
+pub trait ChunkWriter: Send {
+    /// Writes `chunk` as number `seq` of the partition, together with the evidence for it.
+    ///
+    /// `Ok`: the target acknowledged every row that is not in `rejected`. `Err`: nothing is known about any row; the
+    /// engine repeats the chunk after `Err` and after a crash, so writing it twice must leave the same content as
+    /// writing it once. `EvidenceLost`: the target no longer holds chunk `seq - 1`.
+    async fn write(&mut self, seq: ChunkSeq, chunk: &Chunk) -> Result<Written, EdgeError>;
+}
+
+/// A store that a plan fills.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// Returns what errors and reports call this target, for example `redis at cache.test:6379/0`.
+    fn place(&self) -> &str;
+
+    /// Connects, checks that the target may be written to, and returns a text that is equal for the same target and
+    /// differs for another one (no secrets in it).
+    ///
+    /// # Errors
+    ///
+    /// `Refused` for an eviction policy that drops keys without `allow_eviction`, `Credentials`, `Connection`.
+    async fn identity(&self) -> Result<String, EdgeError>;
+
+    /// Returns facts for a dry run, as name and value, in the order to show them (memory, policy, version).
+    async fn facts(&self) -> Result<Vec<(String, String)>, EdgeError>;
+
+    /// Takes the lease for `owner`, or takes it over when `owner.state` already holds it. The engine renews it
+    /// well within its time to live.
+    async fn take_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError>;
+
+    /// Renews the lease, taking it again when it vanished and nobody else has it.
+    async fn renew_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError>;
+
+    /// Gives the lease back. Does nothing when it is not ours.
+    async fn release_lease(&self, owner: &LeaseOwner) -> Result<(), EdgeError>;
+
+    /// Returns the owner of the lease if there is one, without touching it.
+    async fn lease_owner(&self) -> Result<Option<LeaseOwner>, EdgeError>;
+
+    /// Returns the evidence for each of `recorded`, in their order. Changes nothing.
+    async fn evidence(
+        &self,
+        run: &RunId,
+        recorded: &[Recorded],
+    ) -> Result<Vec<Evidence>, EdgeError>;
+
+    /// Opens a writer that goes on after `stored` (the last journaled chunk and, for files, its length; 0 and `None`
+    /// for a fresh partition). A file is cut back to that length.
+    async fn writer(
+        &self,
+        run: &RunId,
+        partition: &PartitionKey,
+        stored: ChunkSeq,
+        length: Option<u64>,
+    ) -> Result<Box<dyn ChunkWriter>, EdgeError>;
+
+    /// Removes what only these partitions left behind and nobody needs: markers; with `content`, also files of their
+    /// own (the resource starts over). Rows in a shared store stay.
+    async fn forget(
+        &self,
+        run: &RunId,
+        partitions: &[PartitionKey],
+        content: bool,
+    ) -> Result<(), EdgeError>;
+}
