@@ -1,0 +1,44 @@
+# The front door. `make` lists what there is.
+SHELL := bash
+
+.PHONY: help build fmt check test test-hermetic test-services soak demo bench servers servers-down clean-servers
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+build: ## the release binary, target/release/rekindle
+	cargo build --release
+
+fmt: ## format the code
+	cargo fmt
+
+check: ## formatting and clippy, warnings denied
+	cargo fmt --check
+	cargo clippy --all-targets --features mutants -- -D warnings
+
+test: ## everything; on Debian installs and starts the servers it needs
+	@tests/run-all
+
+test-hermetic: ## the tests that need no server
+	@tests/run-all hermetic
+
+test-services: ## the tests against MariaDB and Redis
+	@tests/run-all services
+
+soak: ## the crash enumerator at every kill point, not only a sample
+	@RK_ENUMERATOR=all tests/run-all enumerator
+
+demo: ## restore a shop to files, be killed half-way, go on; needs Rust and a C compiler only
+	@tests/demo/run
+
+bench: ## rows per second beside the servers' own floor
+	@tests/bench/run
+
+servers: ## start the test servers; then: . target/servers/env
+	@tests/servers/up
+
+servers-down: ## stop them
+	@tests/servers/down
+
+clean-servers: servers-down ## stop them and remove their data
+	rm -rf target/servers
