@@ -1,6 +1,6 @@
 //! A chunk: rows on their way from a source to a target, in one allocation.
 
-use crate::cursor::Cursor;
+use crate::cursor::KeyValue;
 
 /// What a source found in a value column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,16 +13,16 @@ pub enum Value<'a> {
     TooLarge(u64),
 }
 
-/// Rows in key order, held in one buffer: keys and values lie one after the other in `arena`.
+/// Rows in key order, held in two buffers: keys and values one after the other in `arena`, key columns in `cursors`.
 #[derive(Debug, Default)]
 pub struct Chunk {
     arena: Vec<u8>,
+    cursors: Vec<KeyValue>,
     rows: Vec<RowSlot>,
 }
 
 #[derive(Debug)]
 struct RowSlot {
-    cursor: Cursor,
     start: usize,
     key_end: usize,
     value_end: usize,
@@ -32,7 +32,7 @@ struct RowSlot {
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
     /// The row's place in the source's key order.
-    pub cursor: &'a Cursor,
+    pub cursor: &'a [KeyValue],
     /// The key column's bytes, without the target's prefix.
     pub key: &'a [u8],
     /// The value column's bytes.
@@ -40,23 +40,24 @@ pub struct Row<'a> {
 }
 
 impl Chunk {
-    /// Appends a row.
-    pub fn push(&mut self, cursor: Cursor, key: &[u8], value: &[u8]) {
+    /// Appends a row. Every row of a chunk has the same number of key columns, at least one.
+    pub fn push(&mut self, cursor: &[KeyValue], key: &[u8], value: &[u8]) {
         let start = self.arena.len();
         let wanted = key.len() + value.len();
-        if wanted > self.arena.capacity() - start {
-            // Exactly what is needed for a row that does not fit: doubling would hold a 20 MB value in 40 MB.
-            self.arena.reserve_exact(wanted.max(16 * 1024));
+        let room = self.arena.capacity() - start;
+        if wanted > room && wanted > start {
+            // Exactly what is needed for a long row: doubling would hold a 20 MB value in 40 MB.
+            self.arena.reserve_exact(wanted);
         }
         self.arena.extend_from_slice(key);
         let key_end = self.arena.len();
         self.arena.extend_from_slice(value);
         self.rows.push(RowSlot {
-            cursor,
             start,
             key_end,
             value_end: self.arena.len(),
         });
+        self.cursors.extend_from_slice(cursor);
     }
 
     /// Returns how many rows the chunk holds.
@@ -73,8 +74,9 @@ impl Chunk {
 
     /// Returns the rows in key order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = Row<'_>> {
-        self.rows.iter().map(|slot| Row {
-            cursor: &slot.cursor,
+        let width = self.cursors.len().checked_div(self.rows.len()).unwrap_or(0);
+        self.rows.iter().enumerate().map(move |(i, slot)| Row {
+            cursor: &self.cursors[i * width..(i + 1) * width],
             key: &self.arena[slot.start..slot.key_end],
             value: &self.arena[slot.key_end..slot.value_end],
         })

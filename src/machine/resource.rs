@@ -5,6 +5,7 @@
 //! syncing -> published -> drained -> synced                      (executor queue)
 //! syncing -> triggering -> draining -> comparing -> synced       (fallback)
 //! any working state -> blocked -> (unblocked) -> where it was;   pending -> skipped
+//! synced | verified -> (the target lost chunks) syncing
 //! any but done and skipped -> (started over) -> pending
 //! ```
 
@@ -78,6 +79,8 @@ pub enum ResourceEvent {
     Unblocked,
     /// The scope leaves it out.
     Skipped,
+    /// Partitions of it went back: they are walked again.
+    Reopened,
     /// What was stored is void; it starts over.
     StartedOver {
         /// Why, in one line.
@@ -108,6 +111,7 @@ impl ResourceState {
             (S::Synced | S::Verified, E::Finished) => S::Done,
             (S::Blocked { from, .. }, E::Unblocked) => (**from).clone(),
             (S::Pending, E::Skipped) => S::Skipped,
+            (S::Syncing | S::Synced | S::Verified, E::Reopened) => S::Syncing,
             (from, E::Blocked { reason }) if from.is_working() => S::Blocked {
                 from: Box::new(from.clone()),
                 reason: reason.clone(),
@@ -199,6 +203,7 @@ impl ResourceEvent {
             Self::Blocked { .. } => "blocked",
             Self::Unblocked => "unblocked",
             Self::Skipped => "skipped",
+            Self::Reopened => "reopened",
             Self::StartedOver { .. } => "started_over",
         }
     }
@@ -220,6 +225,7 @@ impl ResourceEvent {
             E::Blocked { reason: "r".into() },
             E::Unblocked,
             E::Skipped,
+            E::Reopened,
             E::StartedOver {
                 reason: "r".into(),
                 void: true,

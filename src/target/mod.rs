@@ -142,12 +142,10 @@ pub trait Target: Send + Sync {
         length: Option<u64>,
     ) -> Result<Box<dyn ChunkWriter>, EdgeError>;
 
-    /// Removes what only these partitions left behind and nobody needs: markers; with `content`, also files of their
-    /// own (the resource starts over). Rows in a shared store stay.
-    async fn forget(
-        &self,
-        run: &RunId,
-        partitions: &[PartitionKey],
-        content: bool,
-    ) -> Result<(), EdgeError>;
+    /// Removes the markers of these partitions: the run is done, nobody needs them any more.
+    async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError>;
+
+    /// Gets ready for a resource that begins: removes content that belongs to it alone, as files do. Rows in a store
+    /// that others share stay.
+    async fn clear(&self, resource: &ResourceName) -> Result<(), EdgeError>;
 }

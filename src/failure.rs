@@ -1,0 +1,81 @@
+//! What a person reads when something stopped: what, why, what is safe, what to type next.
+
+use std::{error::Error as StdError, fmt};
+
+use crate::error::chain;
+
+/// The public table of exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything the command names is done.
+    Done = 0,
+    /// A bug in rekindle.
+    Bug = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The plan is invalid, or the run was refused before its first write.
+    Refused = 3,
+    /// Done, but some rows are dead letters.
+    DeadLetters = 4,
+    /// Stopped or blocked; `run` goes on from there.
+    Stopped = 5,
+    /// The state file or a target is in use by another run.
+    InUse = 6,
+    /// `verify` found differences.
+    Differences = 7,
+    /// Interrupted by a signal; `run` goes on from there.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// Returns the process exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// An error for a person, in four parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The process exit code.
+    pub exit: Exit,
+    /// What stopped.
+    pub what: String,
+    /// Why, outermost cause first.
+    pub why: Vec<String>,
+    /// What is safe.
+    pub safe: String,
+    /// What to type next.
+    pub next: String,
+}
+
+impl Failure {
+    /// Returns a failure without causes.
+    #[must_use]
+    pub fn new(exit: Exit, what: impl Into<String>, safe: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), why: Vec::new(), safe: safe.into(), next: next.into() }
+    }
+
+    /// Returns the failure with `error` and its causes as the reason.
+    #[must_use]
+    pub fn because(mut self, error: &(dyn StdError + 'static)) -> Self {
+        self.why.extend(chain(error));
+        self
+    }
+
+    /// Returns the failure with one more line of reason.
+    #[must_use]
+    pub fn why(mut self, reason: impl Into<String>) -> Self {
+        self.why.push(reason.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for Failure {}
