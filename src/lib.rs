@@ -11,6 +11,7 @@
 pub mod chunk;
 pub mod cursor;
 pub mod error;
+pub mod failpoint;
 pub mod ids;
 pub mod machine;
 pub mod plan;
