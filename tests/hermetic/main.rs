@@ -1,0 +1,3 @@
+//! Tests that need no server: fakes and temp dirs only.
+
+mod transitions;
