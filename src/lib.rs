@@ -13,6 +13,7 @@ pub mod cursor;
 pub mod error;
 pub mod failpoint;
 pub mod ids;
+pub mod journal;
 pub mod machine;
 pub mod plan;
 pub mod source;
