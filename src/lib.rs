@@ -11,7 +11,9 @@
 pub mod chunk;
 pub mod cursor;
 pub mod error;
+pub mod failpoint;
 pub mod ids;
+pub mod journal;
 pub mod machine;
 pub mod plan;
 pub mod source;

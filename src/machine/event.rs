@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cursor::{Cursor, KeyRange},
-    ids::{PartitionId, ResourceName, RunId},
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
 };
 
 /// One line of the journal.
@@ -128,6 +128,9 @@ pub enum Event {
     Compacted {
         /// What they added up to.
         ledger: Box<Ledger>,
+        /// Which dead letters stood then, so that their table can still be checked.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        dead_letters: Vec<DeadLetterGroup>,
     },
 }
 
@@ -266,4 +269,21 @@ pub struct DeadLetter {
     pub kind: String,
     /// Why, in one line without values.
     pub reason: String,
+}
+
+/// The dead letters of one chunk in short: what compaction keeps to check their table against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterGroup {
+    /// The run.
+    pub run: RunId,
+    /// The resource.
+    pub resource: ResourceName,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The chunk that had them.
+    pub chunk: ChunkSeq,
+    /// How many.
+    pub count: u64,
+    /// Hash over the rows of the dead-letter table.
+    pub checksum: u64,
 }

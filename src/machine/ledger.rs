@@ -251,7 +251,7 @@ impl Ledger {
                     .apply(&PartitionEvent::ChunkStored(progress.clone()))?;
             }
             Event::DeadLettersDropped { .. } | Event::Noted { .. } => {}
-            Event::Compacted { ledger } => *self = (**ledger).clone(),
+            Event::Compacted { ledger, .. } => *self = (**ledger).clone(),
         }
         Ok(())
     }

@@ -11,7 +11,9 @@ pub mod resource;
 pub mod run;
 
 pub use chunk::{ChunkEvent, ChunkState};
-pub use event::{AttemptEnd, DeadLetter, Event, PartitionPlan, PlannedResource, Scope};
+pub use event::{
+    AttemptEnd, DeadLetter, DeadLetterGroup, Event, PartitionPlan, PlannedResource, Scope,
+};
 pub use ledger::{AttemptLedger, Ledger, PartitionLedger, ResourceLedger, RunLedger};
 pub use partition::{PartitionEvent, PartitionState, Progress};
 pub use resource::{ResourceEvent, ResourceState};

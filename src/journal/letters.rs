@@ -1,0 +1,328 @@
+//! Dead letters: their table, and the short form of it that the events add up to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{Connection, params};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::error::Fault;
+use crate::{
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    machine::{DeadLetter, Event, Ledger, PartitionEvent, ResourceEvent, event::DeadLetterGroup},
+};
+
+/// Which dead letters stand, as count and checksum for each chunk that has some. Grows with those chunks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Letters(BTreeMap<(PartitionId, ChunkSeq), DeadLetterGroup>);
+
+/// What an event does to the dead letters.
+enum Effect<'a> {
+    Nothing,
+    /// A chunk brings some.
+    Added {
+        partition: PartitionId,
+        chunk: ChunkSeq,
+        letters: &'a [DeadLetter],
+    },
+    /// Those of later chunks vanish.
+    Rewound {
+        partition: PartitionId,
+        to: ChunkSeq,
+    },
+    /// Those of partitions that are gone from the run vanish.
+    Pruned {
+        run: &'a RunId,
+    },
+    /// Those of a resource vanish, in every run.
+    Dropped {
+        resource: &'a ResourceName,
+    },
+    /// A summary says which stand.
+    Replaced(&'a [DeadLetterGroup]),
+}
+
+impl<'a> Effect<'a> {
+    fn of(event: &'a Event) -> Self {
+        match event {
+            Event::Chunk {
+                partition,
+                progress,
+                dead_letters,
+            } if !dead_letters.is_empty() => Self::Added {
+                partition: *partition,
+                chunk: progress.chunk,
+                letters: dead_letters,
+            },
+            Event::Partition {
+                partition,
+                event: PartitionEvent::Rewound(to),
+            } => Self::Rewound {
+                partition: *partition,
+                to: to.chunk,
+            },
+            Event::PlanChanged { run, .. }
+            | Event::Resource {
+                run,
+                event: ResourceEvent::StartedOver { .. },
+                ..
+            } => Self::Pruned { run },
+            Event::DeadLettersDropped { resource, .. } => Self::Dropped { resource },
+            Event::Compacted { dead_letters, .. } => Self::Replaced(dead_letters),
+            _ => Self::Nothing,
+        }
+    }
+}
+
+impl Letters {
+    /// Takes in `event`, which `ledger` already has.
+    pub(super) fn apply(&mut self, ledger: &Ledger, at_ms: i64, event: &Event) {
+        match Effect::of(event) {
+            Effect::Nothing => {}
+            Effect::Added {
+                partition,
+                chunk,
+                letters,
+            } => {
+                let mut sum = Checksum::default();
+                let rows = rows(ledger, at_ms, partition, chunk, letters);
+                for row in &rows {
+                    sum.add(row);
+                }
+                if let Some(group) = sum.group() {
+                    self.0.insert((partition, chunk), group);
+                }
+            }
+            Effect::Rewound { partition, to } => self
+                .0
+                .retain(|(of, chunk), _| *of != partition || *chunk <= to),
+            Effect::Pruned { run } => {
+                let kept: BTreeSet<PartitionId> = ledger
+                    .run(run)
+                    .into_iter()
+                    .flat_map(|run| &run.resources)
+                    .flat_map(|resource| &resource.partitions)
+                    .map(|partition| partition.id)
+                    .collect();
+                self.0
+                    .retain(|(id, _), group| group.run != *run || kept.contains(id));
+            }
+            Effect::Dropped { resource } => self.0.retain(|_, group| group.resource != *resource),
+            Effect::Replaced(groups) => {
+                self.0 = groups
+                    .iter()
+                    .map(|group| ((group.partition, group.chunk), group.clone()))
+                    .collect();
+            }
+        }
+    }
+
+    /// Returns the groups in order, for a summary.
+    pub(super) fn groups(&self) -> Vec<DeadLetterGroup> {
+        self.0.values().cloned().collect()
+    }
+
+    /// Compares the table with what the events add up to.
+    pub(super) fn check(&self, connection: &Connection) -> Result<(), Fault> {
+        let mut statement = connection.prepare(&format!(
+            "SELECT {COLUMNS} FROM dead_letter ORDER BY partition, chunk, n"
+        ))?;
+        let mut rows = statement.query([])?;
+        let mut expected = self.0.values();
+        let mut sum = Checksum::default();
+        loop {
+            let next = match rows.next()? {
+                Some(row) => Some(LetterRow::read(row).map_err(|_| {
+                    Fault::table("dead_letter", "unknown", "a column has the wrong type")
+                })?),
+                None => None,
+            };
+            let same_group = next.as_ref().is_some_and(|row| sum.is_of(row));
+            if !same_group && let Some(found) = sum.group() {
+                if expected.next() != Some(&found) {
+                    return Err(Fault::table(
+                        "dead_letter",
+                        &format!("of partition {}, chunk {}", found.partition, found.chunk),
+                        "differs from what the events add up to",
+                    ));
+                }
+                sum = Checksum::default();
+            }
+            let Some(row) = next else { break };
+            sum.add(&row);
+        }
+        match expected.next() {
+            None => Ok(()),
+            Some(group) => Err(Fault::table(
+                "dead_letter",
+                &format!("of partition {}, chunk {}", group.partition, group.chunk),
+                "is missing",
+            )),
+        }
+    }
+}
+
+/// Brings the table up to date with `event`, which `ledger` already has and whose partitions are already stored.
+pub(super) fn project(
+    connection: &Connection,
+    ledger: &Ledger,
+    at_ms: i64,
+    event: &Event,
+) -> rusqlite::Result<()> {
+    match Effect::of(event) {
+        Effect::Nothing | Effect::Replaced(_) => {}
+        Effect::Added {
+            partition,
+            chunk,
+            letters,
+        } => {
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO dead_letter (run, resource, partition, chunk, n, cursor, key, kind, reason, attempt, at_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?;
+            for row in rows(ledger, at_ms, partition, chunk, letters) {
+                statement.execute(params![
+                    row.run,
+                    row.resource,
+                    row.partition,
+                    row.chunk,
+                    row.n,
+                    row.cursor,
+                    row.key,
+                    row.kind,
+                    row.reason,
+                    row.attempt,
+                    row.at_ms
+                ])?;
+            }
+        }
+        Effect::Rewound { partition, to } => {
+            connection
+                .prepare_cached("DELETE FROM dead_letter WHERE partition = ?1 AND chunk > ?2")?
+                .execute([partition.0.cast_signed(), to.0.cast_signed()])?;
+        }
+        Effect::Pruned { run } => {
+            connection
+                .prepare_cached(
+                    "DELETE FROM dead_letter WHERE run = ?1
+                     AND partition NOT IN (SELECT id FROM partition WHERE run = ?1)",
+                )?
+                .execute([run.as_str()])?;
+        }
+        Effect::Dropped { resource } => {
+            connection
+                .prepare_cached("DELETE FROM dead_letter WHERE resource = ?1")?
+                .execute([resource.as_str()])?;
+        }
+    }
+    Ok(())
+}
+
+const COLUMNS: &str =
+    "run, resource, partition, chunk, n, cursor, key, kind, reason, attempt, at_ms";
+
+/// A row of the table.
+struct LetterRow {
+    run: String,
+    resource: String,
+    partition: i64,
+    chunk: i64,
+    n: i64,
+    cursor: String,
+    key: Option<String>,
+    kind: String,
+    reason: String,
+    attempt: i64,
+    at_ms: i64,
+}
+
+impl LetterRow {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            run: row.get(0)?,
+            resource: row.get(1)?,
+            partition: row.get(2)?,
+            chunk: row.get(3)?,
+            n: row.get(4)?,
+            cursor: row.get(5)?,
+            key: row.get(6)?,
+            kind: row.get(7)?,
+            reason: row.get(8)?,
+            attempt: row.get(9)?,
+            at_ms: row.get(10)?,
+        })
+    }
+}
+
+fn rows(
+    ledger: &Ledger,
+    at_ms: i64,
+    partition: PartitionId,
+    chunk: ChunkSeq,
+    letters: &[DeadLetter],
+) -> Vec<LetterRow> {
+    let Some((run, resource, _)) = ledger.partition(partition) else {
+        return Vec::new();
+    };
+    let attempt = run.attempts.last().map_or(0, |attempt| attempt.number);
+    (1..)
+        .zip(letters)
+        .map(|(n, letter)| LetterRow {
+            run: run.id.as_str().to_owned(),
+            resource: resource.name.as_str().to_owned(),
+            partition: partition.0.cast_signed(),
+            chunk: chunk.0.cast_signed(),
+            n,
+            cursor: super::projection::json(&letter.cursor),
+            key: letter.key.clone(),
+            kind: letter.kind.clone(),
+            reason: letter.reason.clone(),
+            attempt: attempt.into(),
+            at_ms,
+        })
+        .collect()
+}
+
+/// Counts and hashes the rows of one group.
+#[derive(Default)]
+struct Checksum {
+    group: Option<DeadLetterGroup>,
+    hasher: Xxh3,
+}
+
+impl Checksum {
+    fn is_of(&self, row: &LetterRow) -> bool {
+        self.group.as_ref().is_some_and(|group| {
+            (group.partition.0, group.chunk.0)
+                == (row.partition.cast_unsigned(), row.chunk.cast_unsigned())
+        })
+    }
+
+    fn add(&mut self, row: &LetterRow) {
+        let group = self.group.get_or_insert_with(|| DeadLetterGroup {
+            run: RunId::from_text(&row.run),
+            resource: row.resource.as_str().into(),
+            partition: PartitionId(row.partition.cast_unsigned()),
+            chunk: ChunkSeq(row.chunk.cast_unsigned()),
+            count: 0,
+            checksum: 0,
+        });
+        group.count += 1;
+        for number in [row.n, row.attempt, row.at_ms] {
+            self.hasher.update(&number.to_le_bytes());
+        }
+        let key = row.key.as_deref();
+        self.hasher.update(&[u8::from(key.is_some())]);
+        let texts = [&row.run, &row.resource, &row.cursor, &row.kind, &row.reason];
+        for text in texts.into_iter().map(String::as_str).chain(key) {
+            self.hasher.update(&(text.len() as u64).to_le_bytes());
+            self.hasher.update(text.as_bytes());
+        }
+    }
+
+    fn group(&self) -> Option<DeadLetterGroup> {
+        self.group.as_ref().map(|group| DeadLetterGroup {
+            checksum: self.hasher.digest(),
+            ..group.clone()
+        })
+    }
+}
