@@ -1,4 +1,19 @@
 //! Where rows come from, in key order. Edges name the kind of their errors and never retry.
+//!
+//! ```text
+//! plan's names -> shape (checked against the catalogue) -> quote -> keyset (page query) -> mysql | sqlite
+//! partition (even key ranges from index probes)            page_size (rows of the next page)
+//! ```
+
+mod keyset;
+pub mod mysql;
+mod page_size;
+mod partition;
+mod quote;
+mod shape;
+pub mod sqlite;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -6,7 +21,7 @@ use crate::{
     chunk::Value,
     cursor::{Cursor, KeyRange, KeyValue},
     error::EdgeError,
-    plan::RowSource,
+    plan::{RowSource, SourceConfig, SourceKind},
 };
 
 /// What the catalogue says about a resource's table.
@@ -118,4 +133,19 @@ pub trait Source: Send + Sync {
 #[must_use]
 pub const fn range_end(range: &KeyRange) -> &Cursor {
     &range.until
+}
+
+/// Connects to the source of a plan; one connection is opened and tried.
+///
+/// # Errors
+///
+/// `Missing` for a host, database or file that is not there, `Credentials` for a wrong password, `Connection` and
+/// `Timeout` for a server that does not answer, `Refused` for a URL that cannot be read.
+pub async fn connect(config: &SourceConfig) -> Result<Arc<dyn Source>, EdgeError> {
+    Ok(match config.kind {
+        SourceKind::Mysql => {
+            Arc::new(mysql::MySqlSource::connect(&config.url, mysql::Patience::default()).await?)
+        }
+        SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::open(&config.url)?),
+    })
 }

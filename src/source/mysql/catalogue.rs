@@ -1,0 +1,121 @@
+//! Reads `information_schema` of the connected database.
+
+use sqlx::{MySqlConnection, Row, mysql::MySqlRow};
+
+use crate::source::{
+    quote::{self, Dialect},
+    shape::{Catalogue, Column, ColumnKind, UniqueIndex},
+};
+
+/// Returns every table and view, sorted.
+pub(super) async fn tables(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY table_name",
+    )
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(|row| text(row, 0))
+    .collect()
+}
+
+/// Returns what is known of `table`, or `None` where there is none of exactly that name.
+pub(super) async fn table(
+    connection: &mut MySqlConnection,
+    table: &str,
+) -> Result<Option<Catalogue>, sqlx::Error> {
+    // Numbers as text, for their types differ between servers and versions.
+    let found = sqlx::query(
+        "SELECT table_name, COALESCE(CAST(table_rows AS CHAR), '0'), CAST(data_length AS CHAR) \
+         FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
+    )
+    .bind(table)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut exact = None;
+    for row in &found {
+        // information_schema compares without regard to case; names are meant exactly.
+        if text(row, 0)? == table {
+            exact = Some(row);
+        }
+    }
+    let Some(row) = exact else { return Ok(None) };
+    let mut catalogue = Catalogue {
+        columns: Vec::new(),
+        unique: Vec::new(),
+        estimated_rows: text(row, 1)?.parse().unwrap_or(0),
+        estimated_bytes: text(row, 2)?.parse().ok(),
+    };
+    let columns = sqlx::query(
+        "SELECT column_name, data_type, column_type, is_nullable, COALESCE(character_set_name, '') \
+         FROM information_schema.columns WHERE table_schema = DATABASE() AND BINARY table_name = ? \
+         ORDER BY ordinal_position",
+    )
+    .bind(table)
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in &columns {
+        let type_text = text(row, 2)?;
+        catalogue.columns.push(Column {
+            name: text(row, 0)?,
+            kind: kind(&text(row, 1)?, &type_text, &text(row, 4)?),
+            nullable: text(row, 3)? != "NO",
+            type_text,
+        });
+    }
+
+    let parts = sqlx::query(
+        "SELECT index_name, column_name, CASE WHEN sub_part IS NULL THEN 'whole' ELSE 'prefix' END \
+         FROM information_schema.statistics WHERE table_schema = DATABASE() AND BINARY table_name = ? \
+         AND non_unique = 0 ORDER BY index_name, seq_in_index",
+    )
+    .bind(table)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut last = None;
+    for row in &parts {
+        let name = text(row, 0)?;
+        if last.as_ref() != Some(&name) {
+            let Some(quoted) = quote::identifier(Dialect::Mysql, &name) else {
+                continue;
+            };
+            catalogue.unique.push(UniqueIndex {
+                hint: format!("FORCE INDEX ({quoted})"),
+                columns: Vec::new(),
+            });
+            last = Some(name);
+        }
+        if let Some(index) = catalogue.unique.last_mut() {
+            // A unique prefix of a column says nothing of the whole: no column has the empty name.
+            let whole = text(row, 2)? == "whole";
+            index
+                .columns
+                .push(if whole { text(row, 1)? } else { String::new() });
+        }
+    }
+    Ok(Some(catalogue))
+}
+
+fn kind(data_type: &str, type_text: &str, charset: &str) -> ColumnKind {
+    match data_type.to_ascii_lowercase().as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => ColumnKind::Integer {
+            unsigned: type_text.to_ascii_lowercase().contains("unsigned"),
+        },
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum" | "set" => {
+            match charset {
+                "utf8mb4" | "utf8mb3" | "utf8" | "ascii" => ColumnKind::Bytes,
+                _ => ColumnKind::ForeignText,
+            }
+        }
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" | "json" => {
+            ColumnKind::Bytes
+        }
+        _ => ColumnKind::Other,
+    }
+}
+
+/// NULL reads as empty. Names are text on MariaDB and binary text on MySQL 8, hence unchecked.
+fn text(row: &MySqlRow, column: usize) -> Result<String, sqlx::Error> {
+    let bytes: Option<&[u8]> = row.try_get_unchecked(column)?;
+    Ok(String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned())
+}
