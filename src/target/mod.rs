@@ -1,5 +1,8 @@
 //! Where rows go. Edges name the kind of their errors and never retry.
 
+mod redis;
+mod resp;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +11,23 @@ use crate::{
     error::EdgeError,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
 };
+
+pub use self::redis::RedisTarget;
+
+/// Returns `bytes` for people: `3.0 MiB`.
+fn bytes_text(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if size < 1024.0 {
+            return match unit {
+                "B" => format!("{bytes} B"),
+                unit => format!("{size:.1} {unit}"),
+            };
+        }
+        size /= 1024.0;
+    }
+    format!("{size:.1} TiB")
+}
 
 /// Who writes to a target. Kept in the lease so that a second writer can name the first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
