@@ -1,7 +1,10 @@
 //! Where rows go. Edges name the kind of their errors and never retry.
 
+mod file;
 mod redis;
 mod resp;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -10,9 +13,22 @@ use crate::{
     chunk::Chunk,
     error::EdgeError,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    plan::TargetConfig,
 };
 
-pub use self::redis::RedisTarget;
+pub use self::{file::FileTarget, redis::RedisTarget};
+
+/// Returns the target that the plan calls `name`. Connects to nothing and creates nothing.
+///
+/// # Errors
+///
+/// `Refused` for settings that cannot be used.
+pub fn connect(name: &str, config: &TargetConfig) -> Result<Arc<dyn Target>, EdgeError> {
+    Ok(match config {
+        TargetConfig::Redis(config) => Arc::new(RedisTarget::new(name, config)?),
+        TargetConfig::File(config) => Arc::new(FileTarget::new(config)),
+    })
+}
 
 /// Returns `bytes` for people: `3.0 MiB`.
 fn bytes_text(bytes: u64) -> String {
