@@ -1,5 +1,11 @@
 //! Where rows go. Edges name the kind of their errors and never retry.
 
+mod file;
+mod redis;
+mod resp;
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +13,37 @@ use crate::{
     chunk::Chunk,
     error::EdgeError,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    plan::TargetConfig,
 };
+
+pub use self::{file::FileTarget, redis::RedisTarget};
+
+/// Returns the target that the plan calls `name`. Connects to nothing and creates nothing.
+///
+/// # Errors
+///
+/// `Refused` for settings that cannot be used.
+pub fn connect(name: &str, config: &TargetConfig) -> Result<Arc<dyn Target>, EdgeError> {
+    Ok(match config {
+        TargetConfig::Redis(config) => Arc::new(RedisTarget::new(name, config)?),
+        TargetConfig::File(config) => Arc::new(FileTarget::new(config)),
+    })
+}
+
+/// Returns `bytes` for people: `3.0 MiB`.
+fn bytes_text(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if size < 1024.0 {
+            return match unit {
+                "B" => format!("{bytes} B"),
+                unit => format!("{size:.1} {unit}"),
+            };
+        }
+        size /= 1024.0;
+    }
+    format!("{size:.1} TiB")
+}
 
 /// Who writes to a target. Kept in the lease so that a second writer can name the first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

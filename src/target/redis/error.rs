@@ -1,0 +1,194 @@
+//! What Redis's refusals and the network's failures mean to the engine.
+
+use std::{io, time::Duration};
+
+use ::redis::RedisError;
+
+use crate::error::{EdgeError, ErrorKind};
+
+/// Returns the error for a reply `-<code> <detail>` to `doing` (`the write`).
+pub(super) fn refused(place: &str, doing: &str, code: &str, detail: &str) -> EdgeError {
+    let (kind, reason) = meaning(code, detail);
+    EdgeError::new(kind, format!("{place} refused {doing}: {reason}"))
+}
+
+/// Splits a reply `OOM command not allowed` into its code and the rest.
+pub(super) fn split(reply: &str) -> (&str, &str) {
+    reply.split_once(' ').unwrap_or((reply, ""))
+}
+
+/// Returns the error for a failed call through the driver.
+pub(super) fn driver(place: &str, doing: &str, limit: Duration, error: &RedisError) -> EdgeError {
+    if error.is_timeout() {
+        return timed_out(place, limit);
+    }
+    if let Some(code) = error.code() {
+        return refused(place, doing, code, error.detail().unwrap_or_default());
+    }
+    if error.is_io_error() || error.is_connection_dropped() {
+        return EdgeError::new(ErrorKind::Connection, format!("connection lost to {place}"))
+            .because(error.clone());
+    }
+    EdgeError::new(
+        ErrorKind::Refused,
+        format!(
+            "{place} gave an answer to {doing} that is not understood ({})",
+            error.category()
+        ),
+    )
+}
+
+/// Returns the error for no answer within `limit`.
+pub(super) fn timed_out(place: &str, limit: Duration) -> EdgeError {
+    EdgeError::new(
+        ErrorKind::Timeout,
+        format!("no answer from {place} within {limit:?}"),
+    )
+}
+
+/// Returns the error for a failed socket call.
+pub(super) fn socket(place: &str, error: io::Error) -> EdgeError {
+    use io::ErrorKind as Io;
+    let what = match error.kind() {
+        Io::ConnectionRefused => "connection refused by",
+        Io::ConnectionReset | Io::ConnectionAborted => "connection reset by",
+        Io::UnexpectedEof | Io::BrokenPipe => "connection closed by",
+        _ => "connection failed to",
+    };
+    EdgeError::new(ErrorKind::Connection, format!("{what} {place}")).because(error)
+}
+
+/// Returns the kind of a refusal and its reason in our words. The server's own text is used only where it cannot
+/// hold a key or a value.
+fn meaning(code: &str, detail: &str) -> (ErrorKind, String) {
+    let (kind, reason) = match code {
+        "OOM" => (ErrorKind::TargetMemory, "used memory is above maxmemory"),
+        "LOADING" => (ErrorKind::Busy, "it is still loading its data"),
+        "BUSY" => (ErrorKind::Busy, "it is busy running a script"),
+        "TRYAGAIN" => (ErrorKind::Busy, "slots are being moved"),
+        "MASTERDOWN" => (ErrorKind::Busy, "its master is down"),
+        "CLUSTERDOWN" => (ErrorKind::Busy, "the cluster is down"),
+        "READONLY" => (ErrorKind::Busy, "it is a read-only replica at the moment"),
+        "NOREPLICAS" => (ErrorKind::Busy, "it has too few good replicas"),
+        "MISCONF" => (
+            ErrorKind::Busy,
+            "it cannot save its data to disk and takes no writes until it can",
+        ),
+        "NOAUTH" => (ErrorKind::Credentials, "a password is required"),
+        "WRONGPASS" => (ErrorKind::Credentials, "wrong user or password"),
+        "NOPERM" => (
+            ErrorKind::Credentials,
+            "the user lacks the rights for this command or these keys",
+        ),
+        "DENIED" => (
+            ErrorKind::Credentials,
+            "it is in protected mode and takes no connections from other hosts",
+        ),
+        "CROSSSLOT" | "MOVED" | "ASK" => (
+            ErrorKind::Refused,
+            "it is a node of a cluster, and clusters are not supported",
+        ),
+        "WRONGTYPE" => (
+            ErrorKind::Refused,
+            "a key of rekindle's own holds another type of value",
+        ),
+        "ERR" if detail.contains("max number of clients") => {
+            (ErrorKind::Busy, "it has too many clients")
+        }
+        "ERR" if detail.contains("DB index is out of range") => {
+            (ErrorKind::Missing, "it has no database with this number")
+        }
+        _ => {
+            return (
+                ErrorKind::Refused,
+                format!("{code} {}", harmless(detail)).trim_end().to_owned(),
+            );
+        }
+    };
+    (kind, reason.to_owned())
+}
+
+/// Returns the start of `detail` up to the first quote or colon: what follows may repeat an argument of the
+/// command (`unknown command 'MSET', with args beginning with: 'kv:...'`).
+fn harmless(detail: &str) -> &str {
+    let end = detail
+        .find(|c: char| matches!(c, '\'' | '"' | '`' | ':' | ',') || c.is_control())
+        .unwrap_or(detail.len());
+    detail[..end].trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_kind() {
+        use ErrorKind::{Busy, Credentials, Missing, Refused, TargetMemory};
+        for (reply, kind) in [
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                TargetMemory,
+            ),
+            ("LOADING Redis is loading the dataset in memory", Busy),
+            ("BUSY Redis is busy running a script.", Busy),
+            (
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                Busy,
+            ),
+            ("MASTERDOWN Link with MASTER is down", Busy),
+            ("CLUSTERDOWN Hash slot not served", Busy),
+            (
+                "READONLY You can't write against a read only replica.",
+                Busy,
+            ),
+            ("MISCONF Redis is configured to save RDB snapshots", Busy),
+            ("ERR max number of clients reached", Busy),
+            ("NOAUTH Authentication required.", Credentials),
+            ("WRONGPASS invalid username-password pair", Credentials),
+            (
+                "NOPERM this user has no permissions to run the 'mset' command",
+                Credentials,
+            ),
+            ("ERR DB index is out of range", Missing),
+            (
+                "CROSSSLOT Keys in request don't hash to the same slot",
+                Refused,
+            ),
+            ("MOVED 3999 127.0.0.1:6381", Refused),
+            ("ERR something new", Refused),
+        ] {
+            let (code, detail) = split(reply);
+            let error = refused("redis at h:1/0", "the write", code, detail);
+            assert_eq!(error.kind, kind, "{reply}");
+            assert!(!error.message.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn the_refused_write_reads_well() {
+        let error = refused(
+            "redis at cache.test:6379/0",
+            "the write",
+            "OOM",
+            "command not allowed",
+        );
+        assert_eq!(
+            error.message,
+            "redis at cache.test:6379/0 refused the write: used memory is above maxmemory"
+        );
+    }
+
+    #[test]
+    fn arguments_that_the_server_repeats_stay_out() {
+        let error = refused(
+            "redis at h:1/0",
+            "the write",
+            "ERR",
+            "unknown command `MSET`, with args beginning with: `kv:secret`, `canary`, ",
+        );
+        assert_eq!(
+            error.message,
+            "redis at h:1/0 refused the write: ERR unknown command"
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! What a server says about itself.
+
+use std::collections::HashMap;
+
+use super::server::Server;
+use crate::{
+    error::{EdgeError, ErrorKind},
+    target::bytes_text,
+};
+
+/// The fields of `INFO` by name.
+pub(super) struct Info(HashMap<String, String>);
+
+impl Info {
+    /// Asks `server`.
+    pub(super) async fn read(server: &Server) -> Result<Self, EdgeError> {
+        let text: String = server.ask("to show `INFO`", &::redis::cmd("INFO")).await?;
+        Ok(Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Self {
+        Self(
+            text.lines()
+                .filter_map(|line| line.trim_end().split_once(':'))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("unknown", String::as_str)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.0.get(name)?.parse().ok()
+    }
+
+    /// Checks that a restore into this server would last.
+    pub(super) fn check(&self, place: &str, allow_eviction: bool) -> Result<(), EdgeError> {
+        let refuse = |kind, why: String| Err(EdgeError::new(kind, format!("{place} {why}")));
+        if self.text("loading") == "1" {
+            return refuse(ErrorKind::Busy, "is still loading its data".into());
+        }
+        if self.text("cluster_enabled") == "1" {
+            return refuse(
+                ErrorKind::Refused,
+                "is a node of a cluster, and clusters are not supported".into(),
+            );
+        }
+        if self.text("role") == "slave" {
+            return refuse(
+                ErrorKind::Refused,
+                format!(
+                    "is a read-only replica; write to its master at {}:{}",
+                    self.text("master_host"),
+                    self.text("master_port")
+                ),
+            );
+        }
+        let policy = self.text("maxmemory_policy");
+        // Refused even without a limit: one `CONFIG SET maxmemory` later the restore would lose keys in silence.
+        if policy != "noeviction" && self.0.contains_key("maxmemory_policy") && !allow_eviction {
+            return refuse(
+                ErrorKind::Refused,
+                format!(
+                    "drops keys when memory is full (`maxmemory-policy {policy}`), so a restore may lose rows; \
+                     set `noeviction` there, or `allow_eviction: true` in the plan"
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Returns what a dry run shows, in this order.
+    pub(super) fn facts(&self, db: i64) -> Vec<(String, String)> {
+        let used = self.number("used_memory").unwrap_or(0);
+        let memory = match self.number("maxmemory") {
+            Some(limit) if limit > 0 => format!(
+                "{} used of {}, {} free",
+                bytes_text(used),
+                bytes_text(limit),
+                bytes_text(limit.saturating_sub(used))
+            ),
+            _ => format!("{} used, no limit", bytes_text(used)),
+        };
+        // db0:keys=12,expires=0,avg_ttl=0
+        let keys = self
+            .0
+            .get(&format!("db{db}"))
+            .and_then(|line| line.strip_prefix("keys="))
+            .and_then(|line| line.split(',').next())
+            .unwrap_or("0");
+        [
+            ("version", self.text("redis_version").to_owned()),
+            ("memory", memory),
+            ("eviction policy", self.text("maxmemory_policy").to_owned()),
+            ("keys", keys.to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(extra: &str) -> Info {
+        Info::parse(&format!(
+            "# Server\r\nredis_version:7.0.15\r\n{extra}\r\n# Keyspace\r\ndb2:keys=12,expires=0,avg_ttl=0\r\n"
+        ))
+    }
+
+    fn kind(extra: &str, allow_eviction: bool) -> Option<ErrorKind> {
+        info(extra)
+            .check("redis at h:1/0", allow_eviction)
+            .err()
+            .map(|e| e.kind)
+    }
+
+    #[test]
+    fn a_server_that_would_lose_rows_is_refused() {
+        assert_eq!(
+            kind("role:master\r\nmaxmemory_policy:noeviction", false),
+            None
+        );
+        assert_eq!(
+            kind("maxmemory_policy:allkeys-lru", false),
+            Some(ErrorKind::Refused)
+        );
+        assert_eq!(kind("maxmemory_policy:allkeys-lru", true), None);
+        assert_eq!(kind("role:slave", false), Some(ErrorKind::Refused));
+        assert_eq!(kind("cluster_enabled:1", false), Some(ErrorKind::Refused));
+        assert_eq!(kind("loading:1", false), Some(ErrorKind::Busy));
+    }
+
+    #[test]
+    fn facts_show_the_room_that_is_left() {
+        let info = info("used_memory:1048576\r\nmaxmemory:4194304\r\nmaxmemory_policy:noeviction");
+        assert_eq!(
+            info.facts(2),
+            [
+                ("version", "7.0.15"),
+                ("memory", "1.0 MiB used of 4.0 MiB, 3.0 MiB free"),
+                ("eviction policy", "noeviction"),
+                ("keys", "12"),
+            ]
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        );
+        assert_eq!(info.facts(0)[3].1, "0");
+    }
+}
