@@ -39,6 +39,23 @@ pub fn hit(name: &'static str) -> io::Result<()> {
     }
 }
 
+/// Returns whether the deliberate defect called `name` is switched on (`RK_MUTANT=name`). Never in a normal build.
+#[cfg(not(feature = "mutants"))]
+#[inline]
+#[must_use]
+pub const fn mutant(_name: &'static str) -> bool {
+    false
+}
+
+/// Returns whether the deliberate defect called `name` is switched on (`RK_MUTANT=name`).
+#[cfg(feature = "mutants")]
+#[must_use]
+pub fn mutant(name: &'static str) -> bool {
+    use std::sync::LazyLock;
+    static ASKED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("RK_MUTANT").ok());
+    ASKED.as_deref() == Some(name)
+}
+
 #[cfg(feature = "failpoints")]
 mod active {
     use std::{

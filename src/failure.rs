@@ -53,8 +53,19 @@ pub struct Failure {
 impl Failure {
     /// Returns a failure without causes.
     #[must_use]
-    pub fn new(exit: Exit, what: impl Into<String>, safe: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), why: Vec::new(), safe: safe.into(), next: next.into() }
+    pub fn new(
+        exit: Exit,
+        what: impl Into<String>,
+        safe: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self {
+            exit,
+            what: what.into(),
+            why: Vec::new(),
+            safe: safe.into(),
+            next: next.into(),
+        }
     }
 
     /// Returns the failure with `error` and its causes as the reason.

@@ -9,12 +9,17 @@
 //! `ARCHITECTURE.md` has the map of the rooms, the state diagrams and the journal's tables.
 
 pub mod chunk;
+pub mod cli;
 pub mod cursor;
+pub mod engine;
 pub mod error;
 pub mod failpoint;
+pub mod failure;
 pub mod ids;
 pub mod journal;
 pub mod machine;
 pub mod plan;
+pub mod report;
 pub mod source;
+pub mod supervisor;
 pub mod target;

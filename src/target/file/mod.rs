@@ -27,7 +27,7 @@ use self::{lock::FolderLock, writer::FileWriter};
 use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target, bytes_text};
 use crate::{
     error::{EdgeError, ErrorKind},
-    ids::{ChunkSeq, RunId},
+    ids::{ChunkSeq, ResourceName, RunId},
     plan::FileConfig,
 };
 
@@ -52,10 +52,40 @@ impl FileTarget {
     }
 
     fn path_of(&self, partition: &PartitionKey) -> PathBuf {
-        // A resource may be called `a/b`; a folder for it would need to be made and synced.
-        let name = partition.resource.as_str().replace('/', "__");
-        self.folder
-            .join(format!("{name}.{:04}.resp", partition.ordinal))
+        self.folder.join(format!(
+            "{}.{:04}.resp",
+            stem(&partition.resource),
+            partition.ordinal
+        ))
+    }
+
+    /// Returns the files of every partition that the resource ever had.
+    fn files_of(&self, resource: &ResourceName) -> Result<Vec<PathBuf>, EdgeError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed("cannot list", &self.folder, e)),
+        };
+        let stem = stem(resource);
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry
+                .map_err(|e| failed("cannot list", &self.folder, e))?
+                .path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            let ordinal = name
+                .strip_prefix(&stem)
+                .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".resp"));
+            if ordinal.is_some_and(|ordinal| {
+                ordinal.len() >= 4 && ordinal.bytes().all(|byte| byte.is_ascii_digit())
+            }) {
+                files.push(path);
+            }
+        }
+        Ok(files)
     }
 
     fn create_folder(&self) -> Result<(), EdgeError> {
@@ -198,19 +228,15 @@ impl Target for FileTarget {
         })
     }
 
-    async fn forget(
-        &self,
-        _run: &RunId,
-        partitions: &[PartitionKey],
-        content: bool,
-    ) -> Result<(), EdgeError> {
-        if !content {
-            return Ok(());
-        }
+    async fn forget(&self, _run: &RunId, _partitions: &[PartitionKey]) -> Result<(), EdgeError> {
+        // The evidence is the length of the files themselves.
+        Ok(())
+    }
+
+    async fn clear(&self, resource: &ResourceName) -> Result<(), EdgeError> {
         blocking(|| {
             let mut removed = false;
-            for partition in partitions {
-                let path = self.path_of(partition);
+            for path in self.files_of(resource)? {
                 match fs::remove_file(&path) {
                     Ok(()) => removed = true,
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -223,6 +249,12 @@ impl Target for FileTarget {
             Ok(())
         })
     }
+}
+
+/// Returns the first part of a resource's file names. A resource may be called `a/b`, and then its files lie in no
+/// folder of their own; `%` occurs in no resource name, so two resources never share files.
+fn stem(resource: &ResourceName) -> String {
+    resource.as_str().replace('/', "%2F")
 }
 
 /// Runs `work`, which waits for the disk, without holding up other tasks where the runtime has other threads.

@@ -19,7 +19,7 @@ use self::{info::Info, server::Server, writer::RedisWriter};
 use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target};
 use crate::{
     error::EdgeError,
-    ids::{ChunkSeq, RunId},
+    ids::{ChunkSeq, ResourceName, RunId},
     plan::RedisConfig,
 };
 
@@ -122,13 +122,13 @@ impl Target for RedisTarget {
         )))
     }
 
-    async fn forget(
-        &self,
-        run: &RunId,
-        partitions: &[PartitionKey],
-        _content: bool,
-    ) -> Result<(), EdgeError> {
+    async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
         evidence::forget(&self.server, run, partitions).await
+    }
+
+    async fn clear(&self, _resource: &ResourceName) -> Result<(), EdgeError> {
+        // Keys are shared with whoever else writes them; the same rows write the same keys again.
+        Ok(())
     }
 }
 

@@ -1,0 +1,208 @@
+//! The command line. Doc comments are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Fill Redis and search read models again from the database they were built from, and survive being killed anywhere
+#[derive(Debug, Parser)]
+#[command(
+    name = "rekindle",
+    version,
+    about,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 bug, 2 usage, 3 plan invalid or refused before the first write, \
+    4 done with dead letters,\n5 stopped or blocked (`run` goes on), 6 state file or target in use, 7 differences \
+    found, 130 interrupted (`run` goes on)"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// State file [default: state/<plan name>.sqlite beside the plan]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Log to stderr from this level on: error, warn, info, debug, trace
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
+    pub log: String,
+    /// Form of log lines
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+    /// When to use colours; `auto` honours NO_COLOR
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
+    pub color: ColorWhen,
+    /// Plain lines instead of progress bars
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a plan; writes nothing anywhere
+    Validate(Validate),
+    /// Restore what the plan names, going on where an unfinished run stopped
+    Run(Run),
+    /// Go on with an unfinished run; refuses when nothing waits
+    Resume(Resume),
+    /// Show where the plan's run stands
+    Status(Status),
+    /// List the runs of a plan
+    History(History),
+    /// Tell the story of one run
+    Show(Show),
+    /// Look at rows that could not be restored as they are
+    DeadLetters(DeadLetters),
+}
+
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// The plan file
+    pub plan: PathBuf,
+    /// Only what needs no server
+    #[arg(long)]
+    pub offline: bool,
+    /// Warnings count as errors
+    #[arg(long)]
+    pub strict: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle run plans/shop.yaml --dry-run\n  rekindle run plans/shop.yaml\n  \
+    rekindle run plans/shop.yaml --only url,cms_block\n  rekindle run plans/shop.yaml --only url --ids 17,18,19"
+)]
+pub struct Run {
+    /// The plan file
+    pub plan: PathBuf,
+    /// Connect and read only: show what a run would do
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only these resources
+    #[arg(long, value_name = "R,..", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// All but these resources
+    #[arg(long, value_name = "R,..", value_delimiter = ',')]
+    pub skip: Vec<String>,
+    /// Only rows of these entity ids: a JSON array or a comma list
+    #[arg(long, value_name = "JSON-OR-LIST")]
+    pub ids: Option<String>,
+    /// Begin a new run even where one is unfinished
+    #[arg(long)]
+    pub new: bool,
+    /// Start resources over whose definition changed since the run began
+    #[arg(long)]
+    pub accept_plan_change: bool,
+    #[command(flatten)]
+    pub worker: Worker,
+}
+
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The plan file
+    pub plan: PathBuf,
+    /// Start resources over whose definition changed since the run began
+    #[arg(long)]
+    pub accept_plan_change: bool,
+    #[command(flatten)]
+    pub worker: Worker,
+}
+
+/// How the working process is run; for the parent and for tests.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Worker {
+    /// Work in this process, without a parent that watches
+    #[arg(long, hide = true)]
+    pub single_process: bool,
+    /// Memory budget, given by the parent
+    #[arg(long, hide = true, value_name = "N")]
+    pub in_flight_bytes: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The plan file; without it, every state file in ./state
+    pub plan: Option<PathBuf>,
+    /// Repeat every second until the run ends
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct History {
+    /// The plan file; without it, every state file in ./state
+    pub plan: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The run's id, as `history` lists it
+    pub id: String,
+    /// The plan file; without it, every state file in ./state
+    pub plan: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLetters {
+    #[command(subcommand)]
+    pub command: DeadLettersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Count dead letters by resource and reason
+    List(DeadLettersOf),
+    /// Show each dead letter: where it is, its key, and why
+    Show(DeadLettersOf),
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLettersOf {
+    /// The plan file
+    pub plan: PathBuf,
+    /// Only of this resource
+    #[arg(long, short, value_name = "R")]
+    pub resource: Option<String>,
+    /// Of this run [default: the latest]
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// Show at most so many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub limit: u64,
+}

@@ -1,0 +1,231 @@
+//! `run --dry-run`: connects and reads only, and shows what a run would do.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    Outcome, Stop,
+    args::Global,
+    connect,
+    render::{Screen, say},
+    state_files::StateFile,
+    table::table,
+};
+use crate::{
+    engine::{self, Preview},
+    failure::{Exit, Failure},
+    machine::Scope,
+    plan::Plan,
+    report::human::{bytes, count, counted, duration, printable},
+};
+
+/// Rows a second assumed where no earlier run of the plan says better.
+const ASSUMED_RATE: f64 = 100_000.0;
+
+/// Redis keeps about this much beside the bytes of a key and a value (dictionary entry, object headers).
+const REDIS_OVERHEAD: u64 = 90;
+
+/// Shows what `run` would do.
+pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: &Screen) -> Outcome {
+    let state_path = connect::state_path(&plan, global);
+    let file = StateFile {
+        path: state_path.clone(),
+        plan: plan.path.display().to_string(),
+    };
+    let view = file.view()?;
+    let ledger = match &view {
+        Some(view) => {
+            view.ledger()
+                .map_err(|error| engine::refused_by_journal(&error, &file.plan))?
+                .0
+        }
+        None => crate::machine::Ledger::default(),
+    };
+    let targets = connect::targets(&plan)?;
+    let runtime = connect::runtime()?;
+    let plan = Arc::new(plan);
+    let preview = runtime.block_on(async {
+        let source = connect::source(&plan).await?;
+        engine::preview(&plan, scope, &ledger, &*source, &targets).await
+    })?;
+    let rate = measured_rate(&ledger);
+    if screen.json {
+        say(&json(&plan, &preview, rate).to_string());
+    } else {
+        tell(&plan, &preview, rate, screen);
+    }
+    if let Some(owner) = view.as_ref().and_then(|view| view.running()) {
+        return Err(Stop::Failed(
+            Failure::new(
+                Exit::InUse,
+                format!("state file {} is in use", state_path.display()),
+                "a dry run changes nothing",
+                format!(
+                    "`rekindle status {} --watch` shows the run under way",
+                    file.plan
+                ),
+            )
+            .why(format!("pid {} on {} works with it", owner.pid, owner.host)),
+        ));
+    }
+    if preview.refusals.is_empty() {
+        return Ok(Exit::Done);
+    }
+    Err(Stop::Failed(Failure {
+        why: preview.refusals.clone(),
+        ..Failure::new(
+            Exit::Refused,
+            "a run would be refused",
+            "a dry run changes nothing",
+            format!(
+                "mend the causes, then `rekindle run --dry-run {}`",
+                file.plan
+            ),
+        )
+    }))
+}
+
+/// Returns rows a second over the attempts of the last run that stored anything.
+fn measured_rate(ledger: &crate::machine::Ledger) -> Option<f64> {
+    ledger.runs.iter().rev().find_map(|run| {
+        let rows: u64 = run
+            .resources
+            .iter()
+            .map(|resource| resource.totals().0)
+            .sum();
+        let ms: i64 = run
+            .attempts
+            .iter()
+            .map(|one| one.ended_ms.unwrap_or(one.started_ms) - one.started_ms)
+            .sum();
+        (rows > 10_000 && ms > 0).then(|| rows as f64 * 1000.0 / ms as f64)
+    })
+}
+
+struct Totals {
+    rows: u64,
+    bytes: u64,
+}
+
+fn totals(preview: &Preview) -> Totals {
+    preview
+        .resources
+        .iter()
+        .fold(Totals { rows: 0, bytes: 0 }, |sum, one| Totals {
+            rows: sum.rows + one.rows_left,
+            bytes: sum.bytes + one.rows_left * one.row_bytes.unwrap_or(0),
+        })
+}
+
+fn seconds(rows: u64, rate: Option<f64>) -> Duration {
+    Duration::from_secs_f64(rows as f64 / rate.unwrap_or(ASSUMED_RATE).max(1.0))
+}
+
+fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: &Screen) {
+    say(&format!(
+        "dry run of plan `{}`: nothing is written",
+        plan.name
+    ));
+    say(&match &preview.goes_on {
+        Some(run) => format!("  goes on with run {run}"),
+        None => "  begins a new run".to_owned(),
+    });
+    for (name, value) in &preview.facts {
+        say(&format!("  {name}: {}", printable(value)));
+    }
+    let rows: Vec<_> = preview
+        .resources
+        .iter()
+        .enumerate()
+        .map(|(i, one)| {
+            vec![
+                (i + 1).to_string(),
+                printable(one.name.as_str()),
+                one.after
+                    .iter()
+                    .map(crate::ids::ResourceName::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                one.to.clone(),
+                count(one.rows),
+                count(one.rows_left),
+                one.row_bytes
+                    .map_or_else(String::new, |size| bytes(size * one.rows_left)),
+                one.standing.clone(),
+            ]
+        })
+        .collect();
+    let header = [
+        "",
+        "resource",
+        "after",
+        "to",
+        "rows, about",
+        "left",
+        "bytes left",
+        "what happens",
+    ];
+    say(&table(&header, &rows, &[0, 4, 5, 6]));
+    let sum = totals(preview);
+    let expected = duration(seconds(sum.rows, rate));
+    let basis = if rate.is_some() {
+        "at the rate of the last run"
+    } else {
+        "at an assumed 100,000 rows/s"
+    };
+    say(&format!(
+        "  about {} and {} to restore; {expected} {basis}",
+        counted(sum.rows, "row"),
+        bytes(sum.bytes)
+    ));
+    for (target, needed) in target_memory(plan, preview) {
+        say(&format!(
+            "  target `{target}` needs about {} of memory",
+            bytes(needed)
+        ));
+    }
+    for redo in &preview.redo {
+        say(&format!("  {}", printable(redo)));
+    }
+    for warning in &preview.warnings {
+        say(&format!(
+            "  {} {}",
+            screen.paint("warning:", "1;33"),
+            printable(warning)
+        ));
+    }
+}
+
+fn target_memory(plan: &Plan, preview: &Preview) -> BTreeMap<String, u64> {
+    let mut needed = BTreeMap::new();
+    for one in &preview.resources {
+        if matches!(
+            plan.targets.get(&one.to),
+            Some(crate::plan::TargetConfig::Redis(_))
+        ) {
+            *needed.entry(one.to.clone()).or_default() +=
+                one.rows * (one.row_bytes.unwrap_or(0) + REDIS_OVERHEAD);
+        }
+    }
+    needed
+}
+
+fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value {
+    let sum = totals(preview);
+    let resources: Vec<_> = preview
+        .resources
+        .iter()
+        .map(|one| {
+            serde_json::json!({
+                "resource": one.name, "after": one.after, "to": one.to, "rows": one.rows, "rows_left": one.rows_left,
+                "row_bytes": one.row_bytes, "what": one.standing,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "plan": plan.name, "goes_on": preview.goes_on, "facts": preview.facts.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "resources": resources, "rows_left": sum.rows, "bytes_left": sum.bytes,
+        "expected_seconds": seconds(sum.rows, rate).as_secs_f64(), "rate_measured": rate.is_some(),
+        "target_memory": target_memory(plan, preview), "redo": preview.redo, "warnings": preview.warnings,
+        "refusals": preview.refusals,
+    })
+}

@@ -1,0 +1,273 @@
+//! `history` and `show`: what runs there were, and the story of one.
+
+use std::time::Duration;
+
+use super::{
+    Outcome, Stop,
+    args::{Global, History, Show},
+    render::{Screen, say},
+    state_files::{self, StateFile},
+    status,
+    table::table,
+};
+use crate::{
+    engine::refused_by_journal,
+    failure::{Exit, Failure},
+    ids::RunId,
+    journal::{LoggedEvent, View},
+    machine::{Event, Ledger, PartitionEvent, ResourceEvent, RunEvent, RunLedger},
+    report::human::{bytes, count, counted, duration, moment, printable},
+};
+
+/// Events read from the journal at a time.
+const PAGE: u32 = 1000;
+
+/// Lists the runs of the state files.
+pub fn history(command: &History, global: &Global, screen: &Screen) -> Outcome {
+    let mut rows = Vec::new();
+    let mut listed = Vec::new();
+    for file in state_files::find(command.plan.as_deref(), global, screen)? {
+        let Some(view) = file.view()? else { continue };
+        let ledger = view
+            .runs()
+            .map_err(|error| refused_by_journal(&error, &file.plan))?;
+        for run in &ledger.runs {
+            let (stored, bytes_stored, dead) = totals(run);
+            let deaths = run.attempts.iter().filter(|one| {
+                one.end
+                    .as_ref()
+                    .is_some_and(crate::machine::AttemptEnd::is_death)
+            });
+            let deaths = deaths.count();
+            if screen.json {
+                listed.push(serde_json::json!({
+                    "run": run.id, "state": run.state.label(), "scope": status::scope(run), "opened_ms": run.opened_ms,
+                    "moved_ms": run.moved_ms, "rows": stored, "bytes": bytes_stored, "dead_letters": dead,
+                    "attempts": run.attempts.len(), "deaths": deaths, "state_file": file.path,
+                }));
+            }
+            rows.push(vec![
+                run.id.to_string(),
+                run.state.label().to_owned(),
+                moment(run.opened_ms),
+                duration(Duration::from_millis(
+                    (run.moved_ms - run.opened_ms).max(0).unsigned_abs(),
+                )),
+                count(stored),
+                count(dead),
+                run.attempts.len().to_string(),
+                deaths.to_string(),
+                status::scope(run),
+            ]);
+        }
+    }
+    if screen.json {
+        say(&serde_json::Value::from(listed).to_string());
+    } else if rows.is_empty() {
+        say("no run yet");
+    } else {
+        let header = [
+            "run",
+            "state",
+            "begun",
+            "until moved",
+            "rows",
+            "dead letters",
+            "attempts",
+            "deaths",
+            "scope",
+        ];
+        say(&table(&header, &rows, &[3, 4, 5, 6, 7]));
+    }
+    Ok(Exit::Done)
+}
+
+/// Tells the story of one run.
+pub fn show(command: &Show, global: &Global, screen: &Screen) -> Outcome {
+    let id = RunId::from_text(&command.id.to_uppercase());
+    let mut known = Vec::new();
+    for file in state_files::find(command.plan.as_deref(), global, screen)? {
+        let Some(view) = file.view()? else { continue };
+        let ledger = view
+            .runs()
+            .map_err(|error| refused_by_journal(&error, &file.plan))?;
+        if let Some(run) = ledger.run(&id) {
+            return story(&file, &view, &ledger, run, screen);
+        }
+        known.extend(ledger.runs.iter().map(|run| run.id.to_string()));
+    }
+    Err(Stop::Failed(Failure::new(
+        Exit::Usage,
+        format!("there is no run {}", printable(id.as_str())),
+        "nothing was written",
+        "`rekindle history` lists the runs; name the plan after the id when its state file lies elsewhere",
+    )
+    .why(if known.is_empty() { "no state file with a run was found".to_owned() } else { format!("known runs: {}", known.join(", ")) })))
+}
+
+fn totals(run: &RunLedger) -> (u64, u64, u64) {
+    run.resources
+        .iter()
+        .map(crate::machine::ResourceLedger::totals)
+        .fold((0, 0, 0), |sum, one| {
+            (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2)
+        })
+}
+
+fn story(
+    file: &StateFile,
+    view: &View,
+    ledger: &Ledger,
+    run: &RunLedger,
+    screen: &Screen,
+) -> Outcome {
+    if !screen.json {
+        let (rows, stored, dead) = totals(run);
+        say(&format!(
+            "run {} is {}: {}, {}, {}, {}",
+            run.id,
+            run.state.label(),
+            counted(rows, "row"),
+            bytes(stored),
+            counted(dead, "dead letter"),
+            counted(run.attempts.len() as u64, "attempt")
+        ));
+        for resource in &run.resources {
+            let (rows, stored, dead) = resource.totals();
+            let took = resource
+                .started_ms
+                .zip(resource.ended_ms)
+                .map(|(begun, ended)| {
+                    format!(
+                        " in {}",
+                        duration(Duration::from_millis((ended - begun).max(0).unsigned_abs()))
+                    )
+                });
+            say(&format!(
+                "  {}: {}, {}, {}, {}{}",
+                printable(resource.name.as_str()),
+                resource.state.label(),
+                counted(rows, "row"),
+                bytes(stored),
+                counted(dead, "dead letter"),
+                took.unwrap_or_default()
+            ));
+        }
+    }
+    let mut after = 0;
+    let mut chunks = 0u64;
+    loop {
+        let page = view
+            .events(Some(&run.id), after, PAGE)
+            .map_err(|error| refused_by_journal(&error, &file.plan))?;
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        for logged in &page {
+            if screen.json {
+                say(&serde_json::json!({"seq": logged.seq, "at_ms": logged.at_ms, "event": logged.event}).to_string());
+            } else if matches!(logged.event, Event::Chunk { .. }) {
+                // Ten thousand lines of chunks tell nothing; how many came between two other events does.
+                chunks += 1;
+            } else {
+                tell_chunks(&mut chunks);
+                if let Some(text) = told(logged, ledger) {
+                    say(&format!("{}  {}", moment(logged.at_ms), printable(&text)));
+                }
+            }
+        }
+    }
+    tell_chunks(&mut chunks);
+    Ok(Exit::Done)
+}
+
+fn tell_chunks(chunks: &mut u64) {
+    if *chunks > 0 {
+        say(&format!(
+            "{:19}  {} stored",
+            "",
+            counted(std::mem::take(chunks), "chunk")
+        ));
+    }
+}
+
+/// Returns an event in words; `None` for one that tells a person nothing.
+fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
+    let of = |partition| {
+        ledger.partition(partition).map_or_else(
+            || format!("partition {partition}"),
+            |(_, resource, one)| format!("{}, partition {}", resource.name, one.ordinal),
+        )
+    };
+    Some(match &logged.event {
+        Event::RunPlanned { resources, .. } => format!(
+            "run opened with {}",
+            counted(resources.len() as u64, "resource")
+        ),
+        Event::PlanChanged { .. } => "a changed plan was accepted".to_owned(),
+        Event::AttemptStarted {
+            attempt,
+            pid,
+            host,
+            in_flight_bytes,
+            version,
+            ..
+        } => {
+            let budget = bytes(*in_flight_bytes);
+            format!(
+                "attempt {attempt} begins: pid {pid} on {host}, memory budget {budget}, rekindle {version}"
+            )
+        }
+        Event::AttemptEnded { end, .. } => format!("attempt ends: {}", end.describe()),
+        Event::Run {
+            event: RunEvent::Prepare | RunEvent::Restore,
+            ..
+        }
+        | Event::Chunk { .. } => return None,
+        Event::Run { event, .. } => format!("run: {}", event.label().replace('_', " ")),
+        Event::Identified {
+            source, targets, ..
+        } => {
+            let targets: Vec<_> = targets
+                .iter()
+                .map(|(name, identity)| format!("{name} = {identity}"))
+                .collect();
+            format!("source {source}; {}", targets.join(", "))
+        }
+        Event::ResourceBound {
+            resource,
+            estimated_rows,
+            partitions,
+            ..
+        } => format!(
+            "{resource} begins: about {} in {}",
+            counted(*estimated_rows, "row"),
+            counted(partitions.len() as u64, "partition")
+        ),
+        Event::Resource {
+            resource, event, ..
+        } => match event {
+            ResourceEvent::Blocked { reason } => format!("{resource} is blocked: {reason}"),
+            ResourceEvent::StartedOver { reason, .. } => {
+                format!("{resource} starts over: {reason}")
+            }
+            event => format!("{resource}: {}", event.label().replace('_', " ")),
+        },
+        Event::Partition { partition, event } => match event {
+            PartitionEvent::Suspected { page_rows } => format!(
+                "{} was open when the process died: its next chunk of {} is done alone",
+                of(*partition),
+                counted(u64::from(*page_rows), "row")
+            ),
+            PartitionEvent::Rewound(to) => {
+                format!("{} goes back to chunk {}", of(*partition), to.chunk)
+            }
+            PartitionEvent::Exhausted => return None,
+            PartitionEvent::ChunkStored(_) => return None,
+        },
+        Event::DeadLettersDropped { resource, count } => {
+            format!("{resource}: {} dropped", counted(*count, "dead letter"))
+        }
+        Event::Noted { text, .. } => text.clone(),
+        Event::Compacted { .. } => "earlier events are summed up".to_owned(),
+    })
+}

@@ -1,0 +1,74 @@
+//! One file per command: arguments, wiring, nothing clever.
+
+mod args;
+mod connect;
+mod dead_letters;
+mod dry_run;
+mod history;
+mod render;
+mod run;
+mod state_files;
+mod status;
+mod table;
+mod validate;
+
+use clap::Parser;
+
+use crate::failure::{Exit, Failure};
+use args::{Arguments, Command};
+use render::Screen;
+
+/// Runs the command line of this process and returns its exit code.
+#[must_use]
+pub fn main() -> u8 {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to stdout and are no errors; a broken pipe is nobody's concern.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage.code()
+            } else {
+                Exit::Done.code()
+            };
+        }
+    };
+    let screen = Screen::new(&arguments.global);
+    if let Err(failure) = screen.start_log(&arguments.global) {
+        return screen.fail(&failure);
+    }
+    let outcome = match arguments.command {
+        Command::Validate(command) => validate::validate(&command, &arguments.global, &screen),
+        Command::Run(command) => run::run(&command, &arguments.global, &screen),
+        Command::Resume(command) => run::resume(&command, &arguments.global, &screen),
+        Command::Status(command) => status::status(&command, &arguments.global, &screen),
+        Command::History(command) => history::history(&command, &arguments.global, &screen),
+        Command::Show(command) => history::show(&command, &arguments.global, &screen),
+        Command::DeadLetters(command) => {
+            dead_letters::dead_letters(&command, &arguments.global, &screen)
+        }
+    };
+    match outcome {
+        Ok(exit) => exit.code(),
+        Err(Stop::Failed(failure)) => screen.fail(&failure),
+        Err(Stop::Told(exit)) => exit.code(),
+    }
+}
+
+/// What a command returns.
+type Outcome = Result<Exit, Stop>;
+
+/// Why a command ends early.
+#[derive(Debug)]
+enum Stop {
+    /// An error in four parts, still to be shown.
+    Failed(Failure),
+    /// Everything is said.
+    Told(Exit),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}

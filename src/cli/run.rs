@@ -1,0 +1,327 @@
+//! `run` and `resume`.
+
+use std::{
+    ffi::OsString,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use super::{
+    Outcome, Stop,
+    args::{Global, Resume, Run, Worker},
+    connect, dry_run,
+    render::{Screen, say},
+};
+use crate::{
+    engine::{self, Coordinator, Ending, OpenRun, RunChoice},
+    failure::{Exit, Failure},
+    machine::Scope,
+    plan::Plan,
+    report::{JsonLines, Observer, PlainLines, ProgressBars, human},
+    supervisor,
+};
+
+/// Two requests to stop that come this close are one: the terminal tells the child as well as its parent.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
+
+/// Restores what the plan names.
+pub fn run(command: &Run, global: &Global, screen: &Screen) -> Outcome {
+    let loaded = connect::load(&command.plan, screen)?;
+    let scope = Scope {
+        only: connect::chosen(&loaded.plan, "--only", &command.only)?,
+        skip: connect::chosen(&loaded.plan, "--skip", &command.skip)?,
+        ids: command.ids.as_deref().map(parse_ids).transpose()?,
+    };
+    if scope_is_empty(&loaded.plan, &scope) {
+        return Err(Stop::Failed(Failure::new(
+            Exit::Usage,
+            "`--only` and `--skip` leave nothing to restore",
+            "nothing was written",
+            "leave out `--skip`, or name other resources",
+        )));
+    }
+    if command.dry_run {
+        return dry_run::dry_run(loaded.plan, &scope, global, screen);
+    }
+    let choice = if command.new {
+        RunChoice::New
+    } else {
+        RunChoice::Continue
+    };
+    restore(
+        loaded.plan,
+        scope,
+        choice,
+        command.accept_plan_change,
+        command.worker,
+        global,
+        screen,
+    )
+}
+
+/// Goes on with an unfinished run.
+pub fn resume(command: &Resume, global: &Global, screen: &Screen) -> Outcome {
+    let loaded = connect::load(&command.plan, screen)?;
+    let (accept, worker) = (command.accept_plan_change, command.worker);
+    restore(
+        loaded.plan,
+        Scope::default(),
+        RunChoice::Resume,
+        accept,
+        worker,
+        global,
+        screen,
+    )
+}
+
+fn scope_is_empty(plan: &Plan, scope: &Scope) -> bool {
+    plan.resources.iter().all(|resource| {
+        (!scope.only.is_empty() && !scope.only.contains(&resource.name))
+            || scope.skip.contains(&resource.name)
+    })
+}
+
+/// Reads `[1,2,"a"]` or `1,2,a`.
+fn parse_ids(text: &str) -> Result<Vec<String>, Failure> {
+    let wrong = |why: String| {
+        Failure::new(
+            Exit::Usage,
+            "`--ids` is neither a JSON array nor a comma list",
+            "nothing was written",
+            "write `--ids 17,18,19` or `--ids '[17,18,19]'`",
+        )
+        .why(why)
+    };
+    let ids: Vec<String> = if text.trim_start().starts_with('[') {
+        let values: Vec<serde_json::Value> =
+            serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        values
+            .into_iter()
+            .map(|value| match value {
+                serde_json::Value::String(id) => Ok(id),
+                serde_json::Value::Number(id) => Ok(id.to_string()),
+                _ => Err(wrong("an id is a number or a string".to_owned())),
+            })
+            .collect::<Result<_, _>>()?
+    } else {
+        text.split(',').map(|id| id.trim().to_owned()).collect()
+    };
+    if ids.is_empty() || ids.iter().any(String::is_empty) {
+        return Err(wrong("an id is missing".to_owned()));
+    }
+    Ok(ids)
+}
+
+fn restore(
+    plan: Plan,
+    scope: Scope,
+    choice: RunChoice,
+    accept_plan_change: bool,
+    worker: Worker,
+    global: &Global,
+    screen: &Screen,
+) -> Outcome {
+    let state_path = connect::state_path(&plan, global);
+    let is_child = std::env::var_os(supervisor::CHILD_VARIABLE).is_some();
+    if !worker.single_process && !is_child {
+        return watch_child(&plan, &state_path, screen);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Reading, writing and the journal keep two busy; more would only add stacks and allocator arenas.
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| started_nothing("the runtime cannot be started", &error))?;
+    let in_flight_bytes = worker
+        .in_flight_bytes
+        .unwrap_or(plan.defaults.in_flight_bytes);
+    let outcome: Result<Exit, Failure> = runtime.block_on(async {
+        let signals = listen()?;
+        let source = connect::source(&plan).await?;
+        let targets = connect::targets(&plan)?;
+        let plan = Arc::new(plan);
+        let opened = engine::open(OpenRun {
+            plan: Arc::clone(&plan),
+            scope,
+            choice,
+            accept_plan_change,
+            state_path: state_path.clone(),
+            in_flight_bytes,
+            source: Arc::clone(&source),
+            targets: targets.clone(),
+        })
+        .await?;
+        let observers = vec![observer(screen)];
+        let coordinator = Coordinator::new(
+            Arc::clone(&plan),
+            opened,
+            source,
+            &targets,
+            in_flight_bytes,
+            observers,
+            signals,
+        );
+        conclude(coordinator.run().await, &plan)
+    });
+    // Connections that hang must not hold up the end: whatever counts is on disk.
+    runtime.shutdown_background();
+    outcome.map_err(Stop::Failed)
+}
+
+fn observer(screen: &Screen) -> Box<dyn Observer> {
+    if screen.json {
+        Box::new(JsonLines::new(std::io::stdout()))
+    } else if screen.bars {
+        Box::new(ProgressBars::new())
+    } else {
+        Box::new(PlainLines::new(std::io::stderr()))
+    }
+}
+
+fn conclude(ending: Ending, plan: &Plan) -> Result<Exit, Failure> {
+    let path = plan.path.display().to_string();
+    match ending {
+        Ending::Done { dead_letters: 0 } => Ok(Exit::Done),
+        Ending::Done { dead_letters } => Err(Failure::new(
+            Exit::DeadLetters,
+            format!(
+                "done, but {} could not be restored as they are",
+                human::counted(dead_letters, "row")
+            ),
+            "every other row is in its target",
+            format!("`rekindle dead-letters show {path}` names each of them and why"),
+        )),
+        Ending::Interrupted => Err(Failure::new(
+            Exit::Interrupted,
+            "interrupted",
+            "every stored chunk is journaled",
+            format!("`rekindle run {path}` goes on from there"),
+        )),
+        Ending::Blocked { resources, bug } => Err(Failure {
+            why: resources
+                .iter()
+                .map(|(name, reason)| format!("`{name}` is blocked: {reason}"))
+                .collect(),
+            ..Failure::new(
+                if bug { Exit::Bug } else { Exit::Stopped },
+                format!(
+                    "{} of plan `{}` cannot go on",
+                    human::counted(resources.len() as u64, "resource"),
+                    plan.name
+                ),
+                "every stored chunk is journaled; resources that do not wait for these are restored",
+                format!("mend the cause, then `rekindle run {path}` goes on from there"),
+            )
+        }),
+        Ending::LeaseLost(why) => Err(Failure::new(
+            Exit::InUse,
+            "another run writes to a target",
+            "every stored chunk is journaled; nothing more was written",
+            format!("end the other run, then `rekindle run {path}`"),
+        )
+        .why(why)),
+        Ending::Broken(error) => Err(engine::refused_by_book(&error, &path)),
+    }
+}
+
+/// Returns a channel that gets a message for each request to stop. The second one ends the process at once.
+fn listen() -> Result<mpsc::Receiver<()>, Failure> {
+    // The first request fills it; the second one never needs the channel.
+    let (out, signals) = mpsc::channel(1);
+    let (heard, mut requests) = mpsc::unbounded_channel();
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
+        let mut stream =
+            signal(kind).map_err(|error| started_nothing("signals cannot be heard", &error))?;
+        let heard = heard.clone();
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                // Closed only when the process ends.
+                heard.send(()).ok();
+            }
+        });
+    }
+    supervisor::follow_parent(move |supervisor::ParentLink::Stop| {
+        heard.send(()).ok();
+    });
+    tokio::spawn(async move {
+        let mut first: Option<Instant> = None;
+        while requests.recv().await.is_some() {
+            match first {
+                None => {
+                    first = Some(Instant::now());
+                    out.try_send(()).ok();
+                }
+                Some(at) if at.elapsed() > SAME_REQUEST => {
+                    std::process::exit(i32::from(Exit::Interrupted.code()))
+                }
+                Some(_) => {}
+            }
+        }
+    });
+    Ok(signals)
+}
+
+fn watch_child(plan: &Plan, state_path: &Path, screen: &Screen) -> Outcome {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let told = |death: &supervisor::Death| {
+        let then = death.next_budget.map_or_else(
+            || "giving up".to_owned(),
+            |budget| {
+                format!(
+                    "starting again with a memory budget of {}",
+                    human::bytes(budget)
+                )
+            },
+        );
+        let line = format!(
+            "the working process was {} (death {}); {then}",
+            death.how, death.number
+        );
+        if screen.json {
+            say(&serde_json::json!({"event": "death", "text": line}).to_string());
+        } else {
+            eprintln!("{line}");
+        }
+    };
+    let code = supervisor::supervise(&arguments, state_path, plan.defaults.in_flight_bytes, told)
+        .map_err(|error| started_nothing("the working process cannot be started", &error))?;
+    // The child has said what there is to say.
+    std::process::exit(i32::from(code))
+}
+
+fn started_nothing(what: &str, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Exit::Bug,
+        what,
+        "nothing was written",
+        "try again; if it stays, report it",
+    )
+    .because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_a_json_array_or_a_comma_list() {
+        assert_eq!(parse_ids("1, 2,a").unwrap(), ["1", "2", "a"]);
+        assert_eq!(
+            parse_ids(r#"[1,"x y",18446744073709551615]"#).unwrap(),
+            ["1", "x y", "18446744073709551615"]
+        );
+        for wrong in ["", "1,,2", "[1,", "[null]", "[]"] {
+            assert_eq!(parse_ids(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
+        }
+    }
+}

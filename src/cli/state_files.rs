@@ -1,0 +1,66 @@
+//! Which state files a command that only looks is about.
+
+use std::path::{Path, PathBuf};
+
+use super::{Stop, args::Global, connect, render::Screen};
+use crate::{
+    engine::refused_by_journal,
+    failure::{Exit, Failure},
+    journal::View,
+};
+
+/// A state file, and the plan to type in hints.
+pub struct StateFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// The plan as it was typed, or the state file where no plan was.
+    pub plan: String,
+}
+
+impl StateFile {
+    /// Opens the file for looking; `None` where there never was one.
+    pub fn view(&self) -> Result<Option<View>, Failure> {
+        View::open(&self.path).map_err(|error| refused_by_journal(&error, &self.plan))
+    }
+}
+
+/// Returns the state file of `plan` (or `--state`); without either, every one in `./state`.
+pub fn find(plan: Option<&Path>, global: &Global, screen: &Screen) -> Result<Vec<StateFile>, Stop> {
+    if let Some(path) = &global.state {
+        let plan = plan.unwrap_or(path).display().to_string();
+        return Ok(vec![StateFile {
+            path: path.clone(),
+            plan,
+        }]);
+    }
+    if let Some(plan) = plan {
+        let path = connect::load(plan, screen)?.plan.state_path();
+        return Ok(vec![StateFile {
+            path,
+            plan: plan.display().to_string(),
+        }]);
+    }
+    let folder = Path::new("state");
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        Failure::new(
+            Exit::Usage,
+            "no plan was named, and there is no folder `state` here",
+            "nothing was read or written",
+            "name the plan, for example `rekindle status plans/shop.yaml`, or a state file with `--state FILE`",
+        )
+        .because(&error)
+    })?;
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "sqlite")
+        })
+        .map(|path| StateFile {
+            plan: format!("--state {}", path.display()),
+            path,
+        })
+        .collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}

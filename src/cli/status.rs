@@ -1,0 +1,327 @@
+//! `status`: where a run stands, from the state file alone.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use super::{
+    Outcome,
+    args::{Global, Status},
+    render::{Screen, say},
+    state_files::{self, StateFile},
+    table::table,
+};
+use crate::{
+    engine::now_ms,
+    failure::Exit,
+    journal::{Owner, View},
+    machine::{ResourceLedger, ResourceState, RunLedger, RunState},
+    report::human::{bytes, count, counted, duration, moment, printable},
+};
+
+/// How often `--watch` looks.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Shows where runs stand.
+pub fn status(command: &Status, global: &Global, screen: &Screen) -> Outcome {
+    let files = state_files::find(command.plan.as_deref(), global, screen)?;
+    loop {
+        let mut working = false;
+        let mut text = String::new();
+        for file in &files {
+            let view = file.view()?;
+            working |= view.as_ref().is_some_and(|view| view.running().is_some());
+            text += &describe(file, view.as_ref(), screen)?;
+        }
+        if files.is_empty() {
+            text += "no state file in ./state";
+        }
+        if command.watch && !screen.json && std::io::stdout().is_terminal() {
+            // Home and clear below: no flicker, and the scroll-back stays as it was.
+            let _ = write!(std::io::stdout(), "\u{1b}[H\u{1b}[J");
+        }
+        say(text.trim_end());
+        if !command.watch || !working {
+            return Ok(Exit::Done);
+        }
+        std::thread::sleep(WATCH);
+    }
+}
+
+fn describe(
+    file: &StateFile,
+    view: Option<&View>,
+    screen: &Screen,
+) -> Result<String, crate::failure::Failure> {
+    let Some(view) = view else {
+        return Ok(if screen.json {
+            serde_json::json!({"state_file": file.path, "run": null}).to_string()
+        } else {
+            format!("{}: no run yet\n", file.path.display())
+        });
+    };
+    let ledger = view
+        .runs()
+        .map_err(|error| crate::engine::refused_by_journal(&error, &file.plan))?;
+    // The run at work, else the one that waits, else the last one.
+    let shown = view
+        .running()
+        .and_then(|owner| owner.run.as_ref().and_then(|id| ledger.run(id)))
+        .or_else(|| ledger.unfinished(None))
+        .or_else(|| ledger.runs.last());
+    let Some(run) = shown else {
+        return Ok(format!("{}: no run yet\n", file.path.display()));
+    };
+    Ok(if screen.json {
+        json(file, run, view.running())
+    } else {
+        text(file, run, view.running(), screen)
+    })
+}
+
+/// How long the run has been worked on, and how fast it went, over all attempts.
+fn work_ms(run: &RunLedger, running: bool) -> i64 {
+    run.attempts
+        .iter()
+        .enumerate()
+        .map(|(i, attempt)| {
+            let last = i + 1 == run.attempts.len();
+            let end = attempt.ended_ms.unwrap_or(if last && running {
+                now_ms()
+            } else {
+                run.moved_ms
+            });
+            (end - attempt.started_ms).max(0)
+        })
+        .sum()
+}
+
+fn totals(run: &RunLedger) -> (u64, u64, u64, u64) {
+    run.resources.iter().fold((0, 0, 0, 0), |sum, resource| {
+        let (rows, bytes, dead) = resource.totals();
+        (
+            sum.0 + rows,
+            sum.1 + bytes,
+            sum.2 + dead,
+            sum.3 + resource.estimated_rows,
+        )
+    })
+}
+
+fn headline(run: &RunLedger, running: Option<&Owner>) -> String {
+    let state = run.state.label();
+    match running {
+        Some(owner) => format!("{state}, pid {} on {} works on it", owner.pid, owner.host),
+        None if run.state.is_over() => state.to_owned(),
+        None => match run.attempts.last().map(|attempt| attempt.end.as_ref()) {
+            Some(Some(end)) => format!("{state}, nobody works on it: {}", end.describe()),
+            Some(None) => format!("{state}, nobody works on it: the last process died"),
+            None => format!("{state}, nobody works on it"),
+        },
+    }
+}
+
+fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: &Screen) -> String {
+    let (rows, stored, dead, _) = totals(run);
+    let worked = work_ms(run, running.is_some());
+    let rate = if worked > 0 {
+        rows as f64 * 1000.0 / worked as f64
+    } else {
+        0.0
+    };
+    let mut text = format!(
+        "run {}  {}\n  state file {}\n  begun {}, {}, {} and {} stored in {}, {} rows/s\n",
+        screen.paint(run.id.as_str(), "1"),
+        headline(run, running),
+        file.path.display(),
+        moment(run.opened_ms),
+        counted(run.attempts.len() as u64, "attempt"),
+        counted(rows, "row"),
+        bytes(stored),
+        duration(Duration::from_millis(worked.unsigned_abs())),
+        count(rate as u64),
+    );
+    if !run.scope.is_whole() {
+        text += &format!("  scope {}\n", scope(run));
+    }
+    for attempt in run.attempts.iter().filter(|one| {
+        one.end
+            .as_ref()
+            .is_some_and(crate::machine::AttemptEnd::is_death)
+    }) {
+        let end = attempt
+            .end
+            .as_ref()
+            .map(crate::machine::AttemptEnd::describe)
+            .unwrap_or_default();
+        text += &format!(
+            "  attempt {} {end} at {}\n",
+            attempt.number,
+            moment(attempt.ended_ms.unwrap_or(attempt.started_ms))
+        );
+    }
+    let lines: Vec<_> = run.resources.iter().map(line).collect();
+    text += &indent(&table(
+        &[
+            "resource",
+            "state",
+            "rows",
+            "of about",
+            "bytes",
+            "dead letters",
+            "",
+        ],
+        &lines,
+        &[2, 3, 4, 5],
+    ));
+    text.push('\n');
+    for resource in &run.resources {
+        if let ResourceState::Blocked { reason, .. } = &resource.state {
+            text += &format!(
+                "  {} is blocked: {}\n",
+                printable(resource.name.as_str()),
+                printable(reason)
+            );
+        }
+    }
+    if let Some(next) = next(file, run, running, dead) {
+        text += &format!("  {}  {next}\n", screen.paint("next:", "1;36"));
+    }
+    text
+}
+
+fn next(file: &StateFile, run: &RunLedger, running: Option<&Owner>, dead: u64) -> Option<String> {
+    let plan = &file.plan;
+    if running.is_some() {
+        return None;
+    }
+    match run.state {
+        RunState::Done if dead > 0 => Some(format!(
+            "`rekindle dead-letters show {plan}` names the rows that did not pass"
+        )),
+        RunState::Done | RunState::Cancelled => None,
+        _ => Some(format!("`rekindle run {plan}` goes on from here")),
+    }
+}
+
+/// Returns a run's scope in words.
+pub fn scope(run: &RunLedger) -> String {
+    let names = |names: &[crate::ids::ResourceName]| {
+        names
+            .iter()
+            .map(crate::ids::ResourceName::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut parts = Vec::new();
+    if !run.scope.only.is_empty() {
+        parts.push(format!("only {}", names(&run.scope.only)));
+    }
+    if !run.scope.skip.is_empty() {
+        parts.push(format!("without {}", names(&run.scope.skip)));
+    }
+    if let Some(ids) = &run.scope.ids {
+        parts.push(counted(ids.len() as u64, "id"));
+    }
+    if parts.is_empty() {
+        "the whole plan".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+fn line(resource: &ResourceLedger) -> Vec<String> {
+    let (rows, stored, dead) = resource.totals();
+    let mut remarks = Vec::new();
+    if resource.voids > 0 {
+        remarks.push(format!(
+            "started over {}",
+            if resource.voids == 1 {
+                "once".to_owned()
+            } else {
+                format!("{} times", resource.voids)
+            }
+        ));
+    }
+    let suspects = resource
+        .partitions
+        .iter()
+        .filter(|one| matches!(one.state, crate::machine::PartitionState::Suspect(_)))
+        .count();
+    if suspects > 0 {
+        remarks.push(format!(
+            "{} first done alone",
+            counted(suspects as u64, "partition")
+        ));
+    }
+    vec![
+        printable(resource.name.as_str()),
+        resource.state.label().to_owned(),
+        count(rows),
+        if resource.estimated_rows > 0 {
+            count(resource.estimated_rows.max(rows))
+        } else {
+            String::new()
+        },
+        bytes(stored),
+        if dead > 0 { count(dead) } else { String::new() },
+        remarks.join(", "),
+    ]
+}
+
+fn indent(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("  {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>) -> String {
+    let (rows, stored, dead, estimated) = totals(run);
+    let resources: Vec<_> = run
+        .resources
+        .iter()
+        .map(|resource| {
+            let (rows, stored, dead) = resource.totals();
+            let reason = match &resource.state {
+                ResourceState::Blocked { reason, .. } => Some(reason),
+                _ => None,
+            };
+            let partitions: Vec<_> = resource
+                .partitions
+                .iter()
+                .map(|one| {
+                    let at = one.state.progress();
+                    serde_json::json!({
+                        "partition": one.id, "state": one.state.label(), "chunk": at.chunk, "rows": at.rows,
+                        "after": at.after.as_ref().map(ToString::to_string), "page_rows": at.page_rows,
+                    })
+                })
+                .collect();
+            serde_json::json!({
+                "resource": resource.name, "state": resource.state.label(), "rows": rows, "bytes": stored,
+                "dead_letters": dead, "estimated_rows": resource.estimated_rows, "voids": resource.voids,
+                "reason": reason, "partitions": partitions,
+            })
+        })
+        .collect();
+    let attempts: Vec<_> = run
+        .attempts
+        .iter()
+        .map(|attempt| {
+            serde_json::json!({
+                "attempt": attempt.number, "pid": attempt.pid, "host": attempt.host, "started_ms": attempt.started_ms,
+                "ended_ms": attempt.ended_ms, "in_flight_bytes": attempt.in_flight_bytes,
+                "end": attempt.end.as_ref().map(crate::machine::AttemptEnd::describe),
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "state_file": file.path, "run": run.id, "state": run.state.label(), "working": running.is_some(),
+        "pid": running.map(|owner| owner.pid), "whole_plan": run.scope.is_whole(), "rows": rows, "bytes": stored,
+        "dead_letters": dead, "estimated_rows": estimated, "worked_ms": work_ms(run, running.is_some()),
+        "resources": resources, "attempts": attempts,
+    })
+    .to_string()
+}

@@ -1,0 +1,420 @@
+//! Walks one partition: a reader and a writer side by side, each chunk acknowledged before it is reported.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    budget::Budget,
+    lease::LeaseKeeper,
+    pace::Pace,
+    retry::{Waits, passes},
+    sink::{ChunkBounds, ChunkSink, FilledChunk, SinkStop, shown_key, told},
+};
+use crate::{
+    cursor::{Cursor, KeyRange},
+    error::{EdgeError, ErrorKind},
+    failpoint,
+    ids::{PartitionId, ResourceName, RunId},
+    machine::{ChunkEvent, ChunkState, DeadLetter, Progress},
+    plan::RetryPolicy,
+    source::{RowQuery, RowSink, ScanError, Source},
+    target::{ChunkWriter, PartitionKey, Target, Written},
+};
+
+/// Everything a partition needs to be walked.
+pub struct Walk {
+    /// The run, for markers.
+    pub run: RunId,
+    /// Which partition.
+    pub partition: PartitionKey,
+    /// Its rows that are still to be read.
+    pub range: KeyRange,
+    /// How far it is.
+    pub progress: Progress,
+    /// What to read.
+    pub query: RowQuery,
+    /// Where from.
+    pub source: Arc<dyn Source>,
+    /// Where to.
+    pub target: Arc<dyn Target>,
+    /// Proves that the target is ours.
+    pub lease: Arc<LeaseKeeper>,
+    /// Memory.
+    pub budget: Budget,
+    /// A chunk ends with the row that reaches this many bytes.
+    pub chunk_bytes: u64,
+    /// Most rows of a chunk.
+    pub chunk_rows: u32,
+    /// Rows longer than this are dead letters.
+    pub longest_row: u64,
+    /// When to try again.
+    pub retry: RetryPolicy,
+    /// Stop after so many chunks: 1 for a suspect, which is read without looking ahead.
+    pub quota: Option<u32>,
+    /// Becomes true when the walk is to stop after the chunk in hand.
+    pub stop: watch::Receiver<bool>,
+    /// Where chunks and troubles are reported.
+    pub reports: mpsc::Sender<Report>,
+}
+
+/// What a walk tells the coordinator, in order.
+#[derive(Debug)]
+pub enum Report {
+    /// The target acknowledged a chunk.
+    Stored {
+        /// Whose.
+        resource: ResourceName,
+        /// Which of its partitions.
+        partition: PartitionId,
+        /// Totals after it.
+        progress: Progress,
+        /// Its rows that do not pass.
+        dead_letters: Vec<DeadLetter>,
+        /// Where the chunk stands.
+        state: ChunkState,
+    },
+    /// An operation failed and is tried again after a wait.
+    Waiting {
+        /// Whose.
+        resource: ResourceName,
+        /// What failed.
+        error: String,
+        /// How long until the next try.
+        wait: Duration,
+    },
+}
+
+/// How a walk ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Every row of the range is stored.
+    Exhausted,
+    /// It was told to stop; what was acknowledged is reported.
+    Stopped,
+    /// It did as many chunks as it was allowed to.
+    Quota,
+    /// It cannot go on.
+    Failed(EdgeError),
+}
+
+impl Walk {
+    /// Walks the partition to its end, or as far as it goes.
+    pub async fn run(self) -> Ended {
+        // One chunk waits while one is written and one is read: more would only be memory.
+        let (out, inbox) = mpsc::channel(1);
+        let page_rows = Arc::new(AtomicU32::new(
+            Pace::new(self.progress.page_rows, self.chunk_rows).rows(),
+        ));
+        let bounds = ChunkBounds {
+            page_rows: Arc::clone(&page_rows),
+            bytes: self.chunk_bytes,
+            longest_row: self.longest_row,
+        };
+        let sink = ChunkSink::new(
+            bounds,
+            self.budget.clone(),
+            out,
+            self.stop.clone(),
+            self.quota,
+        );
+        let mut reading = tokio::spawn(
+            Reader {
+                resource: self.partition.resource.clone(),
+                source: Arc::clone(&self.source),
+                query: self.query.clone(),
+                range: self.range.clone(),
+                sink,
+                retry: self.retry.clone(),
+                stop: self.stop.clone(),
+                reports: self.reports.clone(),
+            }
+            .run(),
+        );
+        let written = self.write_all(inbox, &page_rows).await;
+        if !matches!(written, Ok(())) {
+            // The writer is gone, so the reader has nobody to read for.
+            reading.abort();
+        }
+        let read = match (&mut reading).await {
+            Ok(read) => read,
+            Err(joined) if joined.is_panic() => std::panic::resume_unwind(joined.into_panic()),
+            Err(_) => Ended::Stopped,
+        };
+        match written {
+            Ok(()) => read,
+            Err(ended) => ended,
+        }
+    }
+
+    async fn write_all(
+        self,
+        mut inbox: mpsc::Receiver<FilledChunk>,
+        page_rows: &AtomicU32,
+    ) -> Result<(), Ended> {
+        let mut progress = self.progress.clone();
+        let mut pace = Pace::new(progress.page_rows, self.chunk_rows);
+        let mut writer = None;
+        let mut stop = self.stop.clone();
+        loop {
+            let mut filled = tokio::select! {
+                biased;
+                () = told(&mut stop) => return Err(Ended::Stopped),
+                filled = inbox.recv() => match filled {
+                    Some(filled) => filled,
+                    None => return Ok(()),
+                },
+            };
+            filled.state = filled.state.apply(ChunkEvent::Sent).map_err(internal)?;
+            pace.stored();
+            let mut next = Progress {
+                chunk: progress.chunk.next(),
+                after: Some(reported_end(&filled.until)),
+                rows: progress.rows + filled.rows,
+                bytes: progress.bytes + filled.chunk.byte_count() as u64,
+                dead_letters: progress.dead_letters,
+                length: progress.length,
+                page_rows: pace.rows(),
+            };
+            if failpoint::mutant("journal_first") {
+                // A deliberate defect: the journal hears of the chunk before the target does.
+                let state = ChunkState::Acknowledged;
+                let dead_letters = std::mem::take(&mut filled.dead_letters);
+                next.dead_letters += dead_letters.len() as u64;
+                self.stored(next.clone(), dead_letters, state).await?;
+            }
+            failpoint::hit("before_write").map_err(|error| Ended::Failed(fail_point(&error)))?;
+            let written = self
+                .write(&mut writer, &progress, &filled, &mut stop)
+                .await?;
+            failpoint::hit("after_ack").map_err(|error| Ended::Failed(fail_point(&error)))?;
+            filled.state = filled
+                .state
+                .apply(ChunkEvent::Acknowledged)
+                .map_err(internal)?;
+            let dead_letters = dead_letters(&mut filled, &written);
+            next.dead_letters += dead_letters.len() as u64;
+            next.length = written.length;
+            page_rows.store(pace.rows(), Ordering::Relaxed);
+            progress = next.clone();
+            let state = filled.state;
+            // Its memory is free before the journal is waited for.
+            drop(filled);
+            if !failpoint::mutant("journal_first") {
+                self.stored(next, dead_letters, state).await?;
+            }
+        }
+    }
+
+    /// Writes one chunk, trying again while errors pass by themselves.
+    async fn write(
+        &self,
+        writer: &mut Option<Box<dyn ChunkWriter>>,
+        stored: &Progress,
+        filled: &FilledChunk,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Written, Ended> {
+        let mut waits = Waits::new(&self.retry);
+        loop {
+            match self.try_write(writer, stored, filled).await {
+                Ok(written) => return Ok(written),
+                // A deliberate defect: what the target answers does not matter.
+                Err(_) if failpoint::mutant("ack_ignored") => return Ok(Written::default()),
+                Err(error) if passes(&error) => {
+                    let Some(wait) = waits.next() else {
+                        return Err(Ended::Failed(error));
+                    };
+                    let resource = self.partition.resource.clone();
+                    self.report(Report::Waiting {
+                        resource,
+                        error: error.to_string(),
+                        wait,
+                    })
+                    .await?;
+                    tokio::select! {
+                        biased;
+                        () = told(stop) => return Err(Ended::Stopped),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+                Err(error) => return Err(Ended::Failed(error)),
+            }
+        }
+    }
+
+    async fn try_write(
+        &self,
+        writer: &mut Option<Box<dyn ChunkWriter>>,
+        stored: &Progress,
+        filled: &FilledChunk,
+    ) -> Result<Written, EdgeError> {
+        self.lease.ensure().await?;
+        let open = match writer {
+            Some(open) => open,
+            None => {
+                let opened = self
+                    .target
+                    .writer(&self.run, &self.partition, stored.chunk, stored.length)
+                    .await?;
+                writer.insert(opened)
+            }
+        };
+        open.write(stored.chunk.next(), &filled.chunk).await
+    }
+
+    async fn stored(
+        &self,
+        progress: Progress,
+        dead_letters: Vec<DeadLetter>,
+        state: ChunkState,
+    ) -> Result<(), Ended> {
+        let resource = self.partition.resource.clone();
+        self.report(Report::Stored {
+            resource,
+            partition: self.partition.id,
+            progress,
+            dead_letters,
+            state,
+        })
+        .await
+    }
+
+    async fn report(&self, report: Report) -> Result<(), Ended> {
+        // The coordinator only goes away when the whole run ends.
+        self.reports.send(report).await.map_err(|_| Ended::Stopped)
+    }
+}
+
+struct Reader {
+    resource: ResourceName,
+    source: Arc<dyn Source>,
+    query: RowQuery,
+    range: KeyRange,
+    sink: ChunkSink,
+    retry: RetryPolicy,
+    stop: watch::Receiver<bool>,
+    reports: mpsc::Sender<Report>,
+}
+
+impl Reader {
+    async fn run(mut self) -> Ended {
+        let mut waits = Waits::new(&self.retry);
+        let mut reached: Option<Cursor> = None;
+        if self.sink.restart().await.is_err() {
+            return Ended::Stopped;
+        }
+        loop {
+            let after = self
+                .sink
+                .flushed()
+                .cloned()
+                .or_else(|| self.range.after.clone());
+            let rest = KeyRange {
+                after,
+                until: self.range.until.clone(),
+            };
+            let scanned = tokio::select! {
+                biased;
+                () = told(&mut self.stop) => return Ended::Stopped,
+                scanned = scan(&*self.source, &self.query, &rest, &mut self.sink) => scanned,
+            };
+            let error = match scanned {
+                Ok(()) => return Ended::Exhausted,
+                Err(ScanError::Stopped) => match self.sink.why() {
+                    SinkStop::Told => return Ended::Stopped,
+                    SinkStop::Quota => return Ended::Quota,
+                    SinkStop::LongRow(bytes) => match self.sink.make_room(bytes).await {
+                        Ok(()) => continue,
+                        Err(_) => return Ended::Stopped,
+                    },
+                },
+                Err(ScanError::Source(error)) => error,
+            };
+            if self.sink.flushed() != reached.as_ref() {
+                reached = self.sink.flushed().cloned();
+                waits = Waits::new(&self.retry);
+            }
+            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+                return Ended::Failed(error);
+            };
+            let waiting = Report::Waiting {
+                resource: self.resource.clone(),
+                error: error.to_string(),
+                wait,
+            };
+            if self.reports.send(waiting).await.is_err() {
+                return Ended::Stopped;
+            }
+            tokio::select! {
+                biased;
+                () = told(&mut self.stop) => return Ended::Stopped,
+                () = tokio::time::sleep(wait) => {}
+            }
+            if self.sink.restart().await.is_err() {
+                return Ended::Stopped;
+            }
+        }
+    }
+}
+
+async fn scan(
+    source: &dyn Source,
+    query: &RowQuery,
+    range: &KeyRange,
+    sink: &mut dyn RowSink,
+) -> Result<(), ScanError> {
+    failpoint::hit("before_read").map_err(|error| ScanError::Source(fail_point(&error)))?;
+    source.scan(query, range, sink).await
+}
+
+/// Returns the cursor to report for a chunk that ends at `until`.
+fn reported_end(until: &Cursor) -> Cursor {
+    if failpoint::mutant("cursor_off_by_one") {
+        // A deliberate defect: the row after the chunk counts as done.
+        use crate::cursor::KeyValue;
+        return Cursor(
+            until
+                .0
+                .iter()
+                .map(|value| match *value {
+                    KeyValue::Int(id) => KeyValue::Int(id + 1),
+                    KeyValue::Uint(id) => KeyValue::Uint(id + 1),
+                })
+                .collect(),
+        );
+    }
+    until.clone()
+}
+
+/// Returns the dead letters of a chunk: those found while reading and those the target rejected.
+fn dead_letters(filled: &mut FilledChunk, written: &Written) -> Vec<DeadLetter> {
+    let mut letters = std::mem::take(&mut filled.dead_letters);
+    if !written.rejected.is_empty() {
+        let rows: Vec<_> = filled.chunk.rows().collect();
+        letters.extend(written.rejected.iter().filter_map(|rejected| {
+            rows.get(rejected.row).map(|row| DeadLetter {
+                cursor: Cursor(row.cursor.to_vec()),
+                key: Some(shown_key(row.key)),
+                kind: ErrorKind::Refused.label().to_owned(),
+                reason: rejected.reason.clone(),
+            })
+        }));
+    }
+    letters
+}
+
+fn internal(error: crate::machine::IllegalTransition) -> Ended {
+    Ended::Failed(
+        EdgeError::new(ErrorKind::Internal, "the chunk's state machine was left").because(error),
+    )
+}
+
+fn fail_point(error: &std::io::Error) -> EdgeError {
+    EdgeError::new(ErrorKind::Connection, error.to_string())
+}

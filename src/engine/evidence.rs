@@ -1,0 +1,136 @@
+//! Compares what the journal says is stored with what the targets can prove.
+
+use crate::{
+    ids::{ChunkSeq, PartitionId, ResourceName},
+    machine::{PartitionLedger, Progress, ResourceLedger},
+    target::{Evidence, PartitionKey, Recorded},
+};
+
+use super::book::{Book, BookError};
+
+/// What has to be done again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redo {
+    /// Nothing of the resource is left: it starts over.
+    StartOver {
+        /// Which.
+        resource: ResourceName,
+        /// What its partitions were.
+        partitions: Vec<PartitionKey>,
+    },
+    /// A partition goes back to what the target holds.
+    Rewind {
+        /// Whose.
+        resource: ResourceName,
+        /// Which.
+        partition: PartitionId,
+        /// Where it stood.
+        from: ChunkSeq,
+        /// Where it goes back to.
+        to: Progress,
+    },
+}
+
+/// Returns what the journal says is stored of the resources that `chosen` picks, for the target to prove.
+pub fn recorded(book: &Book, chosen: impl Fn(&ResourceName) -> bool) -> Vec<Recorded> {
+    let resources = book
+        .resources()
+        .iter()
+        .filter(|resource| chosen(&resource.name));
+    resources
+        .flat_map(|resource| {
+            resource
+                .partitions
+                .iter()
+                .filter(|partition| partition.stored() > ChunkSeq(0))
+                .map(|partition| Recorded {
+                    partition: partition_key(resource, partition),
+                    chunk: partition.stored(),
+                    length: partition.state.progress().length,
+                })
+        })
+        .collect()
+}
+
+/// Returns a partition as targets name it.
+#[must_use]
+pub fn partition_key(resource: &ResourceLedger, partition: &PartitionLedger) -> PartitionKey {
+    PartitionKey {
+        resource: resource.name.clone(),
+        id: partition.id,
+        ordinal: partition.ordinal,
+    }
+}
+
+/// Returns every partition of a resource as targets name them.
+#[must_use]
+pub fn partition_keys(resource: &ResourceLedger) -> Vec<PartitionKey> {
+    resource
+        .partitions
+        .iter()
+        .map(|partition| partition_key(resource, partition))
+        .collect()
+}
+
+/// Returns what has to be done again, given the evidence for each of `recorded`.
+///
+/// A resource of which every recorded partition lost everything starts over with fresh bounds; otherwise each
+/// partition goes back to what its target holds of it.
+pub async fn redo(
+    book: &Book,
+    recorded: &[Recorded],
+    evidence: &[Evidence],
+) -> Result<Vec<Redo>, BookError> {
+    let mut redo = Vec::new();
+    for resource in book.resources() {
+        let mine: Vec<_> = recorded
+            .iter()
+            .zip(evidence)
+            .filter(|(had, _)| had.partition.resource == resource.name)
+            .collect();
+        if mine.is_empty()
+            || mine
+                .iter()
+                .all(|(_, evidence)| **evidence == Evidence::Stands)
+        {
+            continue;
+        }
+        let nothing = |evidence: &Evidence| {
+            matches!(
+                evidence,
+                Evidence::UpToChunk(ChunkSeq(0)) | Evidence::UpToLength(0)
+            )
+        };
+        if mine.iter().all(|(_, evidence)| nothing(evidence)) {
+            redo.push(Redo::StartOver {
+                resource: resource.name.clone(),
+                partitions: partition_keys(resource),
+            });
+            continue;
+        }
+        for (had, evidence) in mine {
+            let id = had.partition.id;
+            let known = match *evidence {
+                Evidence::Stands => continue,
+                Evidence::UpToChunk(chunk) => book.progress_at(id, chunk).await?,
+                Evidence::UpToLength(length) => book.progress_by_length(id, length).await?,
+            };
+            let page_rows = resource
+                .partitions
+                .iter()
+                .find(|one| one.id == id)
+                .map_or(1, |one| one.state.progress().page_rows);
+            let to = Progress {
+                page_rows,
+                ..known.unwrap_or_else(|| Progress::begin(page_rows))
+            };
+            redo.push(Redo::Rewind {
+                resource: resource.name.clone(),
+                partition: id,
+                from: had.chunk,
+                to,
+            });
+        }
+    }
+    Ok(redo)
+}

@@ -1,0 +1,23 @@
+//! Decides and drives. Knows the edges by their traits; speaks no SQL, no wire protocol, no terminal.
+//!
+//! [`open`] finds out which run goes on and makes the journal say so; [`Coordinator`] owns the run's state from
+//! there and takes messages one at a time; a [`copy::Walk`] per partition reads, writes and reports.
+
+mod bind;
+mod book;
+mod budget;
+mod coordinator;
+mod copy;
+mod evidence;
+mod lease;
+mod open;
+mod pace;
+mod preview;
+mod retry;
+mod sink;
+
+pub use book::{BookError, now_ms};
+pub use coordinator::{Coordinator, Ending};
+pub use open::{OpenRun, OpenedRun, RunChoice, open, refused_by_book, refused_by_journal};
+pub use preview::{Preview, ResourcePreview, preview};
+pub use retry::{Waits, retrying};

@@ -1,0 +1,600 @@
+//! Finds out which run goes on, and makes the journal say so. Refuses before the first write.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    book::{Book, BookError},
+    lease::LeaseKeeper,
+    pace::after_death,
+};
+use crate::{
+    error::{EdgeError, ErrorKind, chain},
+    failpoint,
+    failure::{Exit, Failure},
+    ids::{ResourceName, RunId},
+    journal::{Journal, JournalError, Notice, OpenMode},
+    machine::{
+        AttemptEnd, Event, Ledger, PartitionEvent, PartitionState, PlannedResource, ResourceEvent,
+        ResourceState, RunEvent, RunLedger, RunState, Scope,
+    },
+    plan::{Plan, definition_diff},
+    source::{RowQuery, Source, TableShape},
+    target::{LeaseOwner, Target},
+};
+
+/// Which run a command works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunChoice {
+    /// The unfinished run of the same scope, else a new one (`run`).
+    Continue,
+    /// A new one; the unfinished run of the same scope is given up (`run --new`).
+    New,
+    /// An unfinished run, whatever its scope (`resume`).
+    Resume,
+}
+
+/// What opening a run needs.
+pub struct OpenRun {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// What the command covers.
+    pub scope: Scope,
+    /// Which run.
+    pub choice: RunChoice,
+    /// Whether resources that changed may start over.
+    pub accept_plan_change: bool,
+    /// The state file.
+    pub state_path: PathBuf,
+    /// The memory budget of this attempt.
+    pub in_flight_bytes: u64,
+    /// The source.
+    pub source: Arc<dyn Source>,
+    /// The targets by plan name.
+    pub targets: BTreeMap<String, Arc<dyn Target>>,
+}
+
+/// A run that is ours to carry out.
+pub struct OpenedRun {
+    /// Its book.
+    pub book: Book,
+    /// The shapes of its tables.
+    pub shapes: BTreeMap<ResourceName, TableShape>,
+    /// The leases on its targets by plan name.
+    pub leases: BTreeMap<String, Arc<LeaseKeeper>>,
+    /// What the journal had to say.
+    pub notices: Vec<String>,
+    /// Number of this attempt.
+    pub attempt: u32,
+    /// The state file.
+    pub state_path: PathBuf,
+}
+
+/// Opens the run. When this returns, the attempt is journaled and every target is leased.
+///
+/// # Errors
+///
+/// A [`Failure`] with exit code 3 (plan, credentials, another source or target, damaged journal, nothing to resume) or
+/// 6 (state file or target in use). Before any of them nothing is written to a target, and none leaves a state file
+/// behind that was not there.
+pub async fn open(request: OpenRun) -> Result<OpenedRun, Failure> {
+    let plan_path = request.plan.path.display().to_string();
+    let checked = preflight(
+        &request.plan,
+        &request.scope,
+        &*request.source,
+        &request.targets,
+    )
+    .await?;
+    let mode = if request.choice == RunChoice::New {
+        OpenMode::NewAfterRefusal
+    } else {
+        OpenMode::Normal
+    };
+    let (journal, ledger, notices) = Journal::open(&request.state_path, mode)
+        .map_err(|error| refused_by_journal(&error, &plan_path))?;
+    let mut opened = match begin(&request, checked, journal.clone(), ledger).await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            journal
+                .close()
+                .await
+                .map_err(|error| refused_by_journal(&error, &plan_path))?;
+            return Err(failure);
+        }
+    };
+    opened
+        .notices
+        .splice(0..0, notices.iter().map(Notice::to_string));
+    Ok(opened)
+}
+
+/// What the edges said before anything was written.
+pub struct Checked {
+    /// The shapes of the tables in the scope.
+    pub shapes: BTreeMap<ResourceName, TableShape>,
+    /// Identity of the source.
+    pub source: String,
+    /// Identities of the targets that the scope writes to.
+    pub targets: BTreeMap<String, String>,
+}
+
+/// Asks source and targets what they are. Writes nothing.
+pub async fn preflight(
+    plan: &Plan,
+    scope: &Scope,
+    source: &dyn Source,
+    targets: &BTreeMap<String, Arc<dyn Target>>,
+) -> Result<Checked, Failure> {
+    let refuse = |error: &EdgeError| refused_by_edge(error, plan);
+    let identity = source.identity().await.map_err(|error| refuse(&error))?;
+    let mut shapes = BTreeMap::new();
+    let chosen = plan
+        .resources
+        .iter()
+        .filter(|one| !is_skipped(scope, &one.name));
+    for resource in chosen.clone() {
+        let shape = source.describe(&resource.from).await.map_err(|error| {
+            let mut failure = refuse(&error);
+            failure.what = format!("resource `{}` cannot be read", resource.name);
+            failure
+        })?;
+        shapes.insert(resource.name.clone(), shape);
+    }
+    let mut identities = BTreeMap::new();
+    for name in plan.targets_of(chosen) {
+        if let Some(target) = targets.get(&name) {
+            identities.insert(
+                name,
+                target.identity().await.map_err(|error| refuse(&error))?,
+            );
+        }
+    }
+    Ok(Checked {
+        shapes,
+        source: identity,
+        targets: identities,
+    })
+}
+
+/// Returns whether a scope leaves the resource out.
+#[must_use]
+pub fn is_skipped(scope: &Scope, name: &ResourceName) -> bool {
+    (!scope.only.is_empty() && !scope.only.contains(name)) || scope.skip.contains(name)
+}
+
+/// Returns what a resource's walk reads.
+#[must_use]
+pub fn row_query(from: &crate::plan::RowSource, scope: &Scope) -> RowQuery {
+    RowQuery {
+        from: from.clone(),
+        ids: scope.ids.clone(),
+    }
+}
+
+async fn begin(
+    request: &OpenRun,
+    checked: Checked,
+    journal: Journal,
+    ledger: Ledger,
+) -> Result<OpenedRun, Failure> {
+    let plan_path = request.plan.path.display().to_string();
+    let found = match request.choice {
+        RunChoice::Resume => ledger.unfinished(None),
+        RunChoice::Continue => ledger.unfinished(Some(&request.scope)),
+        RunChoice::New => None,
+    };
+    if request.choice == RunChoice::Resume && found.is_none() {
+        return Err(Failure::new(
+            Exit::Refused,
+            "nothing to resume",
+            "no run of this plan is unfinished; nothing was written",
+            format!("`rekindle run {plan_path}` starts a new run"),
+        )
+        .why(last_run(&ledger)));
+    }
+    let found = found.cloned();
+    let scope = found
+        .as_ref()
+        .map_or_else(|| request.scope.clone(), |run| run.scope.clone());
+    let planned = planned_resources(&request.plan, &scope);
+    if let Some(run) = &found {
+        check_identities(run, &checked, &plan_path)?;
+        if !request.accept_plan_change {
+            check_definitions(run, &planned, &plan_path)?;
+        }
+    }
+    let run_id = found
+        .as_ref()
+        .map_or_else(|| fresh_id(&ledger), |run| run.id.clone());
+    let leases = take_leases(request, &checked, &journal, &run_id).await?;
+
+    let mut events = Vec::new();
+    if request.choice == RunChoice::New {
+        events.extend(cancelled(&ledger, &request.scope));
+    }
+    events.extend(first_events(found.as_ref(), &run_id, &scope, planned));
+    let attempt = found.as_ref().map_or(0, |run| run.attempts.len()) + 1;
+    let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
+    events.push(Event::AttemptStarted {
+        run: run_id.clone(),
+        attempt,
+        pid: std::process::id(),
+        host: host(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        in_flight_bytes: request.in_flight_bytes,
+    });
+    events.push(Event::Identified {
+        run: run_id.clone(),
+        source: checked.source.clone(),
+        targets: checked.targets.clone(),
+    });
+    if let Some(run) = &found {
+        events.extend(resumed(run));
+    }
+    let mut book = Book::new(journal, ledger, run_id);
+    let recorded = async {
+        failpoint::hit("before_attempt")?;
+        book.record(events).await?;
+        let ahead = match book.run()?.state {
+            RunState::Planned => vec![RunEvent::Prepare, RunEvent::Restore],
+            RunState::Preparing => vec![RunEvent::Restore],
+            _ => Vec::new(),
+        };
+        for event in ahead {
+            book.run_moved(event).await?;
+        }
+        Ok::<_, BookError>(())
+    };
+    if let Err(error) = recorded.await {
+        for lease in leases.values() {
+            // The lease runs out by itself; the journal's trouble is what the person has to hear about.
+            lease.release().await.ok();
+        }
+        return Err(refused_by_book(&error, &plan_path));
+    }
+    Ok(OpenedRun {
+        book,
+        shapes: checked.shapes,
+        leases,
+        notices: Vec::new(),
+        attempt,
+        state_path: request.state_path.clone(),
+    })
+}
+
+fn fresh_id(ledger: &Ledger) -> RunId {
+    std::iter::repeat_with(RunId::random)
+        .find(|id| ledger.run(id).is_none())
+        .unwrap_or_else(RunId::random)
+}
+
+/// Returns the resources of a run of `scope` as the journal keeps them.
+pub fn planned_resources(plan: &Plan, scope: &Scope) -> Vec<PlannedResource> {
+    plan.resources
+        .iter()
+        .map(|resource| PlannedResource {
+            name: resource.name.clone(),
+            definition: plan.definition(resource),
+            skipped: is_skipped(scope, &resource.name),
+        })
+        .collect()
+}
+
+/// Returns the events that give up unfinished runs of the same scope.
+fn cancelled(ledger: &Ledger, scope: &Scope) -> Vec<Event> {
+    let mut events = Vec::new();
+    for run in ledger
+        .runs
+        .iter()
+        .filter(|run| !run.state.is_over() && run.scope == *scope)
+    {
+        if run.open_attempt().is_some() {
+            events.push(Event::AttemptEnded {
+                run: run.id.clone(),
+                end: AttemptEnd::Unknown,
+            });
+        }
+        events.push(Event::Run {
+            run: run.id.clone(),
+            event: RunEvent::Cancel,
+        });
+    }
+    events
+}
+
+/// Returns the events that open the run, or bring a found one up to the plan.
+fn first_events(
+    found: Option<&RunLedger>,
+    run_id: &RunId,
+    scope: &Scope,
+    resources: Vec<PlannedResource>,
+) -> Vec<Event> {
+    let Some(run) = found else {
+        return vec![Event::RunPlanned {
+            run: run_id.clone(),
+            scope: scope.clone(),
+            resources,
+        }];
+    };
+    let mut events = Vec::new();
+    if run.open_attempt().is_some() {
+        events.push(Event::AttemptEnded {
+            run: run.id.clone(),
+            end: AttemptEnd::Unknown,
+        });
+    }
+    let same = run.resources.len() == resources.len()
+        && run
+            .resources
+            .iter()
+            .zip(&resources)
+            .all(|(had, now)| had.name == now.name && had.definition == now.definition);
+    if !same {
+        events.push(Event::PlanChanged {
+            run: run.id.clone(),
+            resources,
+        });
+    }
+    events
+}
+
+/// Returns the events that set a found run going again: blocks are lifted, and partitions that were open when a
+/// process died are suspects.
+fn resumed(run: &RunLedger) -> Vec<Event> {
+    let mut events = Vec::new();
+    if matches!(run.state, RunState::Interrupted(_) | RunState::Failed(_)) {
+        events.push(Event::Run {
+            run: run.id.clone(),
+            event: RunEvent::Resume,
+        });
+    }
+    let died = run
+        .attempts
+        .last()
+        .is_some_and(|attempt| attempt.end.as_ref().is_none_or(AttemptEnd::is_death));
+    for resource in &run.resources {
+        let state = match &resource.state {
+            ResourceState::Blocked { from, .. } => {
+                let (run, resource) = (run.id.clone(), resource.name.clone());
+                events.push(Event::Resource {
+                    run,
+                    resource,
+                    event: ResourceEvent::Unblocked,
+                });
+                from.as_ref()
+            }
+            state => state,
+        };
+        if !died || *state != ResourceState::Syncing {
+            continue;
+        }
+        for partition in &resource.partitions {
+            if let PartitionState::Open(progress) | PartitionState::Suspect(progress) =
+                &partition.state
+            {
+                let event = PartitionEvent::Suspected {
+                    page_rows: after_death(progress.page_rows),
+                };
+                events.push(Event::Partition {
+                    partition: partition.id,
+                    event,
+                });
+            }
+        }
+    }
+    events
+}
+
+/// Refuses a run that began with another source or target.
+pub fn check_identities(
+    run: &RunLedger,
+    checked: &Checked,
+    plan_path: &str,
+) -> Result<(), Failure> {
+    let mut differences = Vec::new();
+    if let Some(source) = run
+        .source
+        .as_ref()
+        .filter(|source| **source != checked.source)
+    {
+        differences.push(format!(
+            "the source was {source}, now it is {}",
+            checked.source
+        ));
+    }
+    for (name, now) in &checked.targets {
+        if let Some(had) = run.targets.get(name).filter(|had| *had != now) {
+            differences.push(format!("target `{name}` was {had}, now it is {now}"));
+        }
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Failure {
+        why: differences,
+        ..Failure::new(
+            Exit::Refused,
+            format!("run {} began with another source or target", run.id),
+            "nothing was written; the run's progress is kept",
+            format!("put the old URLs back, or begin anew with `rekindle run --new {plan_path}`"),
+        )
+    })
+}
+
+/// Refuses a run whose resources are defined otherwise now.
+pub fn check_definitions(
+    run: &RunLedger,
+    planned: &[PlannedResource],
+    plan_path: &str,
+) -> Result<(), Failure> {
+    let mut changes = Vec::new();
+    for now in planned {
+        match run.resource(&now.name) {
+            None => changes.push(format!("`{}` is new", now.name)),
+            Some(had) if had.definition != now.definition => {
+                for (field, old, new) in definition_diff(&had.definition, &now.definition) {
+                    changes.push(format!("`{}`: {field} was {old}, now {new}", now.name));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    for had in &run.resources {
+        if !planned.iter().any(|now| now.name == had.name) {
+            changes.push(format!("`{}` is no longer in the plan", had.name));
+        }
+    }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Err(Failure {
+        why: changes,
+        ..Failure::new(
+            Exit::Refused,
+            format!("the plan changed since run {} began", run.id),
+            "nothing was written; the run's progress is kept",
+            format!(
+                "`rekindle run --accept-plan-change {plan_path}` starts the changed resources over and goes on with \
+                 the others"
+            ),
+        )
+    })
+}
+
+async fn take_leases(
+    request: &OpenRun,
+    checked: &Checked,
+    journal: &Journal,
+    run: &RunId,
+) -> Result<BTreeMap<String, Arc<LeaseKeeper>>, Failure> {
+    let owner = LeaseOwner {
+        state: journal.state_id().to_owned(),
+        state_path: absolute(&request.state_path),
+        host: host(),
+        pid: std::process::id(),
+        run: run.clone(),
+    };
+    let mut leases: BTreeMap<String, Arc<LeaseKeeper>> = BTreeMap::new();
+    for name in checked.targets.keys() {
+        let Some(target) = request.targets.get(name) else {
+            continue;
+        };
+        let failure = match LeaseKeeper::take(Arc::clone(target), owner.clone()).await {
+            Ok(Ok(lease)) => {
+                leases.insert(name.clone(), Arc::new(lease));
+                continue;
+            }
+            Ok(Err(other)) => in_use(target.place(), &other, &request.plan.path),
+            Err(error) => refused_by_edge(&error, &request.plan),
+        };
+        for lease in leases.values() {
+            lease.release().await.ok();
+        }
+        return Err(failure);
+    }
+    Ok(leases)
+}
+
+fn in_use(place: &str, owner: &LeaseOwner, plan: &Path) -> Failure {
+    Failure::new(
+        Exit::InUse,
+        format!("{place} is in use"),
+        "nothing was written",
+        format!(
+            "wait for that run, or end it; its lease runs out 30 s after it died, then `rekindle run {}`",
+            plan.display()
+        ),
+    )
+    .why(format!(
+        "run {} of pid {} on {} writes to it (state file {})",
+        owner.run, owner.pid, owner.host, owner.state_path
+    ))
+}
+
+fn refused_by_edge(error: &EdgeError, plan: &Plan) -> Failure {
+    let plan_path = plan.path.display();
+    let next = match error.kind {
+        ErrorKind::Credentials => "check user, password and rights in the URL of the plan",
+        ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Busy => {
+            "check that the server is up and the URL right"
+        }
+        ErrorKind::Missing => "check the names in the plan against the database",
+        _ => "mend what the cause says",
+    };
+    Failure::new(
+        Exit::Refused,
+        format!("plan `{}` was refused before the first write", plan.name),
+        "nothing was written",
+        format!("{next}, then `rekindle run {plan_path}`"),
+    )
+    .because(error)
+}
+
+/// Returns the failure for a journal that cannot be opened.
+#[must_use]
+pub fn refused_by_journal(error: &JournalError, plan_path: &str) -> Failure {
+    let exit = match error {
+        JournalError::InUse { .. } => Exit::InUse,
+        JournalError::DiskFull { .. } => Exit::Stopped,
+        JournalError::Illegal(_) | JournalError::Encoding(_) => Exit::Bug,
+        _ => Exit::Refused,
+    };
+    journal_failure(exit, error, plan_path)
+}
+
+fn journal_failure(exit: Exit, error: &JournalError, plan_path: &str) -> Failure {
+    Failure {
+        why: chain(error).into_iter().skip(1).collect(),
+        ..Failure::new(
+            exit,
+            error.to_string(),
+            error.safe(),
+            error.next().replace("PLAN", plan_path),
+        )
+    }
+}
+
+/// Returns the failure for a change that could not be recorded.
+#[must_use]
+pub fn refused_by_book(error: &BookError, plan_path: &str) -> Failure {
+    match error {
+        BookError::Journal(error @ (JournalError::Illegal(_) | JournalError::Encoding(_))) => {
+            journal_failure(Exit::Bug, error, plan_path)
+        }
+        BookError::Journal(error) => journal_failure(Exit::Stopped, error, plan_path),
+        bug => Failure::new(
+            Exit::Bug,
+            "a bug in rekindle stopped the run",
+            "what was journaled stays valid",
+            format!("report it with the output of `rekindle history`, then try `rekindle run {plan_path}`"),
+        )
+        .because(bug),
+    }
+}
+
+fn last_run(ledger: &Ledger) -> String {
+    ledger.runs.last().map_or_else(
+        || "the state file holds no run yet".to_owned(),
+        |run| format!("run {} is {}", run.id, run.state.label()),
+    )
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path)
+        .unwrap_or_else(|_| path.to_owned())
+        .display()
+        .to_string()
+}
+
+/// Returns this machine's host name.
+#[must_use]
+pub fn host() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}

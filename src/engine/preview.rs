@@ -1,0 +1,289 @@
+//! What a run would do, found by reading only.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    evidence::partition_key,
+    open::{
+        Checked, check_definitions, check_identities, is_skipped, planned_resources, preflight,
+        row_query,
+    },
+};
+use crate::{
+    error::{EdgeError, chain},
+    failure::Failure,
+    ids::{ChunkSeq, ResourceName, RunId},
+    machine::{Ledger, ResourceLedger, ResourceState, RunLedger, Scope},
+    plan::{Plan, Resource},
+    source::Source,
+    target::{Evidence, Recorded, Target},
+};
+
+/// Endings of tables that a shop's storefront reads.
+const READ_MODELS: [&str; 2] = ["_storage", "_search"];
+
+/// What a run would do.
+#[derive(Debug, Default)]
+pub struct Preview {
+    /// The run that would go on; `None` for a new one.
+    pub goes_on: Option<RunId>,
+    /// Facts about source and targets, by name.
+    pub facts: Vec<(String, String)>,
+    /// In the order they would be restored.
+    pub resources: Vec<ResourcePreview>,
+    /// Recorded work that would be done again, and why.
+    pub redo: Vec<String>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// Why the run would be refused.
+    pub refusals: Vec<String>,
+}
+
+/// What would happen to one resource.
+#[derive(Debug)]
+pub struct ResourcePreview {
+    /// Which.
+    pub name: ResourceName,
+    /// What comes before it.
+    pub after: Vec<ResourceName>,
+    /// Its target.
+    pub to: String,
+    /// Rows of the table, as the source estimates them.
+    pub rows: u64,
+    /// Rows that are left.
+    pub rows_left: u64,
+    /// Mean bytes of a row, from a sample.
+    pub row_bytes: Option<u64>,
+    /// In words.
+    pub standing: String,
+}
+
+/// Returns what `run` would do with `scope`, given the journal's `ledger`. Writes nothing.
+///
+/// # Errors
+///
+/// The same failure as [`super::open`] where source or targets cannot be asked at all.
+pub async fn preview(
+    plan: &Plan,
+    scope: &Scope,
+    ledger: &Ledger,
+    source: &dyn Source,
+    targets: &BTreeMap<String, Arc<dyn Target>>,
+) -> Result<Preview, Failure> {
+    let checked = preflight(plan, scope, source, targets).await?;
+    let path = plan.path.display().to_string();
+    let run = ledger.unfinished(Some(scope));
+    let mut preview = Preview {
+        goes_on: run.map(|run| run.id.clone()),
+        ..Preview::default()
+    };
+    preview
+        .facts
+        .push(("source".to_owned(), checked.source.clone()));
+    if let Some(run) = run {
+        for refusal in [
+            check_identities(run, &checked, &path),
+            check_definitions(run, &planned_resources(plan, scope), &path),
+        ] {
+            if let Err(failure) = refusal {
+                preview.refusals.extend(failure.why);
+            }
+        }
+    }
+    for name in checked.targets.keys() {
+        let Some(target) = targets.get(name) else {
+            continue;
+        };
+        ask_target(name, &**target, run, plan, &mut preview).await;
+    }
+    for resource in in_order(plan, scope) {
+        let ledger = run.and_then(|run| run.resource(&resource.name));
+        let seen = look(
+            resource,
+            ledger,
+            scope,
+            &checked,
+            source,
+            &mut preview.warnings,
+        )
+        .await;
+        preview.resources.push(seen);
+    }
+    match source.tables().await {
+        Ok(tables) => preview.warnings.extend(uncovered(plan, &tables)),
+        Err(error) => preview.warnings.push(one_line(&error)),
+    }
+    Ok(preview)
+}
+
+fn one_line(error: &EdgeError) -> String {
+    chain(error).join(": ")
+}
+
+async fn ask_target(
+    name: &str,
+    target: &dyn Target,
+    run: Option<&RunLedger>,
+    plan: &Plan,
+    preview: &mut Preview,
+) {
+    let place = target.place().to_owned();
+    match target.facts().await {
+        Ok(facts) => {
+            let text: Vec<_> = facts
+                .iter()
+                .map(|(fact, value)| format!("{fact} {value}"))
+                .collect();
+            preview.facts.push((
+                format!("target `{name}`"),
+                format!("{place}: {}", text.join(", ")),
+            ));
+        }
+        Err(error) => preview.warnings.push(one_line(&error)),
+    }
+    match target.lease_owner().await {
+        Ok(Some(owner)) => preview.warnings.push(format!(
+            "{place} is leased to run {} of pid {} on {} ({})",
+            owner.run, owner.pid, owner.host, owner.state_path
+        )),
+        Ok(None) => {}
+        Err(error) => preview.warnings.push(one_line(&error)),
+    }
+    let Some(run) = run else { return };
+    let resources = run
+        .resources
+        .iter()
+        .filter(|one| plan.resource(&one.name).is_some_and(|plan| plan.to == name));
+    let recorded: Vec<_> = resources
+        .flat_map(|resource| {
+            resource
+                .partitions
+                .iter()
+                .filter(|one| one.stored() > ChunkSeq(0))
+                .map(|one| Recorded {
+                    partition: partition_key(resource, one),
+                    chunk: one.stored(),
+                    length: one.state.progress().length,
+                })
+        })
+        .collect();
+    match target.evidence(&run.id, &recorded).await {
+        Ok(evidence) => {
+            for (had, found) in recorded
+                .iter()
+                .zip(evidence)
+                .filter(|(_, found)| *found != Evidence::Stands)
+            {
+                let left = match found {
+                    Evidence::UpToChunk(ChunkSeq(0)) | Evidence::UpToLength(0) => {
+                        "nothing of it".to_owned()
+                    }
+                    Evidence::UpToChunk(chunk) => format!("chunks up to {chunk}"),
+                    Evidence::UpToLength(length) => format!("{length} bytes of it"),
+                    Evidence::Stands => continue,
+                };
+                preview.redo.push(format!(
+                    "`{}` partition {} is journaled up to chunk {}, but {place} holds {left}: it is done again",
+                    had.partition.resource, had.partition.ordinal, had.chunk
+                ));
+            }
+        }
+        Err(error) => preview.warnings.push(one_line(&error)),
+    }
+}
+
+/// Returns the resources of the scope so that each comes after those it names; the plan file's order otherwise.
+fn in_order<'a>(plan: &'a Plan, scope: &Scope) -> Vec<&'a Resource> {
+    let mut left: Vec<_> = plan
+        .resources
+        .iter()
+        .filter(|one| !is_skipped(scope, &one.name))
+        .collect();
+    let mut ordered: Vec<&Resource> = Vec::new();
+    while !left.is_empty() {
+        let ready = left.iter().position(|one| {
+            !one.after
+                .iter()
+                .any(|name| left.iter().any(|other| other.name == *name))
+        });
+        // A cycle was refused when the plan was checked.
+        ordered.push(left.remove(ready.unwrap_or(0)));
+    }
+    ordered
+}
+
+async fn look(
+    resource: &Resource,
+    ledger: Option<&ResourceLedger>,
+    scope: &Scope,
+    checked: &Checked,
+    source: &dyn Source,
+    warnings: &mut Vec<String>,
+) -> ResourcePreview {
+    let query = row_query(&resource.from, scope);
+    let mut rows = checked
+        .shapes
+        .get(&resource.name)
+        .map_or(0, |shape| shape.estimated_rows);
+    if query.ids.is_some() {
+        // Few rows, by an index or not: the estimate of the whole table would mislead.
+        match source.count(&query).await {
+            Ok(exact) => rows = exact,
+            Err(error) => warnings.push(one_line(&error)),
+        }
+    }
+    let row_bytes = source
+        .sample_row_bytes(&query)
+        .await
+        .unwrap_or_else(|error| {
+            warnings.push(one_line(&error));
+            None
+        });
+    if rows == 0 && row_bytes.is_none() {
+        warnings.push(format!("`{}` has no rows to restore", resource.name));
+    }
+    let done = ledger.map_or(0, |ledger| ledger.totals().0);
+    let (standing, rows_left) = match ledger.map(|ledger| &ledger.state) {
+        None | Some(ResourceState::Pending) => ("restored from its first row".to_owned(), rows),
+        Some(ResourceState::Syncing) => (
+            format!("goes on after {done} rows"),
+            rows.saturating_sub(done),
+        ),
+        Some(ResourceState::Blocked { reason, .. }) => (
+            format!("was blocked ({reason}), tried again after {done} rows"),
+            rows.saturating_sub(done),
+        ),
+        Some(state) => (format!("{}, not repeated", state.label()), 0),
+    };
+    ResourcePreview {
+        name: resource.name.clone(),
+        after: resource.after.clone(),
+        to: resource.to.clone(),
+        rows,
+        rows_left,
+        row_bytes,
+        standing,
+    }
+}
+
+fn uncovered(plan: &Plan, tables: &[String]) -> Vec<String> {
+    let mut names: Vec<_> = tables
+        .iter()
+        .filter(|table| READ_MODELS.iter().any(|ending| table.ends_with(ending)))
+        .filter(|table| {
+            !plan
+                .resources
+                .iter()
+                .any(|resource| resource.from.table == **table)
+        })
+        .map(String::as_str)
+        .collect();
+    names.sort_unstable();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "no resource of the plan covers: {}",
+        names.join(", ")
+    )]
+}

@@ -1,0 +1,366 @@
+//! Cuts a scan into chunks and hands them to the writer, within the memory budget.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+
+use super::budget::{Budget, Reservation};
+use crate::{
+    chunk::{Chunk, Value},
+    cursor::{Cursor, KeyValue},
+    error::ErrorKind,
+    machine::{ChunkState, DeadLetter},
+    source::{RowSink, Stopped},
+};
+
+/// Rows below the chunk limit that must come in a row before a partition with long rows reads whole pages again.
+const SMALL_ROWS_IN_A_ROW: u32 = 16;
+
+/// Longest part of a key that a dead letter keeps, in bytes.
+const DEAD_LETTER_KEY_BYTES: usize = 512;
+
+/// A chunk on its way to the writer.
+#[derive(Debug)]
+pub struct FilledChunk {
+    /// The rows that go to the target.
+    pub chunk: Chunk,
+    /// The last row's cursor, dead letters included.
+    pub until: Cursor,
+    /// Rows read, dead letters included.
+    pub rows: u64,
+    /// Rows that do not go to the target.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Where the chunk stands.
+    pub state: ChunkState,
+    /// Its part of the memory budget, given back when the chunk is dropped.
+    #[expect(dead_code, reason = "held, and given back by being dropped")]
+    pub reservation: Reservation,
+}
+
+/// Bounds of the chunks that a sink cuts.
+#[derive(Debug, Clone)]
+pub struct ChunkBounds {
+    /// Rows of the next page; the writer changes it as chunks are stored.
+    pub page_rows: Arc<AtomicU32>,
+    /// A chunk ends with the row that reaches this many bytes. Longer rows go alone.
+    pub bytes: u64,
+    /// Rows longer than this are dead letters.
+    pub longest_row: u64,
+}
+
+/// Why a sink took no more rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkStop {
+    /// It was told to stop, or the writer is gone.
+    Told,
+    /// It has handed on as many chunks as it was allowed to.
+    Quota,
+    /// The next row is this long and needs [`ChunkSink::make_room`].
+    LongRow(u64),
+}
+
+/// The engine's [`RowSink`].
+#[derive(Debug)]
+pub struct ChunkSink {
+    bounds: ChunkBounds,
+    budget: Budget,
+    out: mpsc::Sender<FilledChunk>,
+    stop: watch::Receiver<bool>,
+    quota: Option<u32>,
+    chunk: Chunk,
+    until: Option<Cursor>,
+    rows: u64,
+    dead_letters: Vec<DeadLetter>,
+    reservation: Option<Reservation>,
+    flushed: Option<Cursor>,
+    why: SinkStop,
+    /// While rows are long: the longest row read so far, and how many short ones came since.
+    long: Option<(u64, u32)>,
+}
+
+impl ChunkSink {
+    /// Returns a sink that hands chunks to `out` until `stop` says so, or until `quota` of them are out.
+    #[must_use]
+    pub fn new(
+        bounds: ChunkBounds,
+        budget: Budget,
+        out: mpsc::Sender<FilledChunk>,
+        stop: watch::Receiver<bool>,
+        quota: Option<u32>,
+    ) -> Self {
+        Self {
+            bounds,
+            budget,
+            out,
+            stop,
+            quota,
+            chunk: Chunk::default(),
+            until: None,
+            rows: 0,
+            dead_letters: Vec::new(),
+            reservation: None,
+            flushed: None,
+            why: SinkStop::Told,
+            long: None,
+        }
+    }
+
+    /// Returns the end of the last chunk handed on.
+    #[must_use]
+    pub const fn flushed(&self) -> Option<&Cursor> {
+        self.flushed.as_ref()
+    }
+
+    /// Returns why the sink stopped the scan.
+    #[must_use]
+    pub const fn why(&self) -> SinkStop {
+        self.why
+    }
+
+    /// Forgets rows that were taken but not handed on, and gets ready for another scan.
+    pub async fn restart(&mut self) -> Result<(), Stopped> {
+        self.chunk = Chunk::default();
+        self.until = None;
+        self.rows = 0;
+        self.dead_letters.clear();
+        self.why = SinkStop::Told;
+        if self.reservation.is_none() {
+            self.reserve().await?;
+        }
+        Ok(())
+    }
+
+    /// Gets ready to read a row of `bytes`, waiting until the rest in flight leaves room for it.
+    pub async fn make_room(&mut self, bytes: u64) -> Result<(), Stopped> {
+        self.reservation = None;
+        self.long = Some((bytes.max(self.long.map_or(0, |(longest, _)| longest)), 0));
+        self.restart().await
+    }
+
+    async fn reserve(&mut self) -> Result<(), Stopped> {
+        let bytes = self.long.map_or(self.bounds.bytes, |(longest, _)| longest);
+        tokio::select! {
+            biased;
+            () = told(&mut self.stop) => Err(Stopped),
+            reservation = self.budget.reserve(bytes) => {
+                self.reservation = Some(reservation);
+                Ok(())
+            }
+        }
+    }
+
+    fn dead_letter(
+        &mut self,
+        cursor: &[KeyValue],
+        key: Option<&[u8]>,
+        kind: ErrorKind,
+        reason: String,
+    ) {
+        self.dead_letters.push(DeadLetter {
+            cursor: Cursor(cursor.to_vec()),
+            key: key.map(shown_key),
+            kind: kind.label().to_owned(),
+            reason,
+        });
+    }
+}
+
+/// Returns a key as a dead letter keeps it: as text, cut after [`DEAD_LETTER_KEY_BYTES`].
+pub fn shown_key(key: &[u8]) -> String {
+    String::from_utf8_lossy(&key[..key.len().min(DEAD_LETTER_KEY_BYTES)]).into_owned()
+}
+
+/// Waits until `stop` becomes true, or for ever when nobody can say so any more.
+pub async fn told(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[async_trait]
+impl RowSink for ChunkSink {
+    fn page_rows(&self) -> u32 {
+        if self.long.is_some() {
+            1
+        } else {
+            self.bounds.page_rows.load(Ordering::Relaxed).max(1)
+        }
+    }
+
+    fn row_bytes(&self) -> u64 {
+        self.long.map_or(self.bounds.bytes, |(longest, _)| longest)
+    }
+
+    fn push(&mut self, cursor: &[KeyValue], key: Option<&[u8]>, value: Value<'_>) -> bool {
+        match (key, value) {
+            (_, Value::TooLarge(bytes))
+                if bytes <= self.bounds.longest_row && bytes > self.row_bytes() =>
+            {
+                self.why = SinkStop::LongRow(bytes);
+                return true;
+            }
+            (_, Value::TooLarge(bytes)) => {
+                let most = self.bounds.longest_row;
+                let reason = format!(
+                    "the value is {bytes} bytes long, above the memory budget of {most} bytes"
+                );
+                self.dead_letter(cursor, key, ErrorKind::RowTooLarge, reason);
+            }
+            (None, _) => self.dead_letter(
+                cursor,
+                None,
+                ErrorKind::RowBroken,
+                "the key is NULL".to_owned(),
+            ),
+            (Some(key), Value::Null) => {
+                self.dead_letter(
+                    cursor,
+                    Some(key),
+                    ErrorKind::RowBroken,
+                    "the value is NULL".to_owned(),
+                );
+            }
+            (Some(key), Value::Bytes(value)) => {
+                self.chunk.push(cursor, key, value);
+                if let Some((_, small)) = &mut self.long {
+                    *small = if value.len() as u64 > self.bounds.bytes {
+                        0
+                    } else {
+                        *small + 1
+                    };
+                }
+            }
+        }
+        self.rows += 1;
+        match &mut self.until {
+            Some(until) => until.0.clone_from_slice(cursor),
+            None => self.until = Some(Cursor(cursor.to_vec())),
+        }
+        self.rows >= u64::from(self.page_rows())
+            || self.chunk.byte_count() as u64 >= self.bounds.bytes
+    }
+
+    async fn flush(&mut self) -> Result<(), Stopped> {
+        if let (Some(until), Some(mut reservation)) = (self.until.take(), self.reservation.take()) {
+            reservation.shrink(self.chunk.byte_count() as u64);
+            let filled = FilledChunk {
+                chunk: std::mem::take(&mut self.chunk),
+                until: until.clone(),
+                rows: std::mem::take(&mut self.rows),
+                dead_letters: std::mem::take(&mut self.dead_letters),
+                state: ChunkState::Filling,
+                reservation,
+            };
+            tokio::select! {
+                biased;
+                () = told(&mut self.stop) => return Err(Stopped),
+                sent = self.out.send(filled) => sent.map_err(|_| Stopped)?,
+            }
+            self.flushed = Some(until);
+            if let Some(left) = &mut self.quota {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    self.why = SinkStop::Quota;
+                    return Err(Stopped);
+                }
+            }
+            if self
+                .long
+                .is_some_and(|(_, small)| small >= SMALL_ROWS_IN_A_ROW)
+            {
+                self.long = None;
+            }
+        }
+        if matches!(self.why, SinkStop::LongRow(_)) {
+            return Err(Stopped);
+        }
+        if self.reservation.is_none() {
+            self.reserve().await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sink(
+        bytes: u64,
+        rows: u32,
+    ) -> (ChunkSink, mpsc::Receiver<FilledChunk>, watch::Sender<bool>) {
+        let (out, inbox) = mpsc::channel(64);
+        let (stop, stopped) = watch::channel(false);
+        let bounds = ChunkBounds {
+            page_rows: Arc::new(AtomicU32::new(rows)),
+            bytes,
+            longest_row: 64 * 1024,
+        };
+        (
+            ChunkSink::new(bounds, Budget::new(1024 * 1024), out, stopped, None),
+            inbox,
+            stop,
+        )
+    }
+
+    fn at(id: u64) -> [KeyValue; 1] {
+        [KeyValue::Uint(id)]
+    }
+
+    #[tokio::test]
+    async fn a_chunk_ends_with_the_row_that_reaches_either_bound() {
+        let (mut sink, mut inbox, _stop) = sink(100, 3);
+        sink.restart().await.unwrap();
+        assert!(!sink.push(&at(1), Some(b"a"), Value::Bytes(&[0; 50])));
+        assert!(sink.push(&at(2), Some(b"b"), Value::Bytes(&[0; 50])));
+        sink.flush().await.unwrap();
+        assert!(!sink.push(&at(3), Some(b"a"), Value::Null));
+        assert!(!sink.push(&at(4), None, Value::Bytes(b"x")));
+        assert!(sink.push(&at(5), Some(b"b"), Value::Bytes(b"x")));
+        sink.flush().await.unwrap();
+        let first = inbox.recv().await.unwrap();
+        assert_eq!((first.rows, first.until), (2, Cursor(at(2).to_vec())));
+        let second = inbox.recv().await.unwrap();
+        assert_eq!(
+            (
+                second.rows,
+                second.chunk.row_count(),
+                second.dead_letters.len()
+            ),
+            (3, 1, 2)
+        );
+        assert_eq!(second.dead_letters[1].reason, "the key is NULL");
+    }
+
+    #[tokio::test]
+    async fn a_long_row_is_asked_for_again_alone_and_one_over_the_budget_is_a_dead_letter() {
+        let (mut sink, mut inbox, _stop) = sink(100, 1000);
+        sink.restart().await.unwrap();
+        sink.push(&at(1), Some(b"a"), Value::Bytes(b"x"));
+        assert!(sink.push(&at(2), Some(b"b"), Value::TooLarge(5000)));
+        assert_eq!(sink.flush().await, Err(Stopped));
+        assert_eq!(sink.why(), SinkStop::LongRow(5000));
+        assert_eq!(sink.flushed(), Some(&Cursor(at(1).to_vec())));
+        sink.make_room(5000).await.unwrap();
+        assert_eq!((sink.page_rows(), sink.row_bytes()), (1, 5000));
+        assert!(sink.push(&at(2), Some(b"b"), Value::Bytes(&[0; 5000])));
+        sink.flush().await.unwrap();
+        assert!(sink.push(&at(3), Some(b"c"), Value::TooLarge(70_000)));
+        sink.flush().await.unwrap();
+        for id in 4..30 {
+            sink.push(&at(id), Some(b"d"), Value::Bytes(b"x"));
+            sink.flush().await.unwrap();
+        }
+        assert_eq!(sink.page_rows(), 1000);
+        assert_eq!(inbox.recv().await.unwrap().rows, 1);
+        assert_eq!(inbox.recv().await.unwrap().chunk.byte_count(), 5001);
+        assert_eq!(
+            inbox.recv().await.unwrap().dead_letters[0].kind,
+            "row_too_large"
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! What a run tells its observers. Serialised as it is for `--json`: fields are a promise, added but never renamed.
+
+use serde::Serialize;
+
+use crate::ids::{ResourceName, RunId};
+
+/// Something happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The run begins or goes on.
+    RunStarted {
+        /// Its id.
+        run: RunId,
+        /// Name of the plan.
+        plan: String,
+        /// From 1; above 1 it goes on where the one before stopped.
+        attempt: u32,
+        /// Path of the state file.
+        state: String,
+        /// Its resources.
+        resources: Vec<ResourceStanding>,
+    },
+    /// A resource's bounds are taken.
+    ResourceStarted {
+        /// Which.
+        resource: ResourceName,
+        /// The source's estimate of rows.
+        estimated_rows: u64,
+        /// How many key ranges are walked side by side.
+        partitions: usize,
+    },
+    /// A chunk is stored and journaled. Totals are the resource's.
+    ChunkStored {
+        /// Which resource.
+        resource: ResourceName,
+        /// Which partition.
+        partition: u64,
+        /// Number of the chunk.
+        chunk: u64,
+        /// Rows read so far.
+        rows: u64,
+        /// Bytes stored so far.
+        bytes: u64,
+        /// Dead letters so far.
+        dead_letters: u64,
+    },
+    /// Every row of a resource is in its target, or a dead letter.
+    ResourceSynced {
+        /// Which.
+        resource: ResourceName,
+        /// Rows read.
+        rows: u64,
+        /// Bytes stored.
+        bytes: u64,
+        /// Dead letters.
+        dead_letters: u64,
+    },
+    /// An operation failed and is tried again.
+    Waiting {
+        /// Which resource, if it is about one.
+        resource: Option<ResourceName>,
+        /// What failed.
+        error: String,
+        /// How long until the next try.
+        wait_ms: u64,
+    },
+    /// Recorded work is void and done again.
+    Redone {
+        /// Which resource.
+        resource: ResourceName,
+        /// One line.
+        text: String,
+    },
+    /// A resource cannot go on without a person.
+    ResourceBlocked {
+        /// Which.
+        resource: ResourceName,
+        /// Why.
+        reason: String,
+    },
+    /// Something worth one line.
+    Notice {
+        /// The line.
+        text: String,
+    },
+    /// The run ends, for now.
+    RunEnded {
+        /// Its id.
+        run: RunId,
+        /// `done`, `interrupted`, `failed`.
+        state: String,
+        /// Rows read over all resources.
+        rows: u64,
+        /// Bytes stored.
+        bytes: u64,
+        /// Dead letters.
+        dead_letters: u64,
+        /// How long this attempt took.
+        elapsed_ms: u64,
+    },
+}
+
+/// Where a resource stands when a run begins or goes on.
+#[derive(Debug, Clone, Serialize)]
+pub struct ResourceStanding {
+    /// Which.
+    pub name: ResourceName,
+    /// Label of its state.
+    pub state: String,
+    /// The source's estimate of rows.
+    pub estimated_rows: u64,
+    /// Rows read so far.
+    pub rows: u64,
+}
+
+/// Hears of everything, in order, after it is on disk. Must not block.
+pub trait Observer: Send {
+    /// Takes note of `event`.
+    fn observe(&mut self, event: &Event);
+}

@@ -1,0 +1,12 @@
+//! Everything that listens to a run. Receives events, never calls back.
+
+mod event;
+pub mod human;
+mod json;
+pub mod lines;
+mod progress;
+
+pub use event::{Event, Observer, ResourceStanding};
+pub use json::JsonLines;
+pub use lines::PlainLines;
+pub use progress::ProgressBars;
