@@ -1,0 +1,3 @@
+//! Tests that need nothing but a temporary folder.
+
+mod plans;
