@@ -1,4 +1,5 @@
-//! Tests that need no server: fakes and temp dirs only.
+//! Tests that need no server: fakes and temporary folders only.
 
 mod journal;
+mod plans;
 mod transitions;

@@ -1,0 +1,35 @@
+//! One rule per file. A rule looks at what was typed and notes what cannot work; it changes nothing.
+
+mod after;
+mod cursor;
+mod cycles;
+mod duplicates;
+mod limits;
+mod names;
+mod shared_keys;
+mod targets;
+mod urls;
+
+use super::{diagnostic::Diagnostic, model::Model};
+
+/// A rule: notes what it finds in `model`.
+type Rule = fn(&Model, &mut Vec<Diagnostic>);
+
+const RULES: [Rule; 9] = [
+    names::check,
+    duplicates::check,
+    after::check,
+    cycles::check,
+    targets::check,
+    cursor::check,
+    limits::check,
+    urls::check,
+    shared_keys::check,
+];
+
+/// Applies every rule.
+pub(super) fn all(model: &Model, problems: &mut Vec<Diagnostic>) {
+    for rule in RULES {
+        rule(model, problems);
+    }
+}

@@ -1,0 +1,250 @@
+//! What is wrong with a plan: a stable code, the place in the file, and what to do about it.
+
+use std::fmt;
+
+/// The name of a kind of problem. Its text is a promise: scripts and `explain` go by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Code {
+    /// The plan file cannot be read.
+    Unreadable,
+    /// The plan file is larger than a plan can be.
+    TooLarge,
+    /// The file is not UTF-8, or holds control characters.
+    NotText,
+    /// The file is not YAML.
+    Syntax,
+    /// Too deep, too many nodes, or too many aliases.
+    TooComplex,
+    /// A key stands twice in one map.
+    DuplicateKey,
+    /// A key that no release knows.
+    UnknownKey,
+    /// A key that has to be there is not.
+    MissingKey,
+    /// A list where a map belongs, text where a number belongs, and so on.
+    WrongType,
+    /// Text that is not one of the words or units that are possible here.
+    InvalidValue,
+    /// Part of the grammar, but this release does not carry it out.
+    NotSupported,
+    /// `version:` of a plan of another generation.
+    UnknownVersion,
+    /// `${...}` that cannot be read.
+    BadVariable,
+    /// `${VAR}` without such a variable and without a default.
+    MissingVariable,
+    /// `${file:...}` cannot be read.
+    MissingFile,
+    /// A list or map that needs at least one entry has none.
+    Empty,
+    /// A name with characters that files and commands cannot carry.
+    InvalidName,
+    /// Two resources with one name.
+    DuplicateName,
+    /// `after:` names a resource that is not in the plan.
+    UnknownResource,
+    /// Resources that wait for each other.
+    Cycle,
+    /// `to:` names a target that is not in the plan.
+    UnknownTarget,
+    /// A target that is not exactly one kind of store.
+    TargetKind,
+    /// A number, size or time outside of what can work.
+    OutOfRange,
+    /// A cursor of more or fewer columns than this release can walk.
+    CursorColumns,
+    /// A connection URL that cannot be used.
+    InvalidUrl,
+    /// Two resources write the same keys of one table to one target.
+    SharedKeys,
+}
+
+impl Code {
+    /// Every code, in the order of the declaration.
+    pub const ALL: [Self; 26] = [
+        Self::Unreadable,
+        Self::TooLarge,
+        Self::NotText,
+        Self::Syntax,
+        Self::TooComplex,
+        Self::DuplicateKey,
+        Self::UnknownKey,
+        Self::MissingKey,
+        Self::WrongType,
+        Self::InvalidValue,
+        Self::NotSupported,
+        Self::UnknownVersion,
+        Self::BadVariable,
+        Self::MissingVariable,
+        Self::MissingFile,
+        Self::Empty,
+        Self::InvalidName,
+        Self::DuplicateName,
+        Self::UnknownResource,
+        Self::Cycle,
+        Self::UnknownTarget,
+        Self::TargetKind,
+        Self::OutOfRange,
+        Self::CursorColumns,
+        Self::InvalidUrl,
+        Self::SharedKeys,
+    ];
+
+    /// Returns the text of the code, for example `plan::unknown-key`.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Unreadable => "plan::unreadable",
+            Self::TooLarge => "plan::too-large",
+            Self::NotText => "plan::not-text",
+            Self::Syntax => "plan::syntax",
+            Self::TooComplex => "plan::too-complex",
+            Self::DuplicateKey => "plan::duplicate-key",
+            Self::UnknownKey => "plan::unknown-key",
+            Self::MissingKey => "plan::missing-key",
+            Self::WrongType => "plan::wrong-type",
+            Self::InvalidValue => "plan::invalid-value",
+            Self::NotSupported => "plan::not-supported",
+            Self::UnknownVersion => "plan::unknown-version",
+            Self::BadVariable => "plan::bad-variable",
+            Self::MissingVariable => "plan::missing-variable",
+            Self::MissingFile => "plan::missing-file",
+            Self::Empty => "plan::empty",
+            Self::InvalidName => "plan::invalid-name",
+            Self::DuplicateName => "plan::duplicate-name",
+            Self::UnknownResource => "plan::unknown-resource",
+            Self::Cycle => "plan::cycle",
+            Self::UnknownTarget => "plan::unknown-target",
+            Self::TargetKind => "plan::target-kind",
+            Self::OutOfRange => "plan::out-of-range",
+            Self::CursorColumns => "plan::cursor-columns",
+            Self::InvalidUrl => "plan::invalid-url",
+            Self::SharedKeys => "plan::shared-keys",
+        }
+    }
+
+    /// Returns whether a plan with this problem can be carried out.
+    #[must_use]
+    pub const fn severity(self) -> Severity {
+        match self {
+            Self::SharedKeys => Severity::Warning,
+            _ => Severity::Error,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// Whether a problem stops the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The plan is refused.
+    Error,
+    /// The plan is carried out; `--strict` refuses it.
+    Warning,
+}
+
+impl Severity {
+    /// Returns the word shown for the severity.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// Bytes of the plan file, `start` inclusive, `end` exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: usize,
+    /// Offset after the last byte.
+    pub end: usize,
+}
+
+/// A place in the plan file and what is said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where.
+    pub span: Span,
+    /// A few words, shown under the place.
+    pub label: String,
+}
+
+/// One problem of a plan. Holds what was typed, never what a variable stood for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Which kind.
+    pub code: Code,
+    /// Whether it stops the plan.
+    pub severity: Severity,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where; the first is the place to change. Empty for problems of the whole file.
+    pub places: Vec<Place>,
+    /// What to type instead.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// Returns a problem without place and help.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity: code.severity(),
+            message: message.into(),
+            places: Vec::new(),
+            help: None,
+        }
+    }
+
+    /// Adds a place.
+    #[must_use]
+    pub fn at(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.places.push(Place {
+            span,
+            label: label.into(),
+        });
+        self
+    }
+
+    /// Adds a place if it is known.
+    #[must_use]
+    pub fn at_known(self, span: Option<Span>, label: impl Into<String>) -> Self {
+        match span {
+            Some(span) => self.at(span, label),
+            None => self,
+        }
+    }
+
+    /// Sets what to type instead.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn code_texts_are_unique_and_spelled_alike() {
+        let texts: BTreeSet<_> = Code::ALL.iter().map(|code| code.text()).collect();
+        assert_eq!(texts.len(), Code::ALL.len());
+        for text in texts {
+            let word = text.strip_prefix("plan::").unwrap();
+            assert!(word.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The keys and words of a plan: what this release carries out, and what it knows but refuses.
+//!
+//! A key of [`Support::Later`] is never skipped in silence: a plan that names `prepare` and runs without it would
+//! leave the shop online during a cutover. Carrying one out means turning it to `now` here and reading it in `model`.
+
+/// Whether this release carries something out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Support {
+    /// Read by `model`.
+    Now,
+    /// Part of the published grammar; refused with `plan::not-supported`.
+    Later,
+}
+
+/// A key of a map.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    /// As typed.
+    pub name: &'static str,
+    /// Whether this release carries it out.
+    pub support: Support,
+}
+
+/// A word that a value can be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word {
+    /// As typed.
+    pub name: &'static str,
+    /// Whether this release carries it out.
+    pub support: Support,
+}
+
+const fn now(name: &'static str) -> Key {
+    let support = Support::Now;
+    Key { name, support }
+}
+
+const fn later(name: &'static str) -> Key {
+    let support = Support::Later;
+    Key { name, support }
+}
+
+const fn word(name: &'static str) -> Word {
+    let support = Support::Now;
+    Word { name, support }
+}
+
+const fn later_word(name: &'static str) -> Word {
+    let support = Support::Later;
+    Word { name, support }
+}
+
+/// The plan itself.
+pub(super) const PLAN: &[Key] = &[
+    now("version"),
+    now("name"),
+    later("preset"),
+    now("source"),
+    later("stores"),
+    now("targets"),
+    now("resources"),
+    later("broker"),
+    later("console"),
+    later("jenkins"),
+    later("aws"),
+    later("prepare"),
+    later("finish"),
+    now("defaults"),
+];
+
+/// `source:`
+pub(super) const SOURCE: &[Key] = &[now("url"), later("tls")];
+
+/// A target: exactly one of these.
+pub(super) const TARGET: &[Key] = &[now("redis"), later("elasticsearch"), now("file")];
+
+/// `redis:` of a target.
+pub(super) const REDIS: &[Key] = &[
+    now("url"),
+    later("tls"),
+    now("prefix"),
+    now("value"),
+    now("compress"),
+    now("allow_eviction"),
+];
+
+/// `file:` of a target.
+pub(super) const FILE: &[Key] = &[now("path"), now("format")];
+
+/// An entry of `resources:`.
+pub(super) const RESOURCE: &[Key] = &[
+    now("name"),
+    now("after"),
+    now("from"),
+    now("to"),
+    later("type"),
+    now("sync"),
+    now("chunk"),
+    later("fallback"),
+    later("catch_up"),
+    later("drain"),
+    later("throttle"),
+];
+
+/// `from:` of a resource.
+pub(super) const FROM: &[Key] = &[
+    now("table"),
+    now("cursor"),
+    now("key"),
+    now("value"),
+    now("entity"),
+    now("where"),
+    later("store"),
+];
+
+/// `chunk:` of a resource or of the defaults.
+pub(super) const CHUNK: &[Key] = &[now("rows"), now("bytes")];
+
+/// `defaults:`
+pub(super) const DEFAULTS: &[Key] = &[
+    now("sync"),
+    now("chunk"),
+    now("parallel"),
+    now("memory"),
+    now("retry"),
+    now("fallback"),
+    now("dead_letters"),
+    now("verify"),
+];
+
+/// `defaults.parallel:`
+pub(super) const PARALLEL: &[Key] = &[now("resources"), now("partitions")];
+
+/// `defaults.memory:`
+pub(super) const MEMORY: &[Key] = &[now("in_flight")];
+
+/// `defaults.retry:`
+pub(super) const RETRY: &[Key] = &[now("attempts"), now("base"), now("cap")];
+
+/// `defaults.fallback:`
+pub(super) const FALLBACK: &[Key] = &[now("to"), later("after_crashes"), later("after_failures")];
+
+/// `defaults.dead_letters:`
+pub(super) const DEAD_LETTERS: &[Key] = &[now("max"), now("percent")];
+
+/// `redis.value`: what is done to a value on its way.
+pub(super) const VALUE: &[Word] = &[word("raw"), later_word("php")];
+
+/// `redis.compress`
+pub(super) const COMPRESS: &[Word] = &[word("none"), later_word("gzip")];
+
+/// `file.format`
+pub(super) const FORMAT: &[Word] = &[word("resp"), later_word("ndjson")];
+
+/// `sync`: who carries the rows over.
+pub(super) const SYNC: &[Word] = &[
+    word("direct"),
+    later_word("queue"),
+    later_word("console"),
+    later_word("jenkins"),
+];
+
+/// `fallback.to`
+pub(super) const FALLBACK_TO: &[Word] = &[word("none"), later_word("trigger-events")];
+
+/// `verify`
+pub(super) const VERIFY: &[Word] = &[
+    word("none"),
+    later_word("presence"),
+    later_word("sample"),
+    later_word("full"),
+];

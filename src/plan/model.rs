@@ -1,0 +1,399 @@
+//! What was typed, field by field, before it is checked and resolved.
+//!
+//! Everything is optional here: what is missing or broken has its problem noted already, and the checks go on with
+//! the rest.
+
+use std::time::Duration;
+
+use super::{
+    decode::{Decoder, Fields, Value},
+    diagnostic::{Code, Diagnostic, Span},
+    grammar,
+    quote::quoted,
+    tree::{Kind, Node},
+    units,
+};
+
+/// The generation of the grammar that this release reads.
+const VERSION: &str = "1";
+
+/// The whole plan.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub name: Option<Value<String>>,
+    pub source_url: Option<Value<String>>,
+    pub targets: Vec<Target>,
+    pub resources: Vec<Resource>,
+    pub defaults: Defaults,
+}
+
+/// An entry of `targets:`.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub name: Value<String>,
+    pub kind: Option<TargetKind>,
+}
+
+/// Which store a target is.
+#[derive(Debug)]
+pub(super) enum TargetKind {
+    Redis(Redis),
+    File(File),
+}
+
+/// `redis:`
+#[derive(Debug, Default)]
+pub(super) struct Redis {
+    pub url: Option<Value<String>>,
+    pub prefix: Option<Value<String>>,
+    pub value_given: bool,
+    pub compress_given: bool,
+    pub allow_eviction: Option<Value<bool>>,
+}
+
+/// `file:`
+#[derive(Debug, Default)]
+pub(super) struct File {
+    pub path: Option<Value<String>>,
+    pub format_given: bool,
+}
+
+/// An entry of `resources:`.
+#[derive(Debug, Default)]
+pub(super) struct Resource {
+    /// `resources.url`, or `resources[0]` for a resource without a name.
+    pub path: String,
+    pub name: Option<Value<String>>,
+    pub after: Vec<Value<String>>,
+    pub from: Option<From>,
+    pub to: Option<Value<String>>,
+    /// Whether `to` was left out, as opposed to broken.
+    pub to_absent: bool,
+    /// Where a resource without `to` is shown.
+    pub at: Span,
+    pub chunk: Chunk,
+}
+
+/// `from:`
+#[derive(Debug, Default)]
+pub(super) struct From {
+    pub table: Option<Value<String>>,
+    pub cursor: Option<Value<Vec<Value<String>>>>,
+    pub key: Option<Value<String>>,
+    pub value: Option<Value<String>>,
+    pub entity: Option<Value<String>>,
+    pub condition: Option<Value<String>>,
+}
+
+/// `chunk:`
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    pub rows: Option<Value<u64>>,
+    pub bytes: Option<Value<u64>>,
+}
+
+/// `defaults:`
+#[derive(Debug, Default)]
+pub(super) struct Defaults {
+    pub sync_given: bool,
+    pub chunk: Chunk,
+    pub parallel_resources: Option<Value<u64>>,
+    pub parallel_partitions: Option<Value<u64>>,
+    pub in_flight: Option<Value<u64>>,
+    pub attempts: Option<Value<u64>>,
+    pub base: Option<Value<Duration>>,
+    pub cap: Option<Value<Duration>>,
+    pub fallback_given: bool,
+    pub dead_letters_max: Option<Value<u64>>,
+    pub dead_letters_percent: Option<Value<f64>>,
+    pub verify_given: bool,
+}
+
+impl Model {
+    /// Reads the plan below `root`; problems go to the decoder.
+    pub fn read(root: &Node, decoder: &mut Decoder<'_>) -> Self {
+        let Some(plan) = Fields::open(root, "", None, grammar::PLAN, decoder) else {
+            return Self::default();
+        };
+        plan.require("version", "version: 1", decoder);
+        if let Some(version) = plan.text("version", decoder)
+            && version.value != VERSION
+        {
+            decoder.problems.push(
+                Diagnostic::new(
+                    Code::UnknownVersion,
+                    format!(
+                        "`version` is {}; this release reads version 1",
+                        version.shown()
+                    ),
+                )
+                .at(version.span, "not known")
+                .help("write `version: 1`"),
+            );
+        }
+        plan.require("name", "name: my-shop", decoder);
+        plan.require("source", "source: { url: \"${DATABASE_URL}\" }", decoder);
+        plan.require(
+            "targets",
+            "targets: { storage: { redis: { url: \"${REDIS_URL}\" } } }",
+            decoder,
+        );
+        plan.require("resources", "resources: [...]", decoder);
+        Self {
+            name: plan.text("name", decoder),
+            source_url: source_url(&plan, decoder),
+            targets: targets(&plan, decoder),
+            resources: resources(&plan, decoder),
+            defaults: plan
+                .map("defaults", grammar::DEFAULTS, decoder)
+                .map(|fields| Defaults::read(&fields, decoder))
+                .unwrap_or_default(),
+        }
+    }
+}
+
+fn source_url(plan: &Fields<'_>, decoder: &mut Decoder<'_>) -> Option<Value<String>> {
+    let source = plan.map("source", grammar::SOURCE, decoder)?;
+    source.require(
+        "url",
+        "url: \"mysql://user:${DB_PASSWORD}@db.test:3306/shop\"",
+        decoder,
+    );
+    source.text("url", decoder)
+}
+
+fn targets(plan: &Fields<'_>, decoder: &mut Decoder<'_>) -> Vec<Target> {
+    let Some((span, node)) = plan.get("targets") else {
+        return Vec::new();
+    };
+    let Kind::Map(entries) = &node.kind else {
+        let noun = node.kind.noun();
+        decoder.problems.push(
+            Diagnostic::new(
+                Code::WrongType,
+                format!("`targets` is {noun}; it has to be a map"),
+            )
+            .at(span, "expected a map of names")
+            .help("for example `targets: { storage: { redis: { url: \"${REDIS_URL}\" } } }`"),
+        );
+        return Vec::new();
+    };
+    if entries.is_empty() {
+        decoder.problems.push(empty("targets", span));
+    }
+    entries
+        .iter()
+        .map(|(key, node)| Target {
+            name: Value {
+                value: key.text.clone(),
+                typed: key.text.clone(),
+                span: key.span,
+            },
+            kind: target_kind(&key.text, key.span, node, decoder),
+        })
+        .collect()
+}
+
+fn target_kind(name: &str, at: Span, node: &Node, decoder: &mut Decoder<'_>) -> Option<TargetKind> {
+    let known_before = decoder.problems.len();
+    let path = format!("targets.{name}");
+    let target = Fields::open(node, &path, Some(at), grammar::TARGET, decoder)?;
+    let kinds: Vec<&str> = target.present().collect();
+    if kinds.len() > 1 || (kinds.is_empty() && decoder.problems.len() == known_before) {
+        let what = if kinds.is_empty() {
+            "names no store".to_owned()
+        } else {
+            format!("names {} stores", kinds.len())
+        };
+        decoder.problems.push(
+            Diagnostic::new(Code::TargetKind, format!("target {} {what}", quoted(name)))
+                .at(at, "has to be one store")
+                .help("a target is either `redis: {...}` or `file: {...}`; give each store a target of its own"),
+        );
+        return None;
+    }
+    if *kinds.first()? == "redis" {
+        let redis = target.map("redis", grammar::REDIS, decoder)?;
+        return Some(TargetKind::Redis(Redis::read(&redis, decoder)));
+    }
+    let file = target.map("file", grammar::FILE, decoder)?;
+    Some(TargetKind::File(File::read(&file, decoder)))
+}
+
+impl Redis {
+    fn read(redis: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
+        redis.require("url", "url: \"${REDIS_URL}\"", decoder);
+        redis.word("value", grammar::VALUE, decoder);
+        redis.word("compress", grammar::COMPRESS, decoder);
+        Self {
+            url: redis.text("url", decoder),
+            prefix: redis.text("prefix", decoder),
+            value_given: redis.get("value").is_some(),
+            compress_given: redis.get("compress").is_some(),
+            allow_eviction: redis.parsed("allow_eviction", decoder, boolean),
+        }
+    }
+}
+
+impl File {
+    fn read(file: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
+        file.require("path", "path: out/", decoder);
+        file.word("format", grammar::FORMAT, decoder);
+        Self {
+            path: file.text("path", decoder),
+            format_given: file.get("format").is_some(),
+        }
+    }
+}
+
+fn resources(plan: &Fields<'_>, decoder: &mut Decoder<'_>) -> Vec<Resource> {
+    let Some((span, items)) = plan.list("resources", decoder) else {
+        return Vec::new();
+    };
+    if items.is_empty() {
+        decoder.problems.push(empty("resources", span));
+    }
+    items
+        .iter()
+        .enumerate()
+        .filter_map(|(index, node)| Resource::read(index, node, decoder))
+        .collect()
+}
+
+impl Resource {
+    fn read(index: usize, node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let name = typed_name(node);
+        let path = name.map_or_else(
+            || format!("resources[{index}]"),
+            |(name, _)| format!("resources.{name}"),
+        );
+        let at = name.map_or(node.span, |(_, span)| span);
+        let fields = Fields::open(node, &path, Some(at), grammar::RESOURCE, decoder)?;
+        fields.require("name", "name: url", decoder);
+        fields.require(
+            "from",
+            "from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }",
+            decoder,
+        );
+        fields.word("sync", grammar::SYNC, decoder);
+        let after = fields.texts("after", decoder);
+        Some(Self {
+            name: fields.text("name", decoder),
+            after: after.map(|after| after.value).unwrap_or_default(),
+            from: fields
+                .map("from", grammar::FROM, decoder)
+                .map(|from| From::read(&from, decoder)),
+            to: fields.text("to", decoder),
+            to_absent: fields.get("to").is_none(),
+            at,
+            chunk: Chunk::read(&fields, decoder),
+            path,
+        })
+    }
+}
+
+impl From {
+    fn read(from: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
+        from.require("table", "table: spy_url_storage", decoder);
+        from.require("cursor", "cursor: [id_url_storage]", decoder);
+        from.require("key", "key: key", decoder);
+        from.require("value", "value: data", decoder);
+        Self {
+            table: filled(from, "table", decoder),
+            cursor: from.texts("cursor", decoder),
+            key: filled(from, "key", decoder),
+            value: filled(from, "value", decoder),
+            entity: filled(from, "entity", decoder),
+            condition: filled(from, "where", decoder),
+        }
+    }
+}
+
+impl Chunk {
+    fn read(parent: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
+        let Some(chunk) = parent.map("chunk", grammar::CHUNK, decoder) else {
+            return Self::default();
+        };
+        Self {
+            rows: chunk.count("rows", decoder),
+            bytes: chunk.parsed("bytes", decoder, units::bytes),
+        }
+    }
+}
+
+impl Defaults {
+    fn read(defaults: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
+        defaults.word("sync", grammar::SYNC, decoder);
+        defaults.word("verify", grammar::VERIFY, decoder);
+        let mut read = Self {
+            sync_given: defaults.get("sync").is_some(),
+            verify_given: defaults.get("verify").is_some(),
+            chunk: Chunk::read(defaults, decoder),
+            ..Self::default()
+        };
+        if let Some(parallel) = defaults.map("parallel", grammar::PARALLEL, decoder) {
+            read.parallel_resources = parallel.count("resources", decoder);
+            read.parallel_partitions = parallel.count("partitions", decoder);
+        }
+        if let Some(memory) = defaults.map("memory", grammar::MEMORY, decoder) {
+            read.in_flight = memory.parsed("in_flight", decoder, units::bytes);
+        }
+        if let Some(retry) = defaults.map("retry", grammar::RETRY, decoder) {
+            read.attempts = retry.count("attempts", decoder);
+            read.base = retry.parsed("base", decoder, units::duration);
+            read.cap = retry.parsed("cap", decoder, units::duration);
+        }
+        if let Some(fallback) = defaults.map("fallback", grammar::FALLBACK, decoder) {
+            fallback.word("to", grammar::FALLBACK_TO, decoder);
+            read.fallback_given = fallback.get("to").is_some();
+        }
+        if let Some(letters) = defaults.map("dead_letters", grammar::DEAD_LETTERS, decoder) {
+            read.dead_letters_max = letters.count("max", decoder);
+            read.dead_letters_percent = letters.parsed("percent", decoder, |text| {
+                text.parse()
+                    .ok()
+                    .filter(|percent: &f64| percent.is_finite())
+                    .ok_or_else(|| "write a number, for example `1` or `0.5`".to_owned())
+            });
+        }
+        read
+    }
+}
+
+/// Returns the name of a resource as typed, before anything is said about it.
+fn typed_name(node: &Node) -> Option<(&str, Span)> {
+    let Kind::Map(entries) = &node.kind else {
+        return None;
+    };
+    entries.iter().find_map(|(key, value)| match &value.kind {
+        Kind::Scalar(name) if key.text == "name" && !name.is_empty() => {
+            Some((name.as_str(), value.span))
+        }
+        _ => None,
+    })
+}
+
+/// Returns the text under `key`, which may not be empty.
+fn filled(fields: &Fields<'_>, key: &str, decoder: &mut Decoder<'_>) -> Option<Value<String>> {
+    fields.parsed(key, decoder, |text| {
+        if text.trim().is_empty() {
+            Err("write a value, or remove the key".to_owned())
+        } else {
+            Ok(text.to_owned())
+        }
+    })
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("write `true` or `false`".to_owned()),
+    }
+}
+
+fn empty(key: &str, span: Span) -> Diagnostic {
+    Diagnostic::new(Code::Empty, format!("`{key}` has no entries"))
+        .at(span, "nothing here")
+        .help("a plan needs at least one target and one resource")
+}

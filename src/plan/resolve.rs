@@ -1,0 +1,355 @@
+//! What was typed -> [`Plan`]: defaults applied, paths absolute.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    path::{Component, Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, Plan, RedisConfig, Resource, RetryPolicy,
+    RowSource, SourceConfig, SourceKind, TargetConfig,
+    decode::Value,
+    model::{self, Model, TargetKind},
+    units::{show_bytes, show_duration},
+    urls::{self, SourceUrl},
+};
+
+/// What holds where the plan says nothing.
+pub(super) mod default {
+    use std::time::Duration;
+
+    /// Large enough that round trips do not count, small enough that a repeated chunk does not hurt.
+    pub const ROWS: u32 = 1000;
+    /// Keeps a chunk of large rows within one network buffer's worth of seconds on a slow line.
+    pub const BYTES: u64 = 2 << 20;
+    /// Resources side by side; two keep source and target busy without crowding the shop's own traffic.
+    pub const RESOURCES: u32 = 2;
+    /// Partitions of a resource side by side.
+    pub const PARTITIONS: u32 = 2;
+    /// Twelve chunks of the default size: four partitions with one read, one written and one waiting.
+    pub const IN_FLIGHT: u64 = 24 << 20;
+    /// Tries of a chunk; with `BASE` and `CAP` about a minute.
+    pub const ATTEMPTS: u32 = 8;
+    /// The longest first wait.
+    pub const BASE: Duration = Duration::from_millis(200);
+    /// The longest wait.
+    pub const CAP: Duration = Duration::from_secs(30);
+    /// Dead letters of one resource.
+    pub const DEAD_LETTERS: u64 = 1000;
+    /// Dead letters in percent of the rows.
+    pub const PERCENT: f64 = 1.0;
+}
+
+/// A default that was used: its path in the plan, and its value as it would be typed.
+type Used = Vec<(String, String)>;
+
+/// Returns the folder of the plan file, absolute and without links, so that every way to reach a plan leads to the same
+/// state file.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    folder
+        .canonicalize()
+        .or_else(|_| std::path::absolute(folder))
+        .unwrap_or_else(|_| folder.to_owned())
+}
+
+/// Returns the plan and the defaults it used.
+///
+/// `None` if something is missing or broken; the reading noted it as a problem already.
+pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
+    let folder = folder_of(path);
+    let mut used = Used::new();
+    let targets = model
+        .targets
+        .iter()
+        .map(|target| {
+            Some((
+                target.name.value.clone(),
+                self::target(target, &folder, &mut used)?,
+            ))
+        })
+        .collect::<Option<BTreeMap<_, _>>>()?;
+    let limits = Limits::resolve(&model.defaults, &mut used);
+    let resources = model
+        .resources
+        .iter()
+        .map(|resource| self::resource(resource, &targets, &limits, &mut used))
+        .collect::<Option<Vec<_>>>()?;
+    let plan = Plan {
+        name: model.name?.value,
+        path: path.to_owned(),
+        source: source(&model.source_url?, &folder)?,
+        targets,
+        resources,
+        defaults: limits.defaults,
+    };
+    Some((plan, used))
+}
+
+fn source(url: &Value<String>, folder: &Path) -> Option<SourceConfig> {
+    Some(match urls::source(&url.value).ok()? {
+        SourceUrl::Mysql => SourceConfig {
+            kind: SourceKind::Mysql,
+            url: url.value.clone().into(),
+        },
+        SourceUrl::Sqlite(path) => SourceConfig {
+            kind: SourceKind::Sqlite,
+            url: format!("sqlite:{}", absolute(folder, &path).to_str()?).into(),
+        },
+    })
+}
+
+fn target(target: &model::Target, folder: &Path, used: &mut Used) -> Option<TargetConfig> {
+    let path = |key: &str| format!("targets.{}.{key}", target.name.value);
+    Some(match target.kind.as_ref()? {
+        TargetKind::Redis(redis) => {
+            note(!redis.value_given, path("redis.value"), "raw", used);
+            note(!redis.compress_given, path("redis.compress"), "none", used);
+            TargetConfig::Redis(RedisConfig {
+                url: redis.url.as_ref()?.value.clone().into(),
+                prefix: redis.prefix.as_ref().map_or_else(
+                    || {
+                        note(true, path("redis.prefix"), "\"\"", used);
+                        String::new()
+                    },
+                    |prefix| prefix.value.clone(),
+                ),
+                allow_eviction: or(
+                    redis.allow_eviction.as_ref(),
+                    path("redis.allow_eviction"),
+                    false,
+                    bool::to_string,
+                    used,
+                ),
+            })
+        }
+        TargetKind::File(file) => {
+            note(!file.format_given, path("file.format"), "resp", used);
+            TargetConfig::File(FileConfig {
+                path: absolute(folder, &file.path.as_ref()?.value),
+            })
+        }
+    })
+}
+
+/// Limits that hold where a resource says nothing.
+struct Limits {
+    defaults: Defaults,
+    chunk: ChunkLimit,
+    dead_letters: DeadLetterLimit,
+}
+
+impl Limits {
+    fn resolve(given: &model::Defaults, used: &mut Used) -> Self {
+        let path = |key: &str| format!("defaults.{key}");
+        note(!given.sync_given, path("sync"), "direct", used);
+        let rows = count(
+            given.chunk.rows.as_ref(),
+            path("chunk.rows"),
+            default::ROWS,
+            used,
+        );
+        let budget = given
+            .in_flight
+            .as_ref()
+            .map_or(default::IN_FLIGHT, |value| value.value);
+        let bytes = or(
+            given.chunk.bytes.as_ref(),
+            path("chunk.bytes"),
+            default::BYTES.min(budget),
+            |bytes| show_bytes(*bytes),
+            used,
+        );
+        let parallel_resources = count(
+            given.parallel_resources.as_ref(),
+            path("parallel.resources"),
+            default::RESOURCES,
+            used,
+        );
+        let parallel_partitions = count(
+            given.parallel_partitions.as_ref(),
+            path("parallel.partitions"),
+            default::PARTITIONS,
+            used,
+        );
+        let in_flight_bytes = or(
+            given.in_flight.as_ref(),
+            path("memory.in_flight"),
+            default::IN_FLIGHT,
+            |bytes| show_bytes(*bytes),
+            used,
+        );
+        let attempts = count(
+            given.attempts.as_ref(),
+            path("retry.attempts"),
+            default::ATTEMPTS,
+            used,
+        );
+        let wait = |wait: &Duration| show_duration(*wait);
+        let base = or(
+            given.base.as_ref(),
+            path("retry.base"),
+            default::BASE,
+            wait,
+            used,
+        );
+        let cap = or(
+            given.cap.as_ref(),
+            path("retry.cap"),
+            default::CAP,
+            wait,
+            used,
+        );
+        note(!given.fallback_given, path("fallback.to"), "none", used);
+        let max = or(
+            given.dead_letters_max.as_ref(),
+            path("dead_letters.max"),
+            default::DEAD_LETTERS,
+            u64::to_string,
+            used,
+        );
+        let percent = or(
+            given.dead_letters_percent.as_ref(),
+            path("dead_letters.percent"),
+            default::PERCENT,
+            f64::to_string,
+            used,
+        );
+        note(!given.verify_given, path("verify"), "none", used);
+        Self {
+            defaults: Defaults {
+                parallel_resources,
+                parallel_partitions,
+                in_flight_bytes,
+                retry: RetryPolicy {
+                    attempts,
+                    base,
+                    cap,
+                },
+            },
+            chunk: ChunkLimit { rows, bytes },
+            dead_letters: DeadLetterLimit { max, percent },
+        }
+    }
+}
+
+fn resource(
+    resource: &model::Resource,
+    targets: &BTreeMap<String, TargetConfig>,
+    limits: &Limits,
+    used: &mut Used,
+) -> Option<Resource> {
+    let from = resource.from.as_ref()?;
+    let text = |value: &Option<Value<String>>| value.as_ref().map(|value| value.value.clone());
+    let to = text(&resource.to).or_else(|| {
+        let only = targets.keys().next().filter(|_| targets.len() == 1)?;
+        note(true, format!("{}.to", resource.path), only, used);
+        Some(only.clone())
+    })?;
+    let chunk = &resource.chunk;
+    Some(Resource {
+        name: text(&resource.name)?.into(),
+        after: resource
+            .after
+            .iter()
+            .map(|name| name.value.as_str().into())
+            .collect(),
+        from: RowSource {
+            table: text(&from.table)?,
+            cursor: from
+                .cursor
+                .as_ref()?
+                .value
+                .iter()
+                .map(|column| column.value.clone())
+                .collect(),
+            key: text(&from.key)?,
+            value: text(&from.value)?,
+            entity: text(&from.entity),
+            condition: text(&from.condition),
+        },
+        to,
+        chunk: ChunkLimit {
+            rows: chunk
+                .rows
+                .as_ref()
+                .map_or(limits.chunk.rows, |rows| saturated(rows.value)),
+            bytes: chunk
+                .bytes
+                .as_ref()
+                .map_or(limits.chunk.bytes, |bytes| bytes.value),
+        },
+        dead_letters: limits.dead_letters,
+    })
+}
+
+/// Returns `path` below `folder`, which has no links in it, so that leading `..` can be taken off by name.
+fn absolute(folder: &Path, path: &str) -> PathBuf {
+    let mut absolute = folder.to_owned();
+    let mut leading = true;
+    for component in Path::new(path).components() {
+        match component {
+            Component::CurDir => {}
+            // Further on, `a/..` may lead elsewhere: `a` can be a link.
+            Component::ParentDir if leading => {
+                absolute.pop();
+            }
+            other => {
+                leading = false;
+                absolute.push(other);
+            }
+        }
+    }
+    absolute
+}
+
+fn or<T: Clone>(
+    given: Option<&Value<T>>,
+    path: String,
+    default: T,
+    show: impl FnOnce(&T) -> String,
+    used: &mut Used,
+) -> T {
+    if let Some(given) = given {
+        return given.value.clone();
+    }
+    note(true, path, show(&default), used);
+    default
+}
+
+fn count(given: Option<&Value<u64>>, path: String, default: u32, used: &mut Used) -> u32 {
+    note(given.is_none(), path, default, used);
+    given.map_or(default, |given| saturated(given.value))
+}
+
+/// Returns `value` as `u32`; the checks refuse what does not fit.
+fn saturated(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+fn note(is_used: bool, path: String, value: impl Display, used: &mut Used) {
+    if is_used {
+        used.push((path, value.to_string()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_plan() {
+        let at = |path| absolute(Path::new("/srv/plans"), path);
+        assert_eq!(at("out/"), Path::new("/srv/plans/out"));
+        assert_eq!(at("./../target/x"), Path::new("/srv/target/x"));
+        assert_eq!(at("../../../x"), Path::new("/x"));
+        assert_eq!(at("/abs/x"), Path::new("/abs/x"));
+        assert_eq!(at("a/../b"), Path::new("/srv/plans/a/../b"));
+        assert_eq!(at("/a/../b"), Path::new("/a/../b"));
+    }
+}
