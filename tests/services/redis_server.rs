@@ -12,7 +12,7 @@ use std::{
 use redis::{Cmd, FromRedisValue};
 use tempfile::TempDir;
 
-/// How long a server may take to start. It takes 20 ms; a machine under load takes longer.
+/// How long a server may take to start, also on a machine under load.
 const START: Duration = Duration::from_secs(30);
 
 /// A running (or stopped) server.

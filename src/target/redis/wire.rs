@@ -15,8 +15,8 @@ use tokio::{
 use super::{error, server::Server};
 use crate::{error::EdgeError, target::resp};
 
-/// Bytes collected before they are handed to the kernel. Below 16 KiB system calls show; above 256 KiB it only costs
-/// memory, once for each writer.
+/// Bytes collected before they are handed to the kernel: a few system calls for each chunk, and little memory for
+/// each writer.
 const PIECE: usize = 64 * 1024;
 
 /// Bounds on replies, so that something that is not Redis cannot fill the memory. Ours are a few dozen bytes.
