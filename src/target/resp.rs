@@ -29,7 +29,7 @@ pub(super) fn command(out: &mut Vec<u8>, words: &[&[u8]]) {
     }
 }
 
-/// Appends a number without going through `format!`, which showed up at two numbers a row.
+/// Appends a number without a `String` of its own: there are two numbers for each row.
 fn length(out: &mut Vec<u8>, sign: u8, mut n: usize) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Read, Seek, Write},
+    io::{Read, Seek, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -15,6 +15,9 @@ use crate::{
 
 /// Most bytes read of a lock file: an owner takes a few hundred.
 const OWNER_BYTES: u64 = 64 * 1024;
+
+/// Tries to take a lock that others only look at; each look lasts microseconds.
+const LOOKS: u32 = 100;
 
 fn path_in(folder: &Path) -> PathBuf {
     folder.join(".rekindle.lock")
@@ -37,10 +40,8 @@ impl FolderLock {
             file: open(&path, true)?,
             path,
         };
-        match lock.file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return lock.read_owner().map(Err),
-            Err(TryLockError::Error(e)) => return Err(failed("cannot lock", &lock.path, e)),
+        if !lock.try_exclusive()? {
+            return lock.read_owner().map(Err);
         }
         // The one before us may have removed the file between our open and our lock.
         if !lock.is_in(folder) {
@@ -51,6 +52,34 @@ impl FolderLock {
         }
         lock.sign(owner)?;
         Ok(Ok(lock))
+    }
+
+    /// Locks the file unless somebody holds it. Who only looks ([`owner`]) shares it for a moment and is no holder.
+    fn try_exclusive(&self) -> Result<bool, EdgeError> {
+        for _ in 0..LOOKS {
+            if self.attempt(File::try_lock)? {
+                return Ok(true);
+            }
+            if !self.attempt(File::try_lock_shared)? {
+                return Ok(false);
+            }
+            // Let go again, or two who both want it would keep each other out.
+            self.file
+                .unlock()
+                .map_err(|e| failed("cannot unlock", &self.path, e))?;
+        }
+        Err(EdgeError::new(
+            ErrorKind::Busy,
+            format!("{} is being looked at by others", self.path.display()),
+        ))
+    }
+
+    fn attempt(&self, lock: fn(&File) -> Result<(), TryLockError>) -> Result<bool, EdgeError> {
+        match lock(&self.file) {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(e)) => Err(failed("cannot lock", &self.path, e)),
+        }
     }
 
     /// Tells whether the file that we locked is still the one in `folder`.
@@ -117,13 +146,9 @@ pub(super) fn owner(folder: &Path) -> Result<Option<LeaseOwner>, EdgeError> {
         Err(e) => return Err(e),
     };
     let lock = FolderLock { file, path };
-    match lock.file.try_lock_shared() {
+    if lock.attempt(File::try_lock_shared)? {
         // Nobody holds it; closing the file lets go at once.
-        Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => lock.read_owner().map(Some),
-        Err(TryLockError::Error(e)) => {
-            let e: io::Error = e;
-            Err(failed("cannot lock", &lock.path, e))
-        }
+        return Ok(None);
     }
+    lock.read_owner().map(Some)
 }

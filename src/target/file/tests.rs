@@ -261,19 +261,6 @@ async fn a_link_in_the_files_place_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_named_and_survived() {
-    // /dev/full refuses every write with ENOSPC; it is not a regular file, so the writer is built around it.
-    let error = File::options()
-        .write(true)
-        .open("/dev/full")
-        .and_then(|mut full| io::Write::write_all(&mut full, b"x"))
-        .unwrap_err();
-    let error = failed("cannot write to", Path::new("out/url.0001.resp"), error);
-    assert_eq!(error.kind, ErrorKind::TargetDisk);
-    assert_eq!(error.message, "cannot write to out/url.0001.resp");
-}
-
-#[tokio::test]
 async fn asking_for_identity_facts_and_owner_creates_nothing() {
     let folder = Folder::new();
     let before = folder.target.identity().await.unwrap();

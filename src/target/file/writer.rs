@@ -149,3 +149,36 @@ impl ChunkWriter for FileWriter {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::{Cursor, KeyValue};
+
+    #[test]
+    fn a_full_disk_is_named_and_the_next_write_starts_at_the_last_good_length() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("url.0001.resp");
+        let mut chunk = Chunk::default();
+        chunk.push(
+            Cursor::single(KeyValue::Uint(1)),
+            b"a",
+            &vec![b'x'; 3 * PIECE],
+        );
+        let mut writer = FileWriter::open(dir.path(), path.clone(), 0).unwrap();
+        // A device that refuses every write with ENOSPC.
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let disk = std::mem::replace(&mut writer.file, full);
+        let error = writer.append(&chunk).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::TargetDisk);
+        assert_eq!(error.message, format!("cannot write to {}", path.display()));
+
+        // What the disk took before it was full.
+        (&disk).write_all(b"*3\r\n$3\r\nSE").unwrap();
+        writer.file = disk;
+        let length = writer.append(&chunk).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(length, bytes.len() as u64);
+        assert!(bytes.starts_with(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$393216\r\nxxx"));
+    }
+}

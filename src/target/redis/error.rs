@@ -50,6 +50,12 @@ pub(super) fn timed_out(place: &str, limit: Duration) -> EdgeError {
 pub(super) fn socket(place: &str, error: io::Error) -> EdgeError {
     use io::ErrorKind as Io;
     let what = match error.kind() {
+        Io::InvalidData => {
+            return EdgeError::new(
+                ErrorKind::Refused,
+                format!("{place} does not answer as redis does"),
+            );
+        }
         Io::ConnectionRefused => "connection refused by",
         Io::ConnectionReset | Io::ConnectionAborted => "connection reset by",
         Io::UnexpectedEof | Io::BrokenPipe => "connection closed by",

@@ -15,12 +15,15 @@ use tokio::{
 use super::{error, server::Server};
 use crate::{error::EdgeError, target::resp};
 
-/// Bytes collected before they are handed to the kernel. Below 16 KiB system calls show; above 256 KiB it only costs
-/// memory, once for each writer.
+/// Bytes collected before they are handed to the kernel: a few system calls for each chunk, and little memory for
+/// each writer.
 const PIECE: usize = 64 * 1024;
 
 /// Bounds on replies, so that something that is not Redis cannot fill the memory. Ours are a few dozen bytes.
 const REPLY_BYTES: u64 = 64 * 1024;
+
+/// Most members of an array. A transaction has one for each `MSET`, and no chunk comes near this many.
+const MEMBERS: usize = 64 * 1024;
 
 /// One reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,11 +148,10 @@ impl Wire {
         let Ok(count) = usize::try_from(count) else {
             return Ok(Reply::Array(None));
         };
-        // A transaction of ours holds one command; more than a few is not an answer to us.
-        if count > 16 {
+        if count > MEMBERS {
             return Err(not_redis());
         }
-        let mut members = Vec::with_capacity(count);
+        let mut members = Vec::new();
         for _ in 0..count {
             let (sign, rest) = self.line().await?;
             members.push(self.simple(sign, rest).await?);
