@@ -1,0 +1,4 @@
+//! Against real servers; `tests/servers/up` starts them.
+
+mod source;
+mod support;
