@@ -27,7 +27,8 @@ pub fn server_url(name: &str) -> String {
         .to_owned()
 }
 
-/// An empty MariaDB database `rk_<name>_<pid>`, dropped with this value.
+/// An empty MariaDB database `rk_<name>_<pid>`, dropped with this value, as is a user
+/// of that name on any host, if the test made one.
 pub struct Database {
     pub name: String,
     server: MySqlConnectOptions,
@@ -43,7 +44,7 @@ impl Database {
         let name = format!("rk_{name}_{}", process::id());
         connection
             .execute(AssertSqlSafe(format!(
-                "DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} CHARACTER SET utf8mb4; USE {name}"
+                "DROP DATABASE IF EXISTS {name}; DROP USER IF EXISTS {name}@'%'; CREATE DATABASE {name} CHARACTER SET utf8mb4; USE {name}"
             )))
             .await
             .expect("a database of its own");
@@ -106,7 +107,9 @@ impl Drop for Database {
                 .block_on(async {
                     let mut connection = server.connect().await?;
                     connection
-                        .execute(AssertSqlSafe(format!("DROP DATABASE {name}")))
+                        .execute(AssertSqlSafe(format!(
+                            "DROP DATABASE {name}; DROP USER IF EXISTS {name}@'%'"
+                        )))
                         .await?;
                     connection.close().await
                 })

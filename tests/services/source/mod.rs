@@ -736,3 +736,47 @@ async fn identity_tells_databases_apart() {
         first.place()
     );
 }
+
+#[tokio::test]
+async fn a_server_without_room_for_a_connection_is_busy() {
+    let mut database = Database::create("room").await;
+    let user = database.name.clone();
+    database
+        .execute(format!(
+            "CREATE USER {user}@'%' IDENTIFIED BY 'u-pw' WITH MAX_USER_CONNECTIONS 1; \
+             GRANT SELECT ON {user}.* TO {user}@'%'; CREATE TABLE t (id INT)"
+        ))
+        .await;
+    let url = database.url_with(|url| {
+        url.set_username(&user).expect("a user");
+        url.set_password(Some("u-pw")).expect("a password");
+    });
+    let first = source::connect(&config(url.clone()))
+        .await
+        .expect("connects");
+    let error = refusal(url).await;
+    assert_eq!(error.kind, ErrorKind::Busy, "{error}");
+    // One connection serves call after call.
+    for _ in 0..3 {
+        assert_eq!(first.tables().await.expect("lists"), ["t"]);
+    }
+    database.execute(format!("DROP USER {user}@'%'")).await;
+}
+
+#[tokio::test]
+async fn a_stopped_scan_leaves_the_source_usable() {
+    let mut database = Database::create("stopped").await;
+    table_of(&mut database, "t", "INT", 1..=1_000).await;
+    let source = connect(&database).await;
+    let range = source
+        .partition(&all("t"), 1)
+        .await
+        .expect("partitions")
+        .remove(0);
+    let mut rows = Rows::new(1_000, 10);
+    rows.trouble = Trouble::Stop;
+    let stopped = source.scan(&all("t"), &range, &mut rows).await;
+    assert!(matches!(stopped, Err(ScanError::Stopped)));
+    assert_eq!(rows.kept.len(), 10);
+    assert_eq!(source.count(&all("t")).await.expect("counts"), 1_000);
+}

@@ -25,7 +25,7 @@ pub enum Got {
     TooLarge(u64),
 }
 
-/// What happens to the connection while the first chunk is handed on.
+/// What happens while the first chunk is handed on.
 pub enum Trouble {
     None,
     Kill {
@@ -33,6 +33,7 @@ pub enum Trouble {
         database: String,
     },
     Silence(Arc<Line>),
+    Stop,
 }
 
 /// Keeps every row; what was not flushed counts as lost.
@@ -90,6 +91,7 @@ impl RowSink for Rows {
         self.flushes += 1;
         match std::mem::replace(&mut self.trouble, Trouble::None) {
             Trouble::None => {}
+            Trouble::Stop => return Err(Stopped),
             Trouble::Silence(line) => line.cut(),
             Trouble::Kill {
                 mut admin,
