@@ -336,7 +336,6 @@ async fn a_value_over_the_limit_is_not_sent() {
         ))
         .await;
     assert!((1..100_000).contains(&sent), "{sent} bytes sent");
-    database.execute(format!("DROP USER {user}@'%'")).await;
 }
 
 #[tokio::test]
@@ -760,7 +759,6 @@ async fn a_server_without_room_for_a_connection_is_busy() {
     for _ in 0..3 {
         assert_eq!(first.tables().await.expect("lists"), ["t"]);
     }
-    database.execute(format!("DROP USER {user}@'%'")).await;
 }
 
 #[tokio::test]
