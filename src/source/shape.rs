@@ -257,11 +257,14 @@ fn fingerprint(used: &[&Column]) -> String {
 fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
     /// Jaro-Winkler: 0.8 still finds `url_storage` for `spy_url_storage`; much lower suggests strangers.
     const NEAR: f64 = 0.8;
+    /// A name inside the other counts as near from this length on: `t` is inside half of all names.
+    const WORD: usize = 4;
     let folded = wanted.to_lowercase();
     let mut scored: Vec<(f64, &str)> = names
         .map(|name| {
             let lower = name.to_lowercase();
-            let score = if lower.contains(&folded) || folded.contains(&lower) {
+            let inside = lower.contains(&folded) || folded.contains(&lower);
+            let score = if inside && lower.len().min(folded.len()) >= WORD {
                 1.0
             } else {
                 strsim::jaro_winkler(&folded, &lower)

@@ -1,4 +1,6 @@
-//! Tests against real servers, each started for its test alone.
+//! Tests against real servers. `tests/servers/up` starts them.
 
 mod redis_server;
+mod source;
+mod support;
 mod target;

@@ -46,11 +46,13 @@ pub(super) async fn table(
         estimated_rows: text(row, 1)?.parse().unwrap_or(0),
         estimated_bytes: text(row, 2)?.parse().ok(),
     };
+    // The bare comparison lets the server open this one table only; the second keeps its exact name.
     let columns = sqlx::query(
         "SELECT column_name, data_type, column_type, is_nullable, COALESCE(character_set_name, '') \
-         FROM information_schema.columns WHERE table_schema = DATABASE() AND BINARY table_name = ? \
+         FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? AND BINARY table_name = ? \
          ORDER BY ordinal_position",
     )
+    .bind(table)
     .bind(table)
     .fetch_all(&mut *connection)
     .await?;
@@ -66,9 +68,10 @@ pub(super) async fn table(
 
     let parts = sqlx::query(
         "SELECT index_name, column_name, CASE WHEN sub_part IS NULL THEN 'whole' ELSE 'prefix' END \
-         FROM information_schema.statistics WHERE table_schema = DATABASE() AND BINARY table_name = ? \
+         FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ? AND BINARY table_name = ? \
          AND non_unique = 0 ORDER BY index_name, seq_in_index",
     )
+    .bind(table)
     .bind(table)
     .fetch_all(&mut *connection)
     .await?;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    Executor, MySql, MySqlConnection, Row,
+    Connection, Executor, MySql, MySqlConnection, Row,
     mysql::{MySqlArguments, MySqlConnectOptions, MySqlRow},
     query::Query,
 };
@@ -177,6 +177,8 @@ impl MySqlSource {
                 }
             }
             drop(stream);
+            // After a long value the driver's buffers would stay as large as it was.
+            connection.shrink_buffers();
             sink.flush().await?;
             if size.end() {
                 return Ok(());
@@ -447,6 +449,10 @@ impl partition::Probe for Probe<'_> {
         );
         let [below, above] = self.keys(sql).await?;
         Ok((below, above))
+    }
+
+    async fn is_small(&mut self, keys: (i128, i128), rows: u64) -> Result<bool, EdgeError> {
+        Ok(self.estimate(keys.0, keys.1).await? < rows)
     }
 
     /// The optimizer's dives into the index: two descents, exact for a few pages, extrapolated beyond.

@@ -3,6 +3,11 @@
 //! Every call opens its own read-only connection. A page's rows are stepped one by one, so a read transaction lasts
 //! as long as its page; writers go on, only their WAL grows meanwhile.
 
+mod catalogue;
+mod probe;
+#[cfg(test)]
+mod tests;
+
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
@@ -19,9 +24,11 @@ use super::{
     keyset::{self, Id},
     page_size::PageSize,
     partition,
-    quote::{self, Dialect},
-    shape::{self, Catalogue, Checked, Column, ColumnKind, UniqueIndex},
+    quote::Dialect,
+    shape::{self, Checked},
 };
+use probe::Probe;
+
 use crate::{
     chunk::Value,
     cursor::{KeyRange, KeyValue},
@@ -102,10 +109,11 @@ impl SqliteSource {
     }
 
     fn checked(&self, connection: &Connection, from: &RowSource) -> Result<Checked, EdgeError> {
-        let found = catalogue(connection, &from.table)
+        let found = catalogue::table(connection, &from.table)
             .map_err(|error| self.edge("its catalogue", &error))?;
         let Some(found) = found else {
-            let tables = tables(connection).map_err(|error| self.edge("its tables", &error))?;
+            let tables =
+                catalogue::tables(connection).map_err(|error| self.edge("its tables", &error))?;
             return Err(shape::missing_table(&self.place, &from.table, &tables));
         };
         shape::check(Dialect::Sqlite, &self.place, from, &found)
@@ -289,149 +297,6 @@ impl ToSql for Id {
     }
 }
 
-fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    connection
-        .prepare(
-            "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
-             ORDER BY name",
-        )?
-        .query_map([], |row| row.get(0))?
-        .collect()
-}
-
-/// Returns what is known of `table`, or `None` where there is none of exactly that name.
-fn catalogue(connection: &Connection, table: &str) -> rusqlite::Result<Option<Catalogue>> {
-    let mut listed = connection.prepare(
-        "SELECT type = 'table', wr FROM pragma_table_list WHERE schema = 'main' AND name = ?1",
-    )?;
-    let mut listed = listed.query([table])?;
-    let Some(row) = listed.next()? else {
-        return Ok(None);
-    };
-    let (is_table, without_rowid): (bool, bool) = (row.get(0)?, row.get(1)?);
-
-    let mut columns = Vec::new();
-    let mut primary = Vec::new();
-    let mut info =
-        connection.prepare("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1)")?;
-    let mut info = info.query([table])?;
-    while let Some(row) = info.next()? {
-        let name: String = row.get(0)?;
-        let type_text: String = row.get(1)?;
-        if row.get::<_, u32>(3)? > 0 {
-            primary.push(name.clone());
-        }
-        columns.push(Column {
-            kind: if type_text.to_ascii_uppercase().contains("INT") {
-                ColumnKind::Integer { unsigned: false }
-            } else {
-                ColumnKind::Bytes
-            },
-            name,
-            type_text,
-            nullable: !row.get::<_, bool>(2)?,
-        });
-    }
-
-    let mut unique = Vec::new();
-    let mut rowid = None;
-    if let [only] = primary.as_slice()
-        && let Some(column) = columns.iter_mut().find(|column| column.name == *only)
-        && is_table
-        && (without_rowid || column.type_text.eq_ignore_ascii_case("INTEGER"))
-    {
-        // The table itself is the index; `NOT INDEXED` leaves the planner nothing else.
-        column.nullable = false;
-        if !without_rowid {
-            rowid = Some(column.name.clone());
-        }
-        unique.push(UniqueIndex {
-            hint: if without_rowid {
-                String::new()
-            } else {
-                "NOT INDEXED".to_owned()
-            },
-            columns: vec![column.name.clone()],
-        });
-    }
-    let mut indexes = connection.prepare(
-        "SELECT i.name, c.name FROM pragma_index_list(?1) AS i, pragma_index_info(i.name) AS c \
-         WHERE i.\"unique\" = 1 AND i.partial = 0 ORDER BY i.name, c.seqno",
-    )?;
-    let mut indexes = indexes.query([table])?;
-    let mut last = None;
-    while let Some(row) = indexes.next()? {
-        let name: String = row.get(0)?;
-        if last.as_ref() != Some(&name) {
-            unique.push(UniqueIndex {
-                hint: String::new(),
-                columns: Vec::new(),
-            });
-            last = Some(name);
-        }
-        if let Some(index) = unique.last_mut() {
-            // An expression has no name.
-            index
-                .columns
-                .push(row.get::<_, Option<String>>(1)?.unwrap_or_default());
-        }
-    }
-    Ok(Some(Catalogue {
-        estimated_rows: estimated_rows(connection, table, rowid.as_deref())?,
-        estimated_bytes: None,
-        columns,
-        unique,
-    }))
-}
-
-/// The statistics of ANALYZE; else the span of the row ids; else a count that ends at 100,000.
-fn estimated_rows(
-    connection: &Connection,
-    table: &str,
-    rowid: Option<&str>,
-) -> rusqlite::Result<u64> {
-    let analyzed: bool = connection.query_row(
-        "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'sqlite_stat1'",
-        [],
-        |row| row.get(0),
-    )?;
-    if analyzed {
-        let mut statistics = connection
-            .prepare("SELECT stat FROM sqlite_stat1 WHERE tbl = ?1 AND stat IS NOT NULL LIMIT 1")?;
-        let mut statistics = statistics.query([table])?;
-        if let Some(row) = statistics.next()? {
-            let stat: String = row.get(0)?;
-            if let Some(rows) = stat.split(' ').next().and_then(|rows| rows.parse().ok()) {
-                return Ok(rows);
-            }
-        }
-    }
-    let Some(quoted) = quote::identifier(Dialect::Sqlite, table) else {
-        return Ok(0);
-    };
-    let bounded = connection
-        .query_row(
-            &format!("SELECT COUNT(*) FROM (SELECT 1 FROM {quoted} LIMIT 100000)"),
-            [],
-            |row| count(row, 0),
-        )?
-        .unwrap_or(0);
-    let Some(column) = rowid
-        .filter(|_| bounded == 100_000)
-        .and_then(|column| quote::identifier(Dialect::Sqlite, column))
-    else {
-        return Ok(bounded);
-    };
-    let (low, high): (i64, i64) = connection.query_row(
-        &format!(
-            "SELECT (SELECT MIN({column}) FROM {quoted}), (SELECT MAX({column}) FROM {quoted})"
-        ),
-        [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
-    Ok(high.abs_diff(low).saturating_add(1))
-}
-
 #[async_trait]
 impl Source for SqliteSource {
     fn place(&self) -> &str {
@@ -466,7 +331,7 @@ impl Source for SqliteSource {
 
     async fn tables(&self) -> Result<Vec<String>, EdgeError> {
         self.blocking(|connection| {
-            tables(connection).map_err(|error| self.edge("its tables", &error))
+            catalogue::tables(connection).map_err(|error| self.edge("its tables", &error))
         })
     }
 
@@ -516,102 +381,5 @@ impl Source for SqliteSource {
             let [rows, bytes] = self.numbers(connection, &doing, &sql, &ids)?;
             Ok(bytes.checked_div(rows))
         })
-    }
-}
-
-/// Asks the cursor's index. Filters play no part: the bounds are those of the whole table.
-struct Probe<'a> {
-    source: &'a SqliteSource,
-    connection: Connection,
-    table: &'a Checked,
-    from: &'a RowSource,
-}
-
-/// Places of a segment at which [`Probe::estimate`] looks. With the eight segments of the first round the grid has 128
-/// places, so a crowd in 1 % of the keys is met.
-const SAMPLES: i128 = 16;
-/// Rows stepped at each place.
-const SAMPLE_ROWS: i128 = 16;
-
-impl Probe<'_> {
-    fn edge(&self, error: &rusqlite::Error) -> EdgeError {
-        self.source.edge("its key range", error)
-    }
-
-    /// Runs a query of two integers or NULLs.
-    fn pair(&self, sql: &str, bounds: &[i64]) -> Result<[Option<i128>; 2], EdgeError> {
-        let read = |row: &Row<'_>, column: usize| -> rusqlite::Result<Result<Option<i128>, ()>> {
-            Ok(match row.get_ref(column)? {
-                ValueRef::Null => Ok(None),
-                ValueRef::Integer(key) => Ok(Some(key.into())),
-                _ => Err(()),
-            })
-        };
-        let pair = self
-            .connection
-            .prepare_cached(sql)
-            .and_then(|mut statement| {
-                statement.query_row(rusqlite::params_from_iter(bounds), |row| {
-                    Ok([read(row, 0)?, read(row, 1)?])
-                })
-            })
-            .map_err(|error| self.edge(&error))?;
-        let [first, second] = pair;
-        match (first, second) {
-            (Ok(first), Ok(second)) => Ok([first, second]),
-            _ => Err(self.source.no_integer(self.from)),
-        }
-    }
-}
-
-/// Keys come from the column, so they fit; the places between them do too.
-fn narrow(key: i128) -> i64 {
-    i64::try_from(key).unwrap_or(if key < 0 { i64::MIN } else { i64::MAX })
-}
-
-#[async_trait]
-impl partition::Probe for Probe<'_> {
-    async fn bounds(&mut self) -> Result<Option<(i128, i128)>, EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
-        let sql = format!(
-            "SELECT (SELECT MIN({cursor}) FROM {table}), (SELECT MAX({cursor}) FROM {table})"
-        );
-        let [low, high] = self.pair(&sql, &[])?;
-        Ok(low.zip(high))
-    }
-
-    async fn around(&mut self, middle: i128) -> Result<(Option<i128>, Option<i128>), EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
-        let sql = format!(
-            "SELECT (SELECT {cursor} FROM {table} WHERE {cursor} <= ?1 ORDER BY {cursor} DESC LIMIT 1), \
-             (SELECT {cursor} FROM {table} WHERE {cursor} > ?1 ORDER BY {cursor} LIMIT 1)"
-        );
-        let [below, above] = self.pair(&sql, &[narrow(middle)])?;
-        Ok((below, above))
-    }
-
-    /// SQLite has no estimate of its own: a few rows are stepped at evenly spaced places, and their density is taken
-    /// for that of the stretch up to the next place.
-    async fn estimate(&mut self, low: i128, high: i128) -> Result<u64, EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
-        let sql = format!(
-            "SELECT COUNT(*), MAX(k) FROM (SELECT {cursor} AS k FROM {table} WHERE {cursor} >= ?1 AND {cursor} <= ?2 \
-             ORDER BY {cursor} LIMIT {SAMPLE_ROWS})"
-        );
-        let span = high - low + 1;
-        let mut rows = 0;
-        for place in 0..SAMPLES {
-            let start = low + span * place / SAMPLES;
-            let end = low + span * (place + 1) / SAMPLES - 1;
-            if start > end {
-                continue;
-            }
-            let [count, last] = self.pair(&sql, &[narrow(start), narrow(end)])?;
-            rows += match (count.unwrap_or(0), last) {
-                (SAMPLE_ROWS, Some(last)) => SAMPLE_ROWS * (end - start + 1) / (last - start + 1),
-                (count, _) => count,
-            };
-        }
-        Ok(u64::try_from(rows).unwrap_or(u64::MAX))
     }
 }

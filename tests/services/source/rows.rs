@@ -1,0 +1,168 @@
+//! A sink that keeps every row, and the trouble it can make for the connection it is fed by.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use async_trait::async_trait;
+use rekindle::{
+    chunk::Value,
+    cursor::KeyValue,
+    source::{RowSink, Stopped},
+};
+use sqlx::{AssertSqlSafe, Executor, MySqlConnection};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Got {
+    Bytes(Vec<u8>),
+    Null,
+    TooLarge(u64),
+}
+
+/// What happens while the first chunk is handed on.
+pub enum Trouble {
+    None,
+    Kill {
+        admin: MySqlConnection,
+        database: String,
+    },
+    Silence(Arc<Line>),
+    Stop,
+}
+
+/// Keeps every row; what was not flushed counts as lost.
+pub struct Rows {
+    page_limit: u32,
+    chunk_limit: usize,
+    pub row_bytes: u64,
+    pub open: Vec<(KeyValue, Option<Vec<u8>>, Got)>,
+    pub kept: Vec<(KeyValue, Option<Vec<u8>>, Got)>,
+    flushes: usize,
+    pub trouble: Trouble,
+}
+
+impl Rows {
+    pub fn new(page_limit: u32, chunk_limit: usize) -> Self {
+        Self {
+            page_limit,
+            chunk_limit,
+            row_bytes: u64::MAX,
+            open: Vec::new(),
+            kept: Vec::new(),
+            flushes: 0,
+            trouble: Trouble::None,
+        }
+    }
+
+    pub fn keys(&self) -> Vec<i128> {
+        self.kept.iter().map(|(key, ..)| key.as_i128()).collect()
+    }
+}
+
+#[async_trait]
+impl RowSink for Rows {
+    fn page_rows(&self) -> u32 {
+        self.page_limit
+    }
+    fn row_bytes(&self) -> u64 {
+        self.row_bytes
+    }
+    fn push(&mut self, cursor: &[KeyValue], key: Option<&[u8]>, value: Value<'_>) -> bool {
+        let got = match value {
+            Value::Bytes(bytes) => Got::Bytes(bytes.to_vec()),
+            Value::Null => Got::Null,
+            Value::TooLarge(length) => Got::TooLarge(length),
+        };
+        self.open
+            .push((cursor[0].clone(), key.map(<[u8]>::to_vec), got));
+        self.open.len() >= self.chunk_limit
+    }
+    async fn flush(&mut self) -> Result<(), Stopped> {
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        self.kept.append(&mut self.open);
+        self.flushes += 1;
+        match std::mem::replace(&mut self.trouble, Trouble::None) {
+            Trouble::None => {}
+            Trouble::Stop => return Err(Stopped),
+            Trouble::Silence(line) => line.cut(),
+            Trouble::Kill {
+                mut admin,
+                database,
+            } => {
+                let id: i64 = sqlx::query_scalar(
+                    "SELECT id FROM processlist WHERE db = ? AND info LIKE 'SELECT `id`%'",
+                )
+                .bind(database)
+                .fetch_one(&mut admin)
+                .await
+                .expect("the scan is running");
+                admin
+                    .execute(AssertSqlSafe(format!("KILL CONNECTION {id}")))
+                    .await
+                    .expect("killed");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A TCP line to the server that can fall silent without closing.
+pub struct Line {
+    silent: AtomicBool,
+    changed: Notify,
+}
+
+impl Line {
+    pub async fn to(server: String) -> (Arc<Self>, u16) {
+        let line = Arc::new(Self {
+            silent: AtomicBool::new(false),
+            changed: Notify::new(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let shared = Arc::clone(&line);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server)
+                    .await
+                    .expect("the server answers");
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                tokio::spawn(Self::carry(Arc::clone(&shared), from_client, to_server));
+                tokio::spawn(Self::carry(Arc::clone(&shared), from_server, to_client));
+            }
+        });
+        (line, port)
+    }
+
+    async fn carry(
+        line: Arc<Self>,
+        mut from: tokio::net::tcp::OwnedReadHalf,
+        mut to: tokio::net::tcp::OwnedWriteHalf,
+    ) {
+        let mut buffer = vec![0; 4096];
+        loop {
+            let Ok(read @ 1..) = from.read(&mut buffer).await else {
+                return;
+            };
+            while line.silent.load(Ordering::SeqCst) {
+                line.changed.notified().await;
+            }
+            if to.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn cut(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+    }
+}
