@@ -114,7 +114,7 @@ pub enum JournalError {
         #[source]
         source: Arc<io::Error>,
     },
-    /// SQLite refused.
+    /// `SQLite` refused.
     #[error("cannot {doing} state file `{path}`")]
     Sqlite {
         /// For example `write to`.
@@ -270,7 +270,7 @@ fn describe(owner: Option<&Owner>) -> String {
 /// What a check found, before it is known which file it is about.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// SQLite could not read it.
+    /// `SQLite` could not read it.
     Sqlite(rusqlite::Error),
     /// The content contradicts itself.
     Content {

@@ -14,7 +14,6 @@ use super::{
     compact::{self, Limits},
     error::{Fault, JournalError},
     files::{self, StateFiles, private, with_suffix},
-    letters,
     lock::{self, Lock},
     marker::{self, Found},
     migrate,
@@ -71,8 +70,7 @@ pub(super) fn open(
 ) -> Result<(Store, Vec<Notice>), JournalError> {
     let files = StateFiles::prepare(path)?;
     let lock = Lock::take(&files, settings.lock_wait)?;
-    files.tighten()?;
-    let (found, mut notices) = match load(&files, &settings) {
+    let (found, notices) = match load(&files, &settings) {
         Err(refused) if mode == OpenMode::NewAfterRefusal && refused.is_refusal() => {
             let aside = move_aside(&files, &refused)?;
             let (loaded, mut notices) = load(&files, &settings)?;
@@ -99,7 +97,6 @@ pub(super) fn open(
     if settings.limits.are_passed_by(&store.log) {
         compact::compact(&mut store)?;
     }
-    notices.shrink_to_fit();
     Ok((store, notices))
 }
 
@@ -117,21 +114,14 @@ fn load(files: &StateFiles, settings: &Settings) -> Result<(Loaded, Vec<Notice>)
     let wal_bytes = check_files(files, &marker)?;
     let mut connection = connect(&files.database)?;
     let fail = |error| JournalError::sqlite("open", &files.database, error);
-    let kind = kind_of(&connection, files, &marker)?;
-    configure(&connection, files, settings)?;
     let mut notices = Vec::new();
-    match kind {
-        Kind::Blank => {
-            create(&mut connection, files, settings).map_err(fail)?;
-            files.sync_folder()?;
+    // Nothing is changed, not even a mode, before the file is known to be ours to write.
+    match kind_of(&connection, files, &marker)? {
+        Kind::Foreign => {
+            return Err(JournalError::NotOurs {
+                path: files.database.clone(),
+            });
         }
-        Kind::State { format } if format < settings.format => notices.push(migrate::migrate(
-            &mut connection,
-            files,
-            format,
-            settings.format,
-            settings.migrations,
-        )?),
         Kind::State { format } if format > settings.format => {
             return Err(JournalError::NewerFormat {
                 path: files.database.clone(),
@@ -139,13 +129,25 @@ fn load(files: &StateFiles, settings: &Settings) -> Result<(Loaded, Vec<Notice>)
                 known: settings.format,
             });
         }
-        Kind::State { .. } => {}
-        Kind::Foreign => {
-            return Err(JournalError::NotOurs {
-                path: files.database.clone(),
-            });
+        Kind::Blank => {
+            configure(&connection, files, settings)?;
+            create(&mut connection, settings).map_err(fail)?;
+            files.sync_folder()?;
+        }
+        Kind::State { format } => {
+            configure(&connection, files, settings)?;
+            if format < settings.format {
+                notices.push(migrate::migrate(
+                    &mut connection,
+                    files,
+                    format,
+                    settings.format,
+                    settings.migrations,
+                )?);
+            }
         }
     }
+    files.tighten()?;
     let (log, state) = verify(&connection).map_err(|fault| fault.at(&files.database))?;
     notices.extend(assess(files, &marker, &log, &state, wal_bytes)?);
     Ok((
@@ -160,7 +162,7 @@ fn load(files: &StateFiles, settings: &Settings) -> Result<(Loaded, Vec<Notice>)
 }
 
 /// Refuses a state file that is missing or empty while something says there was one; else makes sure there is a
-/// file. Returns the bytes of SQLite's log.
+/// file. Returns the bytes of `SQLite`'s log.
 fn check_files(files: &StateFiles, marker: &Found) -> Result<u64, JournalError> {
     let wal_bytes = files::length(&files.wal).unwrap_or(0);
     let length = files::length(&files.database);
@@ -282,11 +284,7 @@ fn configure(
     Ok(())
 }
 
-fn create(
-    connection: &mut Connection,
-    _files: &StateFiles,
-    settings: &Settings,
-) -> rusqlite::Result<()> {
+fn create(connection: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
     let state: String = std::iter::repeat_with(fastrand::alphanumeric)
         .take(20)
         .collect();
@@ -308,13 +306,13 @@ pub(super) fn verify(connection: &Connection) -> Result<(Log, String), Fault> {
     }
     let log = Log::replay(connection, None)?;
     projection::check(connection, &log.ledger)?;
-    letters::Letters::check(&log.letters, connection)?;
+    log.letters.check(connection)?;
     let state =
         schema::state_id(connection)?.ok_or_else(|| Fault::table("meta", "state", "is missing"))?;
     Ok((log, state))
 }
 
-/// Compares the log with the marker. `wal_bytes` is what SQLite's log had before the file was opened.
+/// Compares the log with the marker. `wal_bytes` is what `SQLite`'s log had before the file was opened.
 pub(super) fn assess(
     files: &StateFiles,
     found: &Found,

@@ -119,7 +119,7 @@ impl Journal {
         self.ask(Request::WriteMarker).await
     }
 
-    /// Folds SQLite's log into the file, writes the marker and lets go of the lock. Other clones fail from here on.
+    /// Folds `SQLite`'s log into the file, writes the marker and lets go of the lock. Other clones fail from here on.
     pub async fn close(self) -> Result<(), JournalError> {
         self.ask(Request::Close).await
     }

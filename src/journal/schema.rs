@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 /// Format of a state file that this release writes.
 pub(super) const FORMAT: u32 = 1;
 
-/// `RKDL` in SQLite's application id: tells a state file from any other database.
+/// `RKDL` in `SQLite`'s application id: tells a state file from any other database.
 pub(super) const APPLICATION: i32 = 0x524B_444C;
 
 /// Brings a state file of format `from` to the next one, inside a transaction.

@@ -205,7 +205,7 @@ impl Store {
             .map_err(|error| JournalError::sqlite("read", &self.files.database, error))
     }
 
-    /// Folds SQLite's log into the file, writes the marker and lets go of everything.
+    /// Folds `SQLite`'s log into the file, writes the marker and lets go of everything.
     pub(super) fn close(mut self) -> Result<(), JournalError> {
         self.check_present()?;
         checkpoint(&self.connection)
@@ -221,7 +221,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notices that somebody deleted or replaced the files: SQLite would go on writing into nowhere.
+    /// Notices that somebody deleted or replaced the files: `SQLite` would go on writing into nowhere.
     fn check_present(&mut self) -> Result<(), JournalError> {
         if file_id(&self.files.database) != self.database_id {
             return Err(deleted(&self.files.database));
@@ -235,7 +235,7 @@ impl Store {
     }
 }
 
-/// Folds SQLite's log into the file as far as readers allow, and cuts it to nothing if they do.
+/// Folds `SQLite`'s log into the file as far as readers allow, and cuts it to nothing if they do.
 pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }

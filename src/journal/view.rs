@@ -34,7 +34,7 @@ pub struct View {
     marker: Found,
     wal_bytes: u64,
     running: Option<Owner>,
-    _copy: Option<PrivateCopy>,
+    copy: Option<PrivateCopy>,
 }
 
 /// An event with its number and time.
@@ -137,7 +137,7 @@ impl View {
             marker,
             wal_bytes,
             running,
-            _copy: copy,
+            copy,
         };
         match open::kind_of(&view.connection, files, &view.marker)? {
             Kind::Blank => Ok(None),
@@ -150,7 +150,7 @@ impl View {
                 known: schema::FORMAT,
             }),
             Kind::State { format } => {
-                if format < schema::FORMAT && view._copy.is_some() {
+                if format < schema::FORMAT && view.copy.is_some() {
                     view.migrate_copy(format)?;
                 }
                 Ok(Some(view))
