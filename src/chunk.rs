@@ -73,6 +73,7 @@ impl Chunk {
     }
 
     /// Returns the rows in key order.
+    #[must_use]
     pub fn rows(&self) -> impl ExactSizeIterator<Item = Row<'_>> {
         let width = self.cursors.len().checked_div(self.rows.len()).unwrap_or(0);
         self.rows.iter().enumerate().map(move |(i, slot)| Row {

@@ -24,7 +24,7 @@ use crate::{
 /// # Errors
 ///
 /// Its problems, which were shown in full.
-pub fn load(path: &Path, screen: &Screen) -> Result<Loaded, Stop> {
+pub fn load(path: &Path, screen: Screen) -> Result<Loaded, Stop> {
     plan::load(path, &|name| std::env::var(name).ok()).map_err(|problems| {
         if screen.json {
             let object = serde_json::json!({

@@ -22,7 +22,7 @@ use crate::{
 const PAGE: u32 = 1000;
 
 /// Lists or shows dead letters.
-pub fn dead_letters(command: &DeadLetters, global: &Global, screen: &Screen) -> Outcome {
+pub fn dead_letters(command: &DeadLetters, global: &Global, screen: Screen) -> Outcome {
     match &command.command {
         DeadLettersCommand::List(of) => list(of, global, screen),
         DeadLettersCommand::Show(of) => show(of, global, screen),
@@ -38,7 +38,7 @@ struct Letters {
 
 impl Letters {
     /// Returns the letters that `of` names; `None` where there is no run.
-    fn of(of: &DeadLettersOf, global: &Global, screen: &Screen) -> Result<Option<Self>, Stop> {
+    fn of(of: &DeadLettersOf, global: &Global, screen: Screen) -> Result<Option<Self>, Stop> {
         let resource = match &of.resource {
             Some(name) => {
                 let loaded = connect::load(&of.plan, screen)?;
@@ -93,7 +93,7 @@ impl Letters {
     }
 }
 
-fn list(of: &DeadLettersOf, global: &Global, screen: &Screen) -> Outcome {
+fn list(of: &DeadLettersOf, global: &Global, screen: Screen) -> Outcome {
     let mut counts: BTreeMap<(String, String), (u64, String)> = BTreeMap::new();
     if let Some(letters) = Letters::of(of, global, screen)? {
         letters.each(|row| {
@@ -136,7 +136,7 @@ fn list(of: &DeadLettersOf, global: &Global, screen: &Screen) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn show(of: &DeadLettersOf, global: &Global, screen: &Screen) -> Outcome {
+fn show(of: &DeadLettersOf, global: &Global, screen: Screen) -> Outcome {
     let mut shown = 0;
     let mut more = false;
     let mut rows = Vec::new();

@@ -25,7 +25,7 @@ const ASSUMED_RATE: f64 = 100_000.0;
 const REDIS_OVERHEAD: u64 = 90;
 
 /// Shows what `run` would do.
-pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: &Screen) -> Outcome {
+pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Outcome {
     let state_path = connect::state_path(&plan, global);
     let file = StateFile {
         path: state_path.clone(),
@@ -120,7 +120,7 @@ fn seconds(rows: u64, rate: Option<f64>) -> Duration {
     Duration::from_secs_f64(rows as f64 / rate.unwrap_or(ASSUMED_RATE).max(1.0))
 }
 
-fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: &Screen) {
+fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
     say(&format!(
         "dry run of plan `{}`: nothing is written",
         plan.name

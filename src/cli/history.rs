@@ -23,7 +23,7 @@ use crate::{
 const PAGE: u32 = 1000;
 
 /// Lists the runs of the state files.
-pub fn history(command: &History, global: &Global, screen: &Screen) -> Outcome {
+pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
     let mut rows = Vec::new();
     let mut listed = Vec::new();
     for file in state_files::find(command.plan.as_deref(), global, screen)? {
@@ -83,7 +83,7 @@ pub fn history(command: &History, global: &Global, screen: &Screen) -> Outcome {
 }
 
 /// Tells the story of one run.
-pub fn show(command: &Show, global: &Global, screen: &Screen) -> Outcome {
+pub fn show(command: &Show, global: &Global, screen: Screen) -> Outcome {
     let id = RunId::from_text(&command.id.to_uppercase());
     let mut known = Vec::new();
     for file in state_files::find(command.plan.as_deref(), global, screen)? {
@@ -119,7 +119,7 @@ fn story(
     view: &View,
     ledger: &Ledger,
     run: &RunLedger,
-    screen: &Screen,
+    screen: Screen,
 ) -> Outcome {
     if !screen.json {
         let (rows, stored, dead) = totals(run);
@@ -261,8 +261,7 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             PartitionEvent::Rewound(to) => {
                 format!("{} goes back to chunk {}", of(*partition), to.chunk)
             }
-            PartitionEvent::Exhausted => return None,
-            PartitionEvent::ChunkStored(_) => return None,
+            PartitionEvent::Exhausted | PartitionEvent::ChunkStored(_) => return None,
         },
         Event::DeadLettersDropped { resource, count } => {
             format!("{resource}: {} dropped", counted(*count, "dead letter"))

@@ -38,14 +38,14 @@ pub fn main() -> u8 {
         return screen.fail(&failure);
     }
     let outcome = match arguments.command {
-        Command::Validate(command) => validate::validate(&command, &arguments.global, &screen),
-        Command::Run(command) => run::run(&command, &arguments.global, &screen),
-        Command::Resume(command) => run::resume(&command, &arguments.global, &screen),
-        Command::Status(command) => status::status(&command, &arguments.global, &screen),
-        Command::History(command) => history::history(&command, &arguments.global, &screen),
-        Command::Show(command) => history::show(&command, &arguments.global, &screen),
+        Command::Validate(command) => validate::validate(&command, &arguments.global, screen),
+        Command::Run(command) => run::run(&command, &arguments.global, screen),
+        Command::Resume(command) => run::resume(&command, &arguments.global, screen),
+        Command::Status(command) => status::status(&command, &arguments.global, screen),
+        Command::History(command) => history::history(&command, &arguments.global, screen),
+        Command::Show(command) => history::show(&command, &arguments.global, screen),
         Command::DeadLetters(command) => {
-            dead_letters::dead_letters(&command, &arguments.global, &screen)
+            dead_letters::dead_letters(&command, &arguments.global, screen)
         }
     };
     match outcome {

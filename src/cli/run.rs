@@ -31,7 +31,7 @@ use crate::{
 const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// Restores what the plan names.
-pub fn run(command: &Run, global: &Global, screen: &Screen) -> Outcome {
+pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
     let loaded = connect::load(&command.plan, screen)?;
     let scope = Scope {
         only: connect::chosen(&loaded.plan, "--only", &command.only)?,
@@ -66,7 +66,7 @@ pub fn run(command: &Run, global: &Global, screen: &Screen) -> Outcome {
 }
 
 /// Goes on with an unfinished run.
-pub fn resume(command: &Resume, global: &Global, screen: &Screen) -> Outcome {
+pub fn resume(command: &Resume, global: &Global, screen: Screen) -> Outcome {
     let loaded = connect::load(&command.plan, screen)?;
     let (accept, worker) = (command.accept_plan_change, command.worker);
     restore(
@@ -125,7 +125,7 @@ fn restore(
     accept_plan_change: bool,
     worker: Worker,
     global: &Global,
-    screen: &Screen,
+    screen: Screen,
 ) -> Outcome {
     let state_path = connect::state_path(&plan, global);
     let is_child = std::env::var_os(supervisor::CHILD_VARIABLE).is_some();
@@ -174,7 +174,7 @@ fn restore(
     outcome.map_err(Stop::Failed)
 }
 
-fn observer(screen: &Screen) -> Box<dyn Observer> {
+fn observer(screen: Screen) -> Box<dyn Observer> {
     if screen.json {
         Box::new(JsonLines::new(std::io::stdout()))
     } else if screen.bars {
@@ -271,7 +271,7 @@ fn listen() -> Result<mpsc::Receiver<()>, Failure> {
     Ok(signals)
 }
 
-fn watch_child(plan: &Plan, state_path: &Path, screen: &Screen) -> Outcome {
+fn watch_child(plan: &Plan, state_path: &Path, screen: Screen) -> Outcome {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let told = |death: &supervisor::Death| {
         let then = death.next_budget.map_or_else(

@@ -25,7 +25,7 @@ impl StateFile {
 }
 
 /// Returns the state file of `plan` (or `--state`); without either, every one in `./state`.
-pub fn find(plan: Option<&Path>, global: &Global, screen: &Screen) -> Result<Vec<StateFile>, Stop> {
+pub fn find(plan: Option<&Path>, global: &Global, screen: Screen) -> Result<Vec<StateFile>, Stop> {
     if let Some(path) = &global.state {
         let plan = plan.unwrap_or(path).display().to_string();
         return Ok(vec![StateFile {

@@ -24,7 +24,7 @@ use crate::{
 const WATCH: Duration = Duration::from_secs(1);
 
 /// Shows where runs stand.
-pub fn status(command: &Status, global: &Global, screen: &Screen) -> Outcome {
+pub fn status(command: &Status, global: &Global, screen: Screen) -> Outcome {
     let files = state_files::find(command.plan.as_deref(), global, screen)?;
     loop {
         let mut working = false;
@@ -52,7 +52,7 @@ pub fn status(command: &Status, global: &Global, screen: &Screen) -> Outcome {
 fn describe(
     file: &StateFile,
     view: Option<&View>,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<String, crate::failure::Failure> {
     let Some(view) = view else {
         return Ok(if screen.json {
@@ -122,7 +122,7 @@ fn headline(run: &RunLedger, running: Option<&Owner>) -> String {
     }
 }
 
-fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: &Screen) -> String {
+fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: Screen) -> String {
     let (rows, stored, dead, _) = totals(run);
     let worked = work_ms(run, running.is_some());
     let rate = if worked > 0 {

@@ -25,7 +25,7 @@ struct Connected {
 }
 
 /// Checks a plan.
-pub fn validate(command: &Validate, global: &Global, screen: &Screen) -> Outcome {
+pub fn validate(command: &Validate, global: &Global, screen: Screen) -> Outcome {
     let loaded = connect::load(&command.plan, screen)?;
     let connected = if command.offline {
         Connected::default()

@@ -100,7 +100,7 @@ impl ResourceState {
         use {ResourceEvent as E, ResourceState as S};
         Ok(match (self, event) {
             (S::Pending, E::Started) => S::Syncing,
-            (S::Syncing, E::Copied) | (S::Drained, E::Copied) => S::Synced,
+            (S::Syncing | S::Drained, E::Copied) => S::Synced,
             (S::Syncing, E::Published) => S::Published,
             (S::Published, E::Drained) => S::Drained,
             (S::Syncing, E::FellBack) => S::Triggering,

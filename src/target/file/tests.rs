@@ -74,7 +74,7 @@ fn chunk<K: AsRef<[u8]>, V: AsRef<[u8]>>(rows: &[(K, V)]) -> Chunk {
     let mut chunk = Chunk::default();
     for (i, (key, value)) in rows.iter().enumerate() {
         let cursor = Cursor::single(KeyValue::Uint(i as u64));
-        chunk.push(cursor, key.as_ref(), value.as_ref());
+        chunk.push(&cursor.0, key.as_ref(), value.as_ref());
     }
     chunk
 }
@@ -331,24 +331,40 @@ async fn a_lock_ends_with_its_holder_and_comes_back_after_the_folder_was_removed
 }
 
 #[tokio::test]
-async fn forgetting_the_content_removes_only_the_partitions_files() {
+async fn clearing_removes_every_file_of_the_resource_and_no_other() {
     let folder = Folder::new();
     folder.writer(None).await.unwrap();
-    let neighbour = folder.dir.path().join("out/other.0001.resp");
-    fs::write(&neighbour, "").unwrap();
-    folder
-        .target
-        .forget(&folder.run, &[partition()], false)
-        .await
-        .unwrap();
-    assert!(folder.file().exists());
-    for _ in 0..2 {
-        folder
-            .target
-            .forget(&folder.run, &[partition()], true)
-            .await
-            .unwrap();
-        assert!(!folder.file().exists());
+    let out = folder.dir.path().join("out");
+    let name = folder
+        .file()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .replace(".0001.", ".0017.");
+    fs::write(
+        out.join(&name),
+        "left by an earlier run with more partitions",
+    )
+    .unwrap();
+    let neighbours = [
+        "other.0001.resp".to_owned(),
+        format!("x{name}"),
+        name.replace(".0017.", ".more.0001."),
+        "notes".into(),
+    ];
+    for neighbour in &neighbours {
+        fs::write(out.join(neighbour), "").unwrap();
     }
-    assert!(neighbour.exists());
+    let resource = partition().resource;
+    for _ in 0..2 {
+        folder.target.clear(&resource).await.unwrap();
+        assert!(!folder.file().exists());
+        assert!(!out.join(&name).exists());
+    }
+    assert!(
+        neighbours
+            .iter()
+            .all(|neighbour| out.join(neighbour).exists())
+    );
 }
