@@ -232,6 +232,12 @@ impl JournalError {
         use rusqlite::Error as E;
         match (&error, error.sqlite_error_code()) {
             (_, Some(ErrorCode::DiskFull)) => Self::disk_full(path),
+            // The shared memory beside the file could not grow: the same want of room in other words.
+            (E::SqliteFailure(failure, _), _)
+                if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE =>
+            {
+                Self::disk_full(path)
+            }
             (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
             | (
                 E::FromSqlConversionFailure(..)

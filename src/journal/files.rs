@@ -21,6 +21,8 @@ pub(super) struct StateFiles {
     pub(super) database: PathBuf,
     pub(super) wal: PathBuf,
     pub(super) shm: PathBuf,
+    /// Only there while a new state file turns into one with a write-ahead log, or after a death just then.
+    pub(super) rollback: PathBuf,
     pub(super) marker: PathBuf,
     pub(super) lock: PathBuf,
     pub(super) folder: PathBuf,
@@ -64,6 +66,7 @@ impl StateFiles {
         let files = Self {
             wal: with_suffix(&database, "-wal"),
             shm: with_suffix(&database, "-shm"),
+            rollback: with_suffix(&database, "-journal"),
             marker: with_suffix(&database, ".marker"),
             lock: with_suffix(&database, ".lock"),
             database,
@@ -73,6 +76,7 @@ impl StateFiles {
             &files.database,
             &files.wal,
             &files.shm,
+            &files.rollback,
             &files.marker,
             &files.lock,
         ] {
@@ -89,6 +93,7 @@ impl StateFiles {
             &self.database,
             &self.wal,
             &self.shm,
+            &self.rollback,
             &self.marker,
             &self.lock,
         ] {

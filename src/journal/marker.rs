@@ -82,3 +82,31 @@ pub(super) fn write(files: &StateFiles, marker: &Marker) -> Result<(), JournalEr
     fs::rename(&beside, &files.marker).map_err(fail)?;
     files.sync_folder()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_replaces_the_one_before_and_what_a_death_left_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = StateFiles::prepare(&folder.path().join("shop.sqlite")).unwrap();
+        assert_eq!(read(&files).unwrap(), Found::Nothing);
+        fs::write(with_suffix(&files.marker, ".tmp"), "{\"for").unwrap();
+        let mut marker = Marker {
+            format: 1,
+            state: "a".into(),
+            run: None,
+            seq: 0,
+            at_ms: 5,
+        };
+        for seq in [0, 7] {
+            marker.seq = seq;
+            write(&files, &marker).unwrap();
+            assert_eq!(read(&files).unwrap(), Found::Marker(marker.clone()));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        fs::write(&files.marker, [0xff, 0xfe]).unwrap();
+        assert_eq!(read(&files).unwrap(), Found::Unreadable);
+    }
+}

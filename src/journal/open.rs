@@ -398,13 +398,14 @@ fn move_aside(files: &StateFiles, refused: &JournalError) -> Result<Notice, Jour
 
 /// Returns the first number that no earlier damage took. The marker goes last: until it is gone, a death in between
 /// leaves a state that is refused again, not one that looks new.
-fn free_place(files: &StateFiles) -> (PathBuf, [(PathBuf, PathBuf); 4]) {
+fn free_place(files: &StateFiles) -> (PathBuf, [(PathBuf, PathBuf); 5]) {
     let mut number = 1_u32;
     loop {
         let to = with_suffix(&files.database, &format!(".damaged-{number}"));
         let pairs = [
             (files.shm.clone(), with_suffix(&to, "-shm")),
             (files.wal.clone(), with_suffix(&to, "-wal")),
+            (files.rollback.clone(), with_suffix(&to, "-journal")),
             (files.database.clone(), to.clone()),
             (files.marker.clone(), with_suffix(&to, ".marker")),
         ];

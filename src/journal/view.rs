@@ -353,8 +353,10 @@ impl PrivateCopy {
             .map_err(|error| JournalError::io("create folder", &folder, error))?;
         let copy = Self { folder };
         copy_file(&files.database, &copy.database())?;
-        if files.wal.exists() {
-            copy_file(&files.wal, &with_suffix(&copy.database(), "-wal"))?;
+        for (from, suffix) in [(&files.wal, "-wal"), (&files.rollback, "-journal")] {
+            if from.exists() {
+                copy_file(from, &with_suffix(&copy.database(), suffix))?;
+            }
         }
         Ok(copy)
     }

@@ -671,6 +671,48 @@ fn a_killed_process_leaves_no_lock() {
     );
 }
 
+/// Runs the child with a fail point until it ends; returns what the state file then adds up to.
+#[cfg(feature = "failpoints")]
+fn after_fail_point(point: &str) -> (Ledger, Vec<Notice>) {
+    let rig = Rig::new();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "journal::child_that_holds_a_journal"])
+        .args(["--ignored", "--nocapture"])
+        .env("RK_TEST_STATE", rig.path())
+        .env("RK_FAIL", point)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!status.success(), "{point}");
+    let (_journal, ledger, notices) = rig.open();
+    (ledger, notices)
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_commit_happened_or_did_not_wherever_the_process_dies() {
+    let stored = |ledger: &Ledger| {
+        let partition = ledger.partition(PartitionId(1));
+        partition.map(|(.., partition)| partition.stored().0)
+    };
+    for (point, expected) in [
+        ("journal_before_commit:1:kill", None),
+        ("journal_after_commit:1:kill", Some(0)),
+        ("journal_before_commit:2:kill", Some(0)),
+        ("journal_after_commit:2:kill", Some(1)),
+        ("journal_before_commit:2:error", Some(0)),
+        ("journal_after_commit:2:error", Some(1)),
+        ("journal_before_commit:2:panic", Some(0)),
+        ("marker_before_rename:1:kill", None),
+        ("marker_before_rename:2:kill", Some(0)),
+        ("marker_before_rename:2:error", Some(0)),
+    ] {
+        let (ledger, notices) = after_fail_point(point);
+        assert_eq!((stored(&ledger), notices), (expected, vec![]), "{point}");
+    }
+}
+
 #[test]
 fn its_files_are_for_their_owner_alone() {
     let rig = Rig::new();
@@ -700,7 +742,7 @@ fn its_files_are_for_their_owner_alone() {
 
 #[test]
 fn a_symbolic_link_in_the_place_of_a_file_is_refused() {
-    for suffix in ["", "-wal", "-shm", ".marker", ".lock"] {
+    for suffix in ["", "-wal", "-shm", "-journal", ".marker", ".lock"] {
         let rig = Rig::new();
         let elsewhere = rig.folder.path().join("precious");
         fs::write(&elsewhere, "keep").unwrap();
