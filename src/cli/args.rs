@@ -104,6 +104,10 @@ pub struct Validate {
 }
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "`dry_run` is what the flag is called"
+)]
 #[command(
     after_help = "Examples:\n  rekindle run plans/shop.yaml --dry-run\n  rekindle run plans/shop.yaml\n  \
     rekindle run plans/shop.yaml --only url,cms_block\n  rekindle run plans/shop.yaml --only url --ids 17,18,19"

@@ -32,7 +32,7 @@ pub fn load(path: &Path, screen: Screen) -> Result<Loaded, Stop> {
             });
             say(&object.to_string());
         } else {
-            eprint!("{}", problems.render(screen.look(), screen.width()));
+            eprint!("{}", problems.render(screen.look(), Screen::width()));
         }
         Stop::Told(Exit::Refused)
     })

@@ -49,9 +49,8 @@ pub fn main() -> u8 {
         }
     };
     match outcome {
-        Ok(exit) => exit.code(),
+        Ok(exit) | Err(Stop::Told(exit)) => exit.code(),
         Err(Stop::Failed(failure)) => screen.fail(&failure),
-        Err(Stop::Told(exit)) => exit.code(),
     }
 }
 

@@ -50,7 +50,7 @@ impl Screen {
     }
 
     /// Returns the columns of the terminal, or 100 where there is none.
-    pub fn width(self) -> usize {
+    pub fn width() -> usize {
         rustix::termios::tcgetwinsize(std::io::stderr())
             .map_or(100, |size| usize::from(size.ws_col).max(40))
     }

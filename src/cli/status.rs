@@ -17,7 +17,7 @@ use crate::{
     failure::Exit,
     journal::{Owner, View},
     machine::{ResourceLedger, ResourceState, RunLedger, RunState},
-    report::human::{bytes, count, counted, duration, moment, printable},
+    report::human::{bytes, count, counted, duration, moment, printable, rate},
 };
 
 /// How often `--watch` looks.
@@ -125,13 +125,8 @@ fn headline(run: &RunLedger, running: Option<&Owner>) -> String {
 fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: Screen) -> String {
     let (rows, stored, dead, _) = totals(run);
     let worked = work_ms(run, running.is_some());
-    let rate = if worked > 0 {
-        rows as f64 * 1000.0 / worked as f64
-    } else {
-        0.0
-    };
     let mut text = format!(
-        "run {}  {}\n  state file {}\n  begun {}, {}, {} and {} stored in {}, {} rows/s\n",
+        "run {}  {}\n  state file {}\n  begun {}, {}, {} and {} stored in {}, {}\n",
         screen.paint(run.id.as_str(), "1"),
         headline(run, running),
         file.path.display(),
@@ -140,7 +135,7 @@ fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: Scre
         counted(rows, "row"),
         bytes(stored),
         duration(Duration::from_millis(worked.unsigned_abs())),
-        count(rate as u64),
+        rate(rows, Duration::from_millis(worked.unsigned_abs())),
     );
     if !run.scope.is_whole() {
         text += &format!("  scope {}\n", scope(run));

@@ -47,7 +47,7 @@ pub fn validate(command: &Validate, global: &Global, screen: Screen) -> Outcome 
             "{}",
             loaded
                 .text
-                .render(&loaded.warnings, screen.look(), screen.width())
+                .render(&loaded.warnings, screen.look(), Screen::width())
         );
         describe(&loaded, &connected, global);
     }
@@ -158,7 +158,7 @@ async fn ask_source(plan: &Plan, source: &dyn Source, found: &mut Connected) {
                     Err(error) => {
                         found
                             .problems
-                            .push(format!("`{}`: {}", resource.name, one_line(&error)))
+                            .push(format!("`{}`: {}", resource.name, one_line(&error)));
                     }
                 }
             }

@@ -51,10 +51,9 @@ impl Book {
         if events.is_empty() {
             return Ok(());
         }
-        self.journal.record(events.clone()).await?;
-        let now = now_ms();
+        let recorded = self.journal.record(events.clone()).await?;
         for event in &events {
-            self.ledger.apply(now, event)?;
+            self.ledger.apply(recorded.at_ms, event)?;
         }
         Ok(())
     }

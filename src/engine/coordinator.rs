@@ -854,7 +854,7 @@ impl Coordinator {
         for one in redo {
             match one {
                 Redo::StartOver { resource, .. } => {
-                    self.start_over(&resource, &place, &*target).await?
+                    self.start_over(&resource, &place, &*target).await?;
                 }
                 Redo::Rewind {
                     resource,

@@ -255,15 +255,14 @@ impl Walk {
         filled: &FilledChunk,
     ) -> Result<Written, EdgeError> {
         self.lease.ensure().await?;
-        let open = match writer {
-            Some(open) => open,
-            None => {
-                let opened = self
-                    .target
-                    .writer(&self.run, &self.partition, stored.chunk, stored.length)
-                    .await?;
-                writer.insert(opened)
-            }
+        let open = if let Some(open) = writer {
+            open
+        } else {
+            let opened = self
+                .target
+                .writer(&self.run, &self.partition, stored.chunk, stored.length)
+                .await?;
+            writer.insert(opened)
         };
         open.write(stored.chunk.next(), &filled.chunk).await
     }

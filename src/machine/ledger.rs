@@ -112,6 +112,10 @@ impl Ledger {
     ///
     /// [`IllegalTransition`] for an event that cannot happen now; the ledger may then be half changed and must not be
     /// used further.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm per event, read top to bottom"
+    )]
     pub fn apply(&mut self, at_ms: i64, event: &Event) -> Result<(), IllegalTransition> {
         match event {
             Event::RunPlanned {

@@ -96,6 +96,7 @@ impl ResourceState {
     /// # Errors
     ///
     /// [`IllegalTransition`] when `event` cannot happen in this state: a bug, or a state file edited by hand.
+    #[expect(clippy::match_same_arms, reason = "in the order of the diagram above")]
     pub fn apply(&self, event: &ResourceEvent) -> Result<Self, IllegalTransition> {
         use {ResourceEvent as E, ResourceState as S};
         Ok(match (self, event) {

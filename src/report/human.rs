@@ -8,7 +8,7 @@ pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -56,6 +56,14 @@ pub fn counted(number: u64, noun: &str) -> String {
     } else {
         format!("{} {noun}s", count(number))
     }
+}
+
+/// Returns how many rows a second that makes, such as `12,345 rows/s`.
+#[must_use]
+pub fn rate(rows: u64, within: Duration) -> String {
+    let millis = within.as_millis().max(1);
+    let rate = u128::from(rows) * 1000 / millis;
+    format!("{} rows/s", count(u64::try_from(rate).unwrap_or(u64::MAX)))
 }
 
 /// Returns `text` with control characters written as `\u{..}`: data must not drive a terminal.

@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
-    event::{Event, Observer},
-    human::{bytes, count, counted, duration, printable},
+    event::{Event, Observer, ResourceStanding},
+    human::{bytes, count, counted, duration, printable, rate},
 };
-use crate::ids::ResourceName;
+use crate::ids::{ResourceName, RunId};
 
 /// How often a resource under way gets a line: often enough for a log that someone follows, rare enough to keep one.
 const EVERY: Duration = Duration::from_secs(5);
@@ -18,18 +18,34 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Writes lines.
 pub struct PlainLines<W> {
     out: W,
-    begun: Instant,
     rows_before: u64,
-    /// Estimated rows, rows at the first event of this attempt, and when the last line was written.
-    resources: BTreeMap<ResourceName, (u64, Option<(u64, Instant)>, Instant)>,
+    resources: BTreeMap<ResourceName, UnderWay>,
+}
+
+/// A resource that is being restored.
+struct UnderWay {
+    estimated_rows: u64,
+    /// Rows at the first chunk of this attempt, and when that was: what the rate is measured from.
+    first: Option<(u64, Instant)>,
+    /// When its last line was written.
+    told: Instant,
+}
+
+impl UnderWay {
+    fn new(estimated_rows: u64) -> Self {
+        Self {
+            estimated_rows,
+            first: None,
+            told: Instant::now(),
+        }
+    }
 }
 
 impl<W: Write + Send> PlainLines<W> {
     /// Returns an observer that writes to `out`.
-    pub fn new(out: W) -> Self {
+    pub const fn new(out: W) -> Self {
         Self {
             out,
-            begun: Instant::now(),
             rows_before: 0,
             resources: BTreeMap::new(),
         }
@@ -39,6 +55,59 @@ impl<W: Write + Send> PlainLines<W> {
         // A reader that went away must not end a run.
         let _ = writeln!(self.out, "{}", printable(text));
     }
+
+    fn run_started(
+        &mut self,
+        run: &RunId,
+        attempt: u32,
+        state: &str,
+        resources: &[ResourceStanding],
+    ) {
+        self.rows_before = resources.iter().map(|one| one.rows).sum();
+        let begins = if attempt > 1 {
+            let rows = counted(self.rows_before, "row");
+            format!("run {run} goes on (attempt {attempt}) after {rows}")
+        } else {
+            format!("run {run} begins")
+        };
+        self.line(&format!("{begins}, state file {state}"));
+        self.resources = resources
+            .iter()
+            .map(|one| (one.name.clone(), UnderWay::new(one.estimated_rows)))
+            .collect();
+    }
+
+    fn chunk_stored(&mut self, resource: &ResourceName, rows: u64, stored: u64) {
+        let Some(under_way) = self.resources.get_mut(resource) else {
+            return;
+        };
+        let now = Instant::now();
+        let (rows_at_first, since) = *under_way.first.get_or_insert((rows, now));
+        if under_way.told.elapsed() < EVERY {
+            return;
+        }
+        under_way.told = now;
+        let done = rows.saturating_sub(rows_at_first);
+        let left = under_way.estimated_rows.saturating_sub(rows);
+        let eta = if done > 0 && left > 0 {
+            let time_left = since.elapsed().mul_f64(left as f64 / done as f64);
+            format!(", about {} left", duration(time_left))
+        } else {
+            String::new()
+        };
+        let of = count(under_way.estimated_rows);
+        let (rows, stored, rate) = (count(rows), bytes(stored), rate(done, since.elapsed()));
+        self.line(&format!(
+            "{resource}: {rows} of about {of} rows, {stored}, {rate}{eta}"
+        ));
+    }
+}
+
+fn dead(dead_letters: u64) -> String {
+    if dead_letters == 0 {
+        return String::new();
+    }
+    format!(", {}", counted(dead_letters, "dead letter"))
 }
 
 impl<W: Write + Send> Observer for PlainLines<W> {
@@ -50,105 +119,50 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                 resources,
                 state,
                 ..
-            } => {
-                self.begun = Instant::now();
-                self.rows_before = resources.iter().map(|one| one.rows).sum();
-                let goes_on = if *attempt > 1 {
-                    format!(
-                        "run {run} goes on (attempt {attempt}) after {}",
-                        counted(self.rows_before, "row")
-                    )
-                } else {
-                    format!("run {run} begins")
-                };
-                self.line(&format!("{goes_on}, state file {state}"));
-                let now = Instant::now();
-                for one in resources {
-                    self.resources
-                        .insert(one.name.clone(), (one.estimated_rows, None, now));
-                }
-            }
+            } => self.run_started(run, *attempt, state, resources),
             Event::ResourceStarted {
                 resource,
                 estimated_rows,
                 partitions,
             } => {
-                self.resources
-                    .insert(resource.clone(), (*estimated_rows, None, Instant::now()));
-                self.line(&format!(
-                    "{resource}: about {} in {}",
-                    counted(*estimated_rows, "row"),
-                    counted(*partitions as u64, "partition")
-                ));
+                let under_way = UnderWay::new(*estimated_rows);
+                self.resources.insert(resource.clone(), under_way);
+                let rows = counted(*estimated_rows, "row");
+                let partitions = counted(*partitions as u64, "partition");
+                self.line(&format!("{resource}: about {rows} in {partitions}"));
             }
             Event::ChunkStored {
                 resource,
                 rows,
-                bytes: stored,
+                bytes,
                 ..
-            } => {
-                let now = Instant::now();
-                let Some((estimated, first, told)) = self.resources.get_mut(resource) else {
-                    return;
-                };
-                let (rows_at_first, since) = *first.get_or_insert((*rows, now));
-                if told.elapsed() < EVERY {
-                    return;
-                }
-                *told = now;
-                let rate = (rows - rows_at_first.min(*rows)) as f64
-                    / since.elapsed().as_secs_f64().max(0.001);
-                let eta = estimated
-                    .checked_sub(*rows)
-                    .filter(|left| rate >= 1.0 && *left > 0)
-                    .map_or_else(String::new, |left| {
-                        format!(
-                            ", about {} left",
-                            duration(Duration::from_secs_f64(left as f64 / rate))
-                        )
-                    });
-                let text = format!(
-                    "{resource}: {} of about {} rows, {}, {} rows/s{eta}",
-                    count(*rows),
-                    count(*estimated),
-                    bytes(*stored),
-                    count(rate as u64)
-                );
-                self.line(&text);
-            }
+            } => self.chunk_stored(resource, *rows, *bytes),
             Event::ResourceSynced {
                 resource,
                 rows,
                 bytes: stored,
                 dead_letters,
             } => {
-                let dead = if *dead_letters > 0 {
-                    format!(", {}", counted(*dead_letters, "dead letter"))
-                } else {
-                    String::new()
-                };
-                self.line(&format!(
-                    "{resource}: synced, {}, {}{dead}",
-                    counted(*rows, "row"),
-                    bytes(*stored)
-                ));
+                let (rows, stored, dead) =
+                    (counted(*rows, "row"), bytes(*stored), dead(*dead_letters));
+                self.line(&format!("{resource}: synced, {rows}, {stored}{dead}"));
             }
             Event::Waiting {
                 resource,
                 error,
                 wait_ms,
             } => {
-                let about = resource
-                    .as_ref()
-                    .map_or_else(String::new, |name| format!("{name}: "));
+                let about = resource.as_ref().map(|name| format!("{name}: "));
                 let wait = duration(Duration::from_millis(*wait_ms));
-                self.line(&format!("{about}{error}; trying again in {wait}"));
+                self.line(&format!(
+                    "{}{error}; trying again in {wait}",
+                    about.unwrap_or_default()
+                ));
             }
-            Event::Redone { text, .. } => self.line(text),
             Event::ResourceBlocked { resource, reason } => {
-                self.line(&format!("{resource}: blocked: {reason}"))
+                self.line(&format!("{resource}: blocked: {reason}"));
             }
-            Event::Notice { text } => self.line(text),
+            Event::Redone { text, .. } | Event::Notice { text } => self.line(text),
             Event::RunEnded {
                 run,
                 state,
@@ -157,20 +171,16 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                 dead_letters,
                 elapsed_ms,
             } => {
+                let elapsed = Duration::from_millis(*elapsed_ms);
                 let here = rows.saturating_sub(self.rows_before);
-                let rate = here as f64 / (*elapsed_ms as f64 / 1000.0).max(0.001);
-                let dead = if *dead_letters > 0 {
-                    format!(", {}", counted(*dead_letters, "dead letter"))
-                } else {
-                    String::new()
-                };
                 self.line(&format!(
-                    "run {run} is {state}: {}, {}{dead}; this attempt {} in {} ({} rows/s)",
+                    "run {run} is {state}: {}, {}{}; this attempt {} in {} ({})",
                     counted(*rows, "row"),
                     bytes(*stored),
+                    dead(*dead_letters),
                     counted(here, "row"),
-                    duration(Duration::from_millis(*elapsed_ms)),
-                    count(rate as u64)
+                    duration(elapsed),
+                    rate(here, elapsed)
                 ));
             }
         }

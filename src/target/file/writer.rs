@@ -153,7 +153,7 @@ impl ChunkWriter for FileWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cursor::{Cursor, KeyValue};
+    use crate::cursor::KeyValue;
 
     #[test]
     fn a_full_disk_is_named_and_the_next_write_starts_at_the_last_good_length() {
