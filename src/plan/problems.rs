@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use miette::{
@@ -34,17 +35,18 @@ pub enum Look {
 }
 
 /// The text of a plan file as it may be shown: passwords in it are stars.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct PlanText {
     path: PathBuf,
-    text: String,
+    // Shared with every problem that is drawn.
+    text: Arc<str>,
 }
 
 impl PlanText {
     pub(super) fn new(path: &Path, text: &str) -> Self {
         Self {
             path: path.to_owned(),
-            text: masked(text),
+            text: masked(text).into(),
         }
     }
 
@@ -250,7 +252,7 @@ fn handler(look: Look, width: usize) -> GraphicalReportHandler {
 struct Report<'a> {
     diagnostic: &'a Diagnostic,
     message: String,
-    source: Option<NamedSource<String>>,
+    source: Option<NamedSource<Arc<str>>>,
 }
 
 impl<'a> Report<'a> {

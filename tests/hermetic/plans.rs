@@ -222,6 +222,62 @@ fn a_plan_with_endless_problems_is_refused_in_bounded_time() {
 }
 
 #[test]
+fn a_damaged_plan_never_gives_a_panic_or_a_secret() {
+    // Always the same damage, so that a failure comes back.
+    let mut random = fastrand::Rng::with_seed(4711);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.yaml");
+    let mut files = yaml_files("plans");
+    files.extend(yaml_files("tests/hermetic/plans"));
+    let scraps = [
+        "\t", "\r", "[", "}", ": ", "- ", "&a ", "*a", "'", "\"", "${", "é", "\u{feff}", "\n",
+        "<<: ", "#", "!", "? ",
+    ];
+    let mutations = env_count("PLAN_MUTATIONS", 5);
+    for file in files {
+        let whole = fs::read_to_string(file)
+            .unwrap()
+            .replace(SECRET, "${SECRET}");
+        for _ in 0..mutations {
+            let mut chars: Vec<char> = whole.chars().collect();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..chars.len());
+                let end = (at + random.usize(1..30)).min(chars.len());
+                match random.u8(..3) {
+                    0 => drop(chars.drain(at..end)),
+                    1 => {
+                        let copy: Vec<char> = chars[at..end].to_vec();
+                        let to = random.usize(..=chars.len());
+                        chars.splice(to..to, copy);
+                    }
+                    _ => drop(chars.splice(at..at, scraps[random.usize(..scraps.len())].chars())),
+                }
+                if chars.is_empty() {
+                    chars.push('x');
+                }
+            }
+            fs::write(&path, chars.iter().collect::<String>()).unwrap();
+            if let Err(problems) = load(&path) {
+                let rendered = problems.render(Look::Graphical { color: true }, 80);
+                let json = serde_json::to_string(&problems.entries()).unwrap();
+                for shown in [rendered, json] {
+                    assert!(!shown.contains(SECRET), "{shown}");
+                }
+                assert!(!problems.diagnostics().is_empty());
+            }
+        }
+    }
+}
+
+/// Returns a count that the environment may raise for a long search.
+fn env_count(name: &str, usual: u32) -> u32 {
+    std::env::var(name)
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(usual)
+}
+
+#[test]
 fn byte_order_mark_and_windows_line_ends_change_nothing() {
     let text = fs::read_to_string("plans/redis.yaml").unwrap();
     assert_eq!(codes_of(format!("\u{feff}{text}").as_bytes()), []);
