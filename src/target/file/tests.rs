@@ -33,7 +33,7 @@ impl Folder {
     }
 
     fn file(&self) -> PathBuf {
-        self.dir.path().join("out/shop__url.0007.resp")
+        self.dir.path().join("out/shop%2Furl.0007.resp")
     }
 
     async fn evidence(&self, length: u64) -> Evidence {
@@ -341,7 +341,7 @@ async fn clearing_removes_every_file_of_the_resource_and_no_other() {
         .unwrap()
         .to_str()
         .unwrap()
-        .replace(".0001.", ".0017.");
+        .replace(".0007.", ".0017.");
     fs::write(
         out.join(&name),
         "left by an earlier run with more partitions",
