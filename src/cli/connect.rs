@@ -9,12 +9,13 @@ use std::{
 use super::{
     Stop,
     args::Global,
-    render::{Screen, say},
+    render::{Screen, complain, say},
 };
 use crate::{
     failure::{Exit, Failure},
     ids::ResourceName,
-    plan::{self, Loaded, Plan},
+    machine::Scope,
+    plan::{self, Loaded, Plan, PlanProblems},
     source::{self, Source},
     target::{self, Target},
 };
@@ -25,22 +26,69 @@ use crate::{
 ///
 /// Its problems, which were shown in full.
 pub fn load(path: &Path, screen: Screen) -> Result<Loaded, Stop> {
-    plan::load(path, &|name| std::env::var(name).ok()).map_err(|problems| {
-        if screen.json {
-            let object = serde_json::json!({
-                "error": problems.to_string(), "problems": problems.entries(), "exit": Exit::Refused.code(),
-            });
-            say(&object.to_string());
-        } else {
-            eprint!("{}", problems.render(screen.look(), Screen::width()));
-        }
-        Stop::Told(Exit::Refused)
-    })
+    plan::load(path, &environment).map_err(|problems| tell(&problems, screen))
+}
+
+/// Returns the state file of the plan at `path`, without looking at more of it than needed.
+pub fn state_path_of(path: &Path, screen: Screen) -> Result<PathBuf, Stop> {
+    plan::state_path_of(path, &environment).map_err(|problems| tell(&problems, screen))
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn tell(problems: &PlanProblems, screen: Screen) -> Stop {
+    if screen.json {
+        let object = serde_json::json!({
+            "error": problems.to_string(), "problems": problems.entries(), "exit": Exit::Refused.code(),
+        });
+        say(&object.to_string());
+    } else {
+        complain(problems.render(screen.look(), Screen::width()).trim_end());
+    }
+    Stop::Told(Exit::Refused)
 }
 
 /// Returns the state file of a plan.
 pub fn state_path(plan: &Plan, global: &Global) -> PathBuf {
     global.state.clone().unwrap_or_else(|| plan.state_path())
+}
+
+/// Returns what a person types after `rekindle run` to go on with a run of `scope`.
+pub fn typed(path: &Path, scope: &Scope, global: &Global) -> String {
+    let state = global
+        .state
+        .as_ref()
+        .map(|state| format!(" --state {}", state.display()));
+    format!(
+        "{}{}{}",
+        path.display(),
+        state.unwrap_or_default(),
+        scope_flags(scope)
+    )
+}
+
+/// Returns the flags that name `scope`, each with a blank before it.
+pub fn scope_flags(scope: &Scope) -> String {
+    let names = |names: &[ResourceName]| {
+        names
+            .iter()
+            .map(ResourceName::as_str)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    let mut flags = String::new();
+    if !scope.only.is_empty() {
+        flags += &format!(" --only {}", names(&scope.only));
+    }
+    if !scope.skip.is_empty() {
+        flags += &format!(" --skip {}", names(&scope.skip));
+    }
+    if let Some(ids) = &scope.ids {
+        flags += &format!(" --ids '{}'", serde_json::json!(ids));
+    }
+    flags
 }
 
 /// Returns the plan's source.

@@ -16,7 +16,7 @@ use super::{
     Outcome, Stop,
     args::{Global, Resume, Run, Worker},
     connect, dry_run,
-    render::{Screen, say},
+    render::{Screen, complain, say},
 };
 use crate::{
     engine::{self, Coordinator, Ending, OpenRun, RunChoice},
@@ -148,6 +148,7 @@ fn restore(
         let plan = Arc::new(plan);
         let opened = engine::open(OpenRun {
             plan: Arc::clone(&plan),
+            typed: connect::typed(&plan.path, &scope, global),
             scope,
             choice,
             accept_plan_change,
@@ -157,6 +158,15 @@ fn restore(
             targets: targets.clone(),
         })
         .await?;
+        // A resumed run has a scope of its own.
+        let scope = opened
+            .book
+            .run()
+            .map_or_else(|_| Scope::default(), |run| run.scope.clone());
+        let hints = Hints {
+            plan: connect::typed(&plan.path, &Scope::default(), global),
+            run: connect::typed(&plan.path, &scope, global),
+        };
         let observers = vec![observer(screen)];
         let coordinator = Coordinator::new(
             Arc::clone(&plan),
@@ -167,7 +177,7 @@ fn restore(
             observers,
             signals,
         );
-        conclude(coordinator.run().await, &plan)
+        conclude(coordinator.run().await, &plan, &hints)
     });
     // Connections that hang must not hold up the end: whatever counts is on disk.
     runtime.shutdown_background();
@@ -184,8 +194,16 @@ fn observer(screen: Screen) -> Box<dyn Observer> {
     }
 }
 
-fn conclude(ending: Ending, plan: &Plan) -> Result<Exit, Failure> {
-    let path = plan.path.display().to_string();
+/// What to type next, after the command's name.
+struct Hints {
+    /// Plan and state file.
+    plan: String,
+    /// The same with the run's scope.
+    run: String,
+}
+
+fn conclude(ending: Ending, plan: &Plan, hints: &Hints) -> Result<Exit, Failure> {
+    let Hints { plan: typed, run } = hints;
     match ending {
         Ending::Done { dead_letters: 0 } => Ok(Exit::Done),
         Ending::Done { dead_letters } => Err(Failure::new(
@@ -195,13 +213,13 @@ fn conclude(ending: Ending, plan: &Plan) -> Result<Exit, Failure> {
                 human::counted(dead_letters, "row")
             ),
             "every other row is in its target",
-            format!("`rekindle dead-letters show {path}` names each of them and why"),
+            format!("`rekindle dead-letters show {typed}` names each of them and why"),
         )),
         Ending::Interrupted => Err(Failure::new(
             Exit::Interrupted,
             "interrupted",
             "every stored chunk is journaled",
-            format!("`rekindle run {path}` goes on from there"),
+            format!("`rekindle run {run}` goes on from there"),
         )),
         Ending::Blocked { resources, bug } => Err(Failure {
             why: resources
@@ -216,17 +234,17 @@ fn conclude(ending: Ending, plan: &Plan) -> Result<Exit, Failure> {
                     plan.name
                 ),
                 "every stored chunk is journaled; resources that do not wait for these are restored",
-                format!("mend the cause, then `rekindle run {path}` goes on from there"),
+                format!("mend the cause, then `rekindle run {run}` goes on from there"),
             )
         }),
         Ending::LeaseLost(why) => Err(Failure::new(
             Exit::InUse,
             "another run writes to a target",
             "every stored chunk is journaled; nothing more was written",
-            format!("end the other run, then `rekindle run {path}`"),
+            format!("end the other run, then `rekindle run {run}`"),
         )
         .why(why)),
-        Ending::Broken(error) => Err(engine::refused_by_book(&error, &path)),
+        Ending::Broken(error) => Err(engine::refused_by_book(&error, run)),
     }
 }
 
@@ -290,7 +308,7 @@ fn watch_child(plan: &Plan, state_path: &Path, screen: Screen) -> Outcome {
         if screen.json {
             say(&serde_json::json!({"event": "death", "text": line}).to_string());
         } else {
-            eprintln!("{line}");
+            complain(&line);
         }
     };
     let code = supervisor::supervise(&arguments, state_path, plan.defaults.in_flight_bytes, told)

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Outcome,
     args::{Global, Status},
+    connect,
     render::{Screen, say},
     state_files::{self, StateFile},
     table::table,
@@ -188,6 +189,7 @@ fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: Scre
 
 fn next(file: &StateFile, run: &RunLedger, running: Option<&Owner>, dead: u64) -> Option<String> {
     let plan = &file.plan;
+    let scope = connect::scope_flags(&run.scope);
     if running.is_some() {
         return None;
     }
@@ -196,7 +198,7 @@ fn next(file: &StateFile, run: &RunLedger, running: Option<&Owner>, dead: u64) -
             "`rekindle dead-letters show {plan}` names the rows that did not pass"
         )),
         RunState::Done | RunState::Cancelled => None,
-        _ => Some(format!("`rekindle run {plan}` goes on from here")),
+        _ => Some(format!("`rekindle run {plan}{scope}` goes on from here")),
     }
 }
 

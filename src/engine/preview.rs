@@ -4,10 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     evidence::partition_key,
-    open::{
-        Checked, check_definitions, check_identities, is_skipped, planned_resources, preflight,
-        row_query,
-    },
+    open::{Checked, is_skipped, planned_resources, preflight, row_query},
+    refuse::{check_definitions, check_identities},
 };
 use crate::{
     error::{EdgeError, chain},
@@ -69,9 +67,9 @@ pub async fn preview(
     ledger: &Ledger,
     source: &dyn Source,
     targets: &BTreeMap<String, Arc<dyn Target>>,
+    typed: &str,
 ) -> Result<Preview, Failure> {
-    let checked = preflight(plan, scope, source, targets).await?;
-    let path = plan.path.display().to_string();
+    let checked = preflight(plan, scope, source, targets, typed).await?;
     let run = ledger.unfinished(Some(scope));
     let mut preview = Preview {
         goes_on: run.map(|run| run.id.clone()),
@@ -82,8 +80,8 @@ pub async fn preview(
         .push(("source".to_owned(), checked.source.clone()));
     if let Some(run) = run {
         for refusal in [
-            check_identities(run, &checked, &path),
-            check_definitions(run, &planned_resources(plan, scope), &path),
+            check_identities(run, &checked, typed),
+            check_definitions(run, &planned_resources(plan, scope), typed),
         ] {
             if let Err(failure) = refusal {
                 preview.refusals.extend(failure.why);
