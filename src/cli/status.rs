@@ -91,7 +91,7 @@ fn work_ms(run: &RunLedger, running: bool) -> i64 {
             let end = attempt.ended_ms.unwrap_or(if last && running {
                 now_ms()
             } else {
-                run.moved_ms
+                run.last_activity_ms()
             });
             (end - attempt.started_ms).max(0)
         })

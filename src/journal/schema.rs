@@ -87,6 +87,7 @@ CREATE TABLE partition (
     dead_letters INTEGER NOT NULL,
     length       INTEGER,
     page_rows    INTEGER NOT NULL,
+    moved_ms     INTEGER,
     FOREIGN KEY (run, resource) REFERENCES resource (run, name) DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
 CREATE INDEX partition_of_resource ON partition (run, resource);
