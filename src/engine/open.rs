@@ -210,10 +210,18 @@ async fn begin(
         .as_ref()
         .map_or_else(|| request.scope.clone(), |run| run.scope.clone());
     let planned = planned_resources(&request.plan, &scope);
+    let mut notices = Vec::new();
     if let Some(run) = &found {
         check_identities(run, &checked, typed)?;
-        if !request.accept_plan_change {
-            check_definitions(run, &planned, typed)?;
+        match check_definitions(run, &planned, typed) {
+            Err(failure) if request.accept_plan_change => {
+                let accepted = failure
+                    .why
+                    .iter()
+                    .map(|change| format!("accepted plan change: {change}"));
+                notices.extend(accepted);
+            }
+            checked => checked?,
         }
     }
     let run_id = found
@@ -266,20 +274,12 @@ async fn begin(
         }
         return Err(refused_by_book(&error, typed));
     }
-    for (run, partitions) in stale {
-        for name in leases.keys() {
-            if let Some(target) = request.targets.get(name)
-                && let Err(error) = target.forget(&run, &partitions).await
-            {
-                tracing::warn!(%error, target = name, "markers of work that was given up stay behind");
-            }
-        }
-    }
+    forget(&stale, &leases, &request.targets).await;
     Ok(OpenedRun {
         book,
         shapes: checked.shapes,
         leases,
-        notices: Vec::new(),
+        notices,
         attempt,
         state_path: request.state_path.clone(),
     })
@@ -350,6 +350,21 @@ fn stale_partitions(ledger: &Ledger, events: &[Event]) -> Vec<(RunId, Vec<Partit
         stale.push((run.clone(), gone.flat_map(partition_keys).collect()));
     }
     stale
+}
+
+/// Removes markers that nobody asks about any more. What cannot be removed does no harm.
+async fn forget(
+    stale: &[(RunId, Vec<PartitionKey>)],
+    leases: &BTreeMap<String, Arc<LeaseKeeper>>,
+    targets: &BTreeMap<String, Arc<dyn Target>>,
+) {
+    for (run, partitions) in stale {
+        for target in leases.keys().filter_map(|name| targets.get(name)) {
+            if let Err(error) = target.forget(run, partitions).await {
+                tracing::warn!(%error, target = target.place(), "markers of work that was given up stay behind");
+            }
+        }
+    }
 }
 
 /// Returns the events that open the run, or bring a found one up to the plan.
