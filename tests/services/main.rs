@@ -2,6 +2,7 @@
 
 mod in_use;
 mod kill;
+mod memory;
 mod redis_faults;
 mod redis_server;
 mod restore;

@@ -119,7 +119,7 @@ impl Database {
         );
         while self.number(&*sql).await > 0 {
             assert!(
-                begun.elapsed() < Duration::from_secs(60),
+                begun.elapsed() < Duration::from_mins(1),
                 "somebody stays connected"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
