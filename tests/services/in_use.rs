@@ -92,6 +92,11 @@ async fn the_second_state_file_on_a_redis_leaves_and_names_the_first() {
         "the second run wrote to the target"
     );
 
+    assert!(
+        !shop.path("other.sqlite").exists(),
+        "the second run left a state file behind"
+    );
+
     // The owner itself is not kept out by the lease that its dead process left behind.
     first.kill_group();
     shop.rekindle(&format!("run {PLAN}")).exits(0);

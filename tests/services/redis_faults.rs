@@ -140,7 +140,7 @@ async fn an_older_dump_between_two_runs_is_made_good_by_the_next() {
     let mut shop = shop("between_dump").await;
     shop.half_done(40);
     shop.redis.run("SAVE");
-    shop.held_after(&format!("run {PLAN}"), 60).kill_group();
+    shop.held_after(&format!("run {PLAN}"), 20).kill_group();
     shop.redis.kill();
     shop.redis.launch();
     let done = shop.rekindle(&format!("run {PLAN}")).exits(0);

@@ -131,11 +131,12 @@ impl Shop {
         serde_json::from_str(&shown.stdout).unwrap_or(Value::Null)
     }
 
-    /// Starts a run that stops dead, alive but without moving, as soon as it has journaled its chunk number `chunks`.
+    /// Starts a run that stops dead, alive but without moving, as soon as it has journaled so many chunks.
     pub fn held_after(&self, words: &str, chunks: u64) -> Running {
+        let before = chunks_stored(&self.status());
         let running = self.start_failing(words, &format!("after_commit:{chunks}:sleep"));
         wait_until("the run holds at its fail point", || {
-            chunks_stored(&self.status()) >= chunks
+            chunks_stored(&self.status()) >= before + chunks
         });
         running
     }

@@ -1,6 +1,7 @@
 //! A state file that cannot be vouched for is refused with what to type; a full disk stops the run, not the progress.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -76,10 +77,14 @@ fn reads_well(refused: &Finished, cause: &str) {
     );
 }
 
-/// The lock file names whoever came last.
-fn files_but_the_lock(shop: &Shop) -> std::collections::BTreeMap<String, Vec<u8>> {
+/// The lock file names whoever came last; SQLite keeps shared memory, and a log of no bytes, beside a file that is open.
+fn files_but_the_lock(shop: &Shop) -> BTreeMap<String, Vec<u8>> {
     let mut files = files(&shop.path("state"));
-    files.retain(|name, _| !name.ends_with(".lock") && !name.ends_with("-shm"));
+    files.retain(|name, bytes| {
+        !name.ends_with(".lock")
+            && !name.ends_with("-shm")
+            && !(name.ends_with("-wal") && bytes.is_empty())
+    });
     files
 }
 
