@@ -55,12 +55,15 @@ fn describe(
     view: Option<&View>,
     screen: Screen,
 ) -> Result<String, crate::failure::Failure> {
-    let Some(view) = view else {
-        return Ok(if screen.json {
+    let no_run = || {
+        if screen.json {
             serde_json::json!({"state_file": file.path, "run": null}).to_string()
         } else {
             format!("{}: no run yet\n", file.path.display())
-        });
+        }
+    };
+    let Some(view) = view else {
+        return Ok(no_run());
     };
     let ledger = view
         .runs()
@@ -72,7 +75,8 @@ fn describe(
         .or_else(|| ledger.unfinished(None))
         .or_else(|| ledger.runs.last());
     let Some(run) = shown else {
-        return Ok(format!("{}: no run yet\n", file.path.display()));
+        // A process that died before its run was planned leaves a state file without one.
+        return Ok(no_run());
     };
     Ok(if screen.json {
         json(file, run, view.running())
