@@ -157,6 +157,9 @@ pub struct Worker {
     /// Memory budget, given by the parent
     #[arg(long, hide = true, value_name = "N")]
     pub in_flight_bytes: Option<u64>,
+    /// Longest row that is read, given by the parent
+    #[arg(long, hide = true, value_name = "N")]
+    pub longest_row_bytes: Option<u64>,
 }
 
 #[derive(Debug, Args)]

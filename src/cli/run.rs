@@ -7,10 +7,11 @@ use super::{
     args::{Global, Resume, Run, Worker},
     connect, dry_run,
     render::Screen,
+    state_files::StateFile,
     supervision,
 };
 use crate::{
-    engine::{self, Coordinator, Ending, OpenRun, RunChoice},
+    engine::{self, Coordinator, Ending, Memory, OpenRun, RunChoice},
     failure::{Exit, Failure},
     machine::Scope,
     plan::Plan,
@@ -25,7 +26,8 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
         only: connect::chosen(&loaded.plan, "--only", &command.only)?,
         skip: connect::chosen(&loaded.plan, "--skip", &command.skip)?,
         ids: command.ids.as_deref().map(parse_ids).transpose()?,
-    };
+    }
+    .sorted();
     if scope_is_empty(&loaded.plan, &scope) {
         return Err(Stop::Failed(Failure::new(
             Exit::Usage,
@@ -57,15 +59,34 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
 pub fn resume(command: &Resume, global: &Global, screen: Screen) -> Outcome {
     let loaded = connect::load(&command.plan, screen)?;
     let (accept, worker) = (command.accept_plan_change, command.worker);
+    let scope = unfinished_scope(&loaded.plan, global)?;
     restore(
         loaded.plan,
-        Scope::default(),
+        scope,
         RunChoice::Resume,
         accept,
         worker,
         global,
         screen,
     )
+}
+
+/// Returns the scope of the run that waits; the whole plan where none does.
+fn unfinished_scope(plan: &Plan, global: &Global) -> Result<Scope, Stop> {
+    let file = StateFile {
+        path: connect::state_path(plan, global),
+        plan: connect::typed(&plan.path, &Scope::default(), global),
+    };
+    let Some(view) = file.view()? else {
+        return Ok(Scope::default());
+    };
+    let ledger = view
+        .runs()
+        .map_err(|error| engine::refused_by_journal(&error, &file.plan))?;
+    Ok(ledger
+        .unfinished(None)
+        .map(|run| run.scope.clone())
+        .unwrap_or_default())
 }
 
 fn scope_is_empty(plan: &Plan, scope: &Scope) -> bool {
@@ -127,26 +148,35 @@ fn restore(
         .enable_all()
         .build()
         .map_err(|error| supervision::started_nothing("the runtime cannot be started", &error))?;
-    let in_flight_bytes = worker
-        .in_flight_bytes
-        .unwrap_or(plan.defaults.in_flight_bytes);
+    let budget = plan.defaults.in_flight_bytes;
+    let in_flight_bytes = worker.in_flight_bytes.unwrap_or(budget);
+    let longest_row_bytes = worker.longest_row_bytes.unwrap_or(budget);
     let outcome: Result<Exit, Failure> = runtime.block_on(async {
-        let signals = supervision::listen()?;
-        let source = connect::source(&plan).await?;
+        let mut signals = supervision::listen()?;
         let targets = connect::targets(&plan)?;
         let plan = Arc::new(plan);
-        let opened = engine::open(OpenRun {
-            plan: Arc::clone(&plan),
-            typed: connect::typed(&plan.path, &scope, global),
-            scope,
-            choice,
-            accept_plan_change,
-            state_path: state_path.clone(),
-            in_flight_bytes,
-            source: Arc::clone(&source),
-            targets: targets.clone(),
-        })
-        .await?;
+        let typed = connect::typed(&plan.path, &scope, global);
+        let opening = async {
+            let source = connect::source(&plan).await?;
+            let opened = engine::open(OpenRun {
+                plan: Arc::clone(&plan),
+                typed: typed.clone(),
+                scope,
+                choice,
+                accept_plan_change,
+                state_path,
+                in_flight_bytes,
+                source: Arc::clone(&source),
+                targets: targets.clone(),
+            })
+            .await?;
+            Ok::<_, Failure>((source, opened))
+        };
+        let (source, opened) = tokio::select! {
+            biased;
+            Some(()) = signals.recv() => return Err(interrupted(&typed)),
+            opened = opening => opened?,
+        };
         // A resumed run has a scope of its own.
         let scope = opened
             .book
@@ -162,7 +192,10 @@ fn restore(
             opened,
             source,
             &targets,
-            in_flight_bytes,
+            Memory {
+                in_flight_bytes,
+                longest_row_bytes,
+            },
             observers,
             signals,
         );
@@ -171,6 +204,15 @@ fn restore(
     // Connections that hang must not hold up the end: whatever counts is on disk.
     runtime.shutdown_background();
     outcome.map_err(Stop::Failed)
+}
+
+fn interrupted(typed: &str) -> Failure {
+    Failure::new(
+        Exit::Interrupted,
+        "interrupted",
+        "every stored chunk is journaled",
+        format!("`rekindle run {typed}` goes on from there"),
+    )
 }
 
 fn observer(screen: Screen) -> Box<dyn Observer> {
@@ -204,12 +246,7 @@ fn conclude(ending: Ending, plan: &Plan, hints: &Hints) -> Result<Exit, Failure>
             "every other row is in its target",
             format!("`rekindle dead-letters show {typed}` names each of them and why"),
         )),
-        Ending::Interrupted => Err(Failure::new(
-            Exit::Interrupted,
-            "interrupted",
-            "every stored chunk is journaled",
-            format!("`rekindle run {run}` goes on from there"),
-        )),
+        Ending::Interrupted => Err(interrupted(run)),
         Ending::Blocked { resources, bug } => Err(Failure {
             why: resources
                 .iter()
@@ -223,7 +260,13 @@ fn conclude(ending: Ending, plan: &Plan, hints: &Hints) -> Result<Exit, Failure>
                     plan.name
                 ),
                 "every stored chunk is journaled; resources that do not wait for these are restored",
-                format!("mend the cause, then `rekindle run {run}` goes on from there"),
+                if bug {
+                    format!(
+                        "report it with what `rekindle show` tells of the run, then try `rekindle run {run}`"
+                    )
+                } else {
+                    format!("mend the cause, then `rekindle run {run}` goes on from there")
+                },
             )
         }),
         Ending::LeaseLost(why) => Err(Failure::new(

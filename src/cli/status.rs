@@ -14,10 +14,9 @@ use super::{
     table::table,
 };
 use crate::{
-    engine::now_ms,
     failure::Exit,
-    journal::{Owner, View},
-    machine::{ResourceLedger, ResourceState, RunLedger, RunState},
+    journal::{Owner, View, now_ms},
+    machine::{ResourceLedger, ResourceState, RunLedger, RunState, Scope},
     report::human::{bytes, count, counted, duration, moment, printable, rate},
 };
 
@@ -68,11 +67,11 @@ fn describe(
     let ledger = view
         .runs()
         .map_err(|error| crate::engine::refused_by_journal(&error, &file.plan))?;
-    // The run at work, else the one that waits, else the last one.
+    // The run at work, else a run of the whole plan that waits, else the last one.
     let shown = view
         .running()
         .and_then(|owner| owner.run.as_ref().and_then(|id| ledger.run(id)))
-        .or_else(|| ledger.unfinished(None))
+        .or_else(|| ledger.unfinished(Some(&Scope::default())))
         .or_else(|| ledger.runs.last());
     let Some(run) = shown else {
         // A process that died before its run was planned leaves a state file without one.

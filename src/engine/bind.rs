@@ -49,7 +49,10 @@ impl Bind {
             this.source.partition(&this.query, this.partitions)
         })
         .await?;
-        retrying(&self.retry, &mut told, || this.target.clear(&this.resource)).await?;
+        retrying(&self.retry, &mut told, || {
+            this.target.clear(&this.resource, this.query.ids.is_some())
+        })
+        .await?;
         Ok(Bound { shape, ranges })
     }
 }

@@ -1,7 +1,5 @@
 //! The journal and what it adds up to, moved together: disk first, then memory.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::{
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     journal::{Journal, JournalError},
@@ -164,14 +162,4 @@ impl Book {
     ) -> Result<Option<Progress>, BookError> {
         Ok(self.journal.chunk_by_length(partition, length).await?)
     }
-}
-
-/// Returns this machine's clock in milliseconds since 1970. For people; never for order.
-#[must_use]
-pub fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        })
 }

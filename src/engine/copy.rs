@@ -14,7 +14,7 @@ use super::{
     budget::Budget,
     lease::LeaseKeeper,
     pace::Pace,
-    retry::{Waits, passes},
+    retry::{Waits, passes, retrying},
     sink::{ChunkBounds, ChunkSink, FilledChunk, SinkStop, shown_key, told},
 };
 use crate::{
@@ -168,6 +168,7 @@ impl Walk {
                 () = told(&mut stop) => return Err(Ended::Stopped),
                 filled = inbox.recv() => match filled {
                     Some(filled) => filled,
+                    None if writer.is_none() => return self.cut(&progress, &mut stop).await,
                     None => return Ok(()),
                 },
             };
@@ -210,6 +211,20 @@ impl Walk {
             if !failpoint::mutant("journal_first") {
                 self.stored(next, dead_letters, state).await?;
             }
+        }
+    }
+
+    /// Cuts off what a dead process may have left after the last journaled chunk, for a partition that turned out to have
+    /// no row to write.
+    async fn cut(&self, stored: &Progress, stop: &mut watch::Receiver<bool>) -> Result<(), Ended> {
+        let open = || {
+            self.target
+                .writer(&self.run, &self.partition, stored.chunk, stored.length)
+        };
+        tokio::select! {
+            biased;
+            () = told(stop) => Err(Ended::Stopped),
+            opened = retrying(&self.retry, |_, _| {}, open) => opened.map(drop).map_err(Ended::Failed),
         }
     }
 

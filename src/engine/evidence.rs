@@ -2,7 +2,7 @@
 
 use crate::{
     ids::{ChunkSeq, PartitionId, ResourceName},
-    machine::{PartitionLedger, Progress, ResourceLedger},
+    machine::{PartitionLedger, Progress, ResourceLedger, RunLedger},
     target::{Evidence, PartitionKey, Recorded},
 };
 
@@ -15,8 +15,6 @@ pub enum Redo {
     StartOver {
         /// Which.
         resource: ResourceName,
-        /// What its partitions were.
-        partitions: Vec<PartitionKey>,
     },
     /// A partition goes back to what the target holds.
     Rewind {
@@ -31,17 +29,14 @@ pub enum Redo {
     },
 }
 
-/// Returns what the journal says is stored of those of `resources` that `chosen` picks, for the target to prove.
-pub fn recorded(
-    resources: &[ResourceLedger],
-    chosen: impl Fn(&ResourceName) -> bool,
-) -> Vec<Recorded> {
+/// Returns what the journal says is stored of those resources of `run` that `chosen` picks, for the target to prove.
+pub fn recorded(run: &RunLedger, chosen: impl Fn(&ResourceName) -> bool) -> Vec<Recorded> {
     let stored = |resource: &ResourceLedger, partition: &PartitionLedger| Recorded {
-        partition: partition_key(resource, partition),
+        partition: partition_key(run, resource, partition),
         chunk: partition.stored(),
         length: partition.state.progress().length,
     };
-    resources
+    run.resources
         .iter()
         .filter(|resource| chosen(&resource.name))
         .flat_map(|resource| {
@@ -56,21 +51,26 @@ pub fn recorded(
 
 /// Returns a partition as targets name it.
 #[must_use]
-pub fn partition_key(resource: &ResourceLedger, partition: &PartitionLedger) -> PartitionKey {
+pub fn partition_key(
+    run: &RunLedger,
+    resource: &ResourceLedger,
+    partition: &PartitionLedger,
+) -> PartitionKey {
     PartitionKey {
         resource: resource.name.clone(),
         id: partition.id,
         ordinal: partition.ordinal,
+        partial: run.scope.ids.is_some(),
     }
 }
 
 /// Returns every partition of a resource as targets name them.
 #[must_use]
-pub fn partition_keys(resource: &ResourceLedger) -> Vec<PartitionKey> {
+pub fn partition_keys(run: &RunLedger, resource: &ResourceLedger) -> Vec<PartitionKey> {
     resource
         .partitions
         .iter()
-        .map(|partition| partition_key(resource, partition))
+        .map(|partition| partition_key(run, resource, partition))
         .collect()
 }
 
@@ -106,7 +106,6 @@ pub async fn redo(
         if mine.iter().all(|(_, evidence)| nothing(evidence)) {
             redo.push(Redo::StartOver {
                 resource: resource.name.clone(),
-                partitions: partition_keys(resource),
             });
             continue;
         }

@@ -17,8 +17,8 @@ mod refuse;
 mod retry;
 mod sink;
 
-pub use book::{BookError, now_ms};
-pub use coordinator::{Coordinator, Ending};
+pub use book::BookError;
+pub use coordinator::{Coordinator, Ending, Memory};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};
 pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};

@@ -21,7 +21,7 @@ use crate::{
     failpoint,
     failure::{Exit, Failure},
     ids::{ResourceName, RunId},
-    journal::{Journal, Notice, OpenMode, View},
+    journal::{Journal, Notice, OpenMode, View, host_name, now_ms},
     machine::{
         AttemptEnd, Event, Ledger, PartitionEvent, PartitionState, PlannedResource, ResourceEvent,
         ResourceState, RunEvent, RunLedger, RunState, Scope,
@@ -275,7 +275,7 @@ async fn begin(
         run: run_id.clone(),
         attempt,
         pid: std::process::id(),
-        host: host(),
+        host: host_name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         in_flight_bytes: request.in_flight_bytes,
     });
@@ -284,8 +284,16 @@ async fn begin(
         source: checked.source.clone(),
         targets: checked.targets.clone(),
     });
-    if let Some(run) = &found {
-        events.extend(resumed(run));
+    if let Some(had) = &found {
+        // What the events so far make of it: a changed plan takes resources and their partitions away.
+        let mut now = ledger.clone();
+        let applied = events
+            .iter()
+            .try_for_each(|event| now.apply(now_ms(), event));
+        applied.map_err(|error| refused_by_book(&error.into(), typed))?;
+        if let Some(run) = now.run(&had.id) {
+            events.extend(resumed(run, died(had)));
+        }
     }
     let stale = stale_partitions(&ledger, &events);
     let mut book = Book::new(journal, ledger, run_id);
@@ -295,6 +303,10 @@ async fn begin(
         let ahead = match book.run()?.state {
             RunState::Planned => vec![RunEvent::Prepare, RunEvent::Restore],
             RunState::Preparing => vec![RunEvent::Restore],
+            // A changed plan was accepted in the last moment of the run.
+            RunState::Finishing if book.resources().iter().any(|one| !one.state.is_restored()) => {
+                vec![RunEvent::RestoreAgain]
+            }
             _ => Vec::new(),
         };
         for event in ahead {
@@ -373,16 +385,17 @@ fn stale_partitions(ledger: &Ledger, events: &[Event]) -> Vec<(RunId, Vec<Partit
             Event::PlanChanged { run, resources } => (run, resources),
             _ => continue,
         };
-        let gone = ledger
-            .run(run)
-            .into_iter()
-            .flat_map(|run| &run.resources)
-            .filter(|had| {
-                !kept
-                    .iter()
-                    .any(|now| now.name == had.name && now.definition == had.definition)
-            });
-        stale.push((run.clone(), gone.flat_map(partition_keys).collect()));
+        let Some(had) = ledger.run(run) else { continue };
+        let gone = had.resources.iter().filter(|one| {
+            !kept
+                .iter()
+                .any(|now| now.name == one.name && now.definition == one.definition)
+        });
+        stale.push((
+            run.clone(),
+            gone.flat_map(|resource| partition_keys(had, resource))
+                .collect(),
+        ));
     }
     stale
 }
@@ -438,9 +451,16 @@ fn first_events(
     events
 }
 
+/// Returns whether the last process that worked on the run may have left something half done.
+fn died(run: &RunLedger) -> bool {
+    run.attempts
+        .last()
+        .is_some_and(|attempt| attempt.end.as_ref().is_none_or(AttemptEnd::is_death))
+}
+
 /// Returns the events that set a found run going again: blocks are lifted, and partitions that were open when a
 /// process died are suspects.
-fn resumed(run: &RunLedger) -> Vec<Event> {
+fn resumed(run: &RunLedger, died: bool) -> Vec<Event> {
     let mut events = Vec::new();
     if matches!(run.state, RunState::Interrupted(_) | RunState::Failed(_)) {
         events.push(Event::Run {
@@ -448,10 +468,6 @@ fn resumed(run: &RunLedger) -> Vec<Event> {
             event: RunEvent::Resume,
         });
     }
-    let died = run
-        .attempts
-        .last()
-        .is_some_and(|attempt| attempt.end.as_ref().is_none_or(AttemptEnd::is_death));
     for resource in &run.resources {
         let state = match &resource.state {
             ResourceState::Blocked { from, .. } => {
@@ -498,7 +514,7 @@ async fn take_leases(
     let owner = LeaseOwner {
         state: journal.state_id().to_owned(),
         state_path: absolute(&request.state_path),
-        host: host(),
+        host: host_name(),
         pid: std::process::id(),
         run: run.clone(),
     };
@@ -544,13 +560,4 @@ fn absolute(path: &Path) -> String {
         .unwrap_or_else(|_| path.to_owned())
         .display()
         .to_string()
-}
-
-/// Returns this machine's host name.
-#[must_use]
-pub fn host() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
 }

@@ -148,7 +148,7 @@ async fn ask_target(
         Err(error) => preview.warnings.push(one_line(&error)),
     }
     let Some(run) = run else { return };
-    let recorded = recorded(&run.resources, |one| {
+    let recorded = recorded(run, |one| {
         plan.resource(one).is_some_and(|plan| plan.to == name)
     });
     match target.evidence(&run.id, &recorded).await {

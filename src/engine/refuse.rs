@@ -89,7 +89,7 @@ pub fn in_use(place: &str, owner: &LeaseOwner, typed: &str) -> Failure {
         format!("{place} is in use"),
         "nothing was written",
         format!(
-            "wait for that run, or end it; its lease runs out 30 s after it died, then `rekindle run {typed}`"
+            "wait for that run, or end it (a lease on Redis runs out 30 s after its process died), then `rekindle run {typed}`"
         ),
     )
     .why(format!(

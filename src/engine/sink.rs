@@ -20,6 +20,9 @@ use crate::{
 /// Rows below the chunk limit that must come in a row before a partition with long rows reads whole pages again.
 const SMALL_ROWS_IN_A_ROW: u32 = 16;
 
+/// What a row costs beside its bytes: its slot and cursor, or its place among the dead letters.
+const ROW_BYTES: u64 = 64;
+
 /// Longest part of a key that a dead letter keeps, in bytes.
 const DEAD_LETTER_KEY_BYTES: usize = 512;
 
@@ -74,6 +77,8 @@ pub struct ChunkSink {
     until: Option<Cursor>,
     rows: u64,
     dead_letters: Vec<DeadLetter>,
+    /// Bytes that rows and dead letters cost beside keys and values of the chunk.
+    beside: u64,
     reservation: Option<Reservation>,
     flushed: Option<Cursor>,
     why: SinkStop,
@@ -101,6 +106,7 @@ impl ChunkSink {
             until: None,
             rows: 0,
             dead_letters: Vec::new(),
+            beside: 0,
             reservation: None,
             flushed: None,
             why: SinkStop::Told,
@@ -126,6 +132,7 @@ impl ChunkSink {
         self.until = None;
         self.rows = 0;
         self.dead_letters.clear();
+        self.beside = 0;
         self.why = SinkStop::Told;
         if self.reservation.is_none() {
             self.reserve().await?;
@@ -162,9 +169,11 @@ impl ChunkSink {
         kind: ErrorKind,
         reason: String,
     ) {
+        let key = key.map(shown_key);
+        self.beside += (key.as_ref().map_or(0, String::len) + reason.len()) as u64;
         self.dead_letters.push(DeadLetter {
             cursor: Cursor(cursor.to_vec()),
-            key: key.map(shown_key),
+            key,
             kind: kind.label().to_owned(),
             reason,
         });
@@ -238,17 +247,18 @@ impl RowSink for ChunkSink {
             }
         }
         self.rows += 1;
+        self.beside += ROW_BYTES;
         match &mut self.until {
             Some(until) => until.0.clone_from_slice(cursor),
             None => self.until = Some(Cursor(cursor.to_vec())),
         }
         self.rows >= u64::from(self.page_rows())
-            || self.chunk.byte_count() as u64 >= self.bounds.bytes
+            || self.chunk.byte_count() as u64 + self.beside >= self.bounds.bytes
     }
 
     async fn flush(&mut self) -> Result<(), Stopped> {
         if let (Some(until), Some(mut reservation)) = (self.until.take(), self.reservation.take()) {
-            reservation.shrink(self.chunk.byte_count() as u64);
+            reservation.shrink(self.chunk.byte_count() as u64 + std::mem::take(&mut self.beside));
             let filled = FilledChunk {
                 chunk: std::mem::take(&mut self.chunk),
                 until: until.clone(),
@@ -315,10 +325,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_chunk_ends_with_the_row_that_reaches_either_bound() {
-        let (mut sink, mut inbox, _stop) = sink(100, 3);
+        let (mut sink, mut inbox, _stop) = sink(300, 3);
         sink.restart().await.unwrap();
-        assert!(!sink.push(&at(1), Some(b"a"), Value::Bytes(&[0; 50])));
-        assert!(sink.push(&at(2), Some(b"b"), Value::Bytes(&[0; 50])));
+        assert!(!sink.push(&at(1), Some(b"a"), Value::Bytes(&[0; 100])));
+        assert!(sink.push(&at(2), Some(b"b"), Value::Bytes(&[0; 100])));
         sink.flush().await.unwrap();
         assert!(!sink.push(&at(3), Some(b"a"), Value::Null));
         assert!(!sink.push(&at(4), None, Value::Bytes(b"x")));
@@ -340,7 +350,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_row_is_asked_for_again_alone_and_one_over_the_budget_is_a_dead_letter() {
-        let (mut sink, mut inbox, _stop) = sink(100, 1000);
+        let (mut sink, mut inbox, _stop) = sink(300, 1000);
         sink.restart().await.unwrap();
         sink.push(&at(1), Some(b"a"), Value::Bytes(b"x"));
         assert!(sink.push(&at(2), Some(b"b"), Value::TooLarge(5000)));

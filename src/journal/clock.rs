@@ -3,7 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Returns milliseconds since 1970 by this machine's clock; 0 for a clock before that.
-pub(super) fn now_ms() -> i64 {
+#[must_use]
+pub fn now_ms() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()

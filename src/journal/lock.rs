@@ -146,7 +146,8 @@ fn read_owner(file: &File) -> Option<Owner> {
 }
 
 /// Returns this machine's host name.
-pub(super) fn host_name() -> String {
+#[must_use]
+pub fn host_name() -> String {
     rustix::system::uname()
         .nodename()
         .to_string_lossy()

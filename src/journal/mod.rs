@@ -50,9 +50,10 @@ mod schema;
 mod store;
 mod view;
 
+pub use clock::now_ms;
 pub use compact::Limits;
 pub use error::JournalError;
-pub use lock::Owner;
+pub use lock::{Owner, host_name};
 pub use notice::Notice;
 pub use open::{OpenMode, Settings};
 pub use owner::{Journal, Recorded};

@@ -171,6 +171,21 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Returns the same scope with its names and ids in order and without repetitions, so that two spellings of one scope
+    /// are equal.
+    #[must_use]
+    pub fn sorted(mut self) -> Self {
+        for names in [&mut self.only, &mut self.skip] {
+            names.sort();
+            names.dedup();
+        }
+        if let Some(ids) = &mut self.ids {
+            ids.sort();
+            ids.dedup();
+        }
+        self
+    }
+
     /// Returns whether the scope is the whole plan.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -240,6 +255,14 @@ impl AttemptEnd {
             self,
             Self::KilledForMemory | Self::Signal { .. } | Self::Crashed { .. } | Self::Unknown
         )
+    }
+
+    /// Returns whether memory is known to have been the reason: the kernel counted a kill, or an allocation was refused.
+    #[must_use]
+    pub const fn is_for_memory(&self) -> bool {
+        /// What a process sends itself when it cannot get memory.
+        const ABORT: i32 = 6;
+        matches!(self, Self::KilledForMemory | Self::Signal { number: ABORT })
     }
 
     /// Returns the end in words, for history and status.

@@ -9,7 +9,7 @@ use super::{
     event::{AttemptEnd, Event, PlannedResource, Scope},
     partition::{PartitionEvent, PartitionState, Progress},
     resource::{ResourceEvent, ResourceState},
-    run::RunState,
+    run::{RunEvent, RunState},
 };
 use crate::{
     cursor::KeyRange,
@@ -192,6 +192,18 @@ impl Ledger {
             }
             Event::Run { run, event: moved } => {
                 let ledger = self.run_mut(run, event)?;
+                let ends = matches!(
+                    moved,
+                    RunEvent::Verify | RunEvent::Finish | RunEvent::Complete
+                );
+                if let Some(left) = ledger
+                    .resources
+                    .iter()
+                    .find(|one| ends && !one.state.is_restored())
+                {
+                    let from = format!("resource {}", left.state.label());
+                    return Err(IllegalTransition::new("run", from, moved.label()));
+                }
                 ledger.state = ledger.state.apply(*moved)?;
                 ledger.moved_ms = at_ms;
             }

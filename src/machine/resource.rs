@@ -113,6 +113,10 @@ impl ResourceState {
             (S::Blocked { from, .. }, E::Unblocked) => (**from).clone(),
             (S::Pending, E::Skipped) => S::Skipped,
             (S::Syncing | S::Synced | S::Verified, E::Reopened) => S::Syncing,
+            (S::Blocked { from, reason }, E::Reopened) => S::Blocked {
+                from: Box::new(from.apply(event)?),
+                reason: reason.clone(),
+            },
             (from, E::Blocked { reason }) if from.is_working() => S::Blocked {
                 from: Box::new(from.clone()),
                 reason: reason.clone(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! planned -> preparing -> restoring -> verifying -> finishing -> done
+//! verifying | finishing -> (something starts over) restoring
 //! any of these -> interrupted | failed -> (resumed) -> where it was;   any -> cancelled
 //! ```
 
@@ -59,7 +60,7 @@ pub enum RunEvent {
     Restore,
     /// Every resource is synced or skipped.
     Verify,
-    /// Evidence was lost while verifying: resources start over.
+    /// Resources start over: evidence was lost while verifying, or a changed plan was accepted.
     RestoreAgain,
     /// The check is through.
     Finish,
@@ -85,7 +86,9 @@ impl RunState {
         use {RunEvent as E, RunState as S};
         Ok(match (self, event) {
             (S::Planned, E::Prepare) => S::Preparing,
-            (S::Preparing, E::Restore) | (S::Verifying, E::RestoreAgain) => S::Restoring,
+            (S::Preparing, E::Restore) | (S::Verifying | S::Finishing, E::RestoreAgain) => {
+                S::Restoring
+            }
             (S::Restoring, E::Verify) => S::Verifying,
             (S::Verifying, E::Finish) => S::Finishing,
             (S::Finishing, E::Complete) => S::Done,

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 
 use crate::{
     chunk::Value,
-    cursor::{Cursor, KeyRange, KeyValue},
+    cursor::{KeyRange, KeyValue},
     error::EdgeError,
     plan::{RowSource, SourceConfig, SourceKind},
 };
@@ -127,12 +127,6 @@ pub trait Source: Send + Sync {
 
     /// Returns a few rows' mean key and value length in bytes, for the estimates of a dry run; `None` for no rows.
     async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError>;
-}
-
-/// The end of a range, for callers that only need its cursor.
-#[must_use]
-pub const fn range_end(range: &KeyRange) -> &Cursor {
-    &range.until
 }
 
 /// Connects to the source of a plan; one connection is opened and tried.

@@ -68,10 +68,11 @@ pub fn supervise(
         .build()?;
     let mut signals = runtime.block_on(async { Signals::listen() })?;
     let mut budget = in_flight_bytes;
+    let mut longest_row = in_flight_bytes;
     let mut deaths = 0;
     loop {
         let before = OomCounter::here().kills();
-        let mut child = start(arguments, budget)?;
+        let mut child = start(arguments, budget, longest_row)?;
         let status = runtime.block_on(signals.wait(&mut child))?;
         let Some(end) = death(status, || OomCounter::here().kills() > before) else {
             let code = status.code().and_then(|code| u8::try_from(code).ok());
@@ -79,6 +80,10 @@ pub fn supervise(
         };
         deaths += 1;
         runtime.block_on(record(state_path, &end));
+        if end.is_for_memory() {
+            // Only then may a row be too long to be read: a good row is no dead letter because somebody typed `kill`.
+            longest_row = (longest_row / 2).max(LEAST_BUDGET);
+        }
         // Memory is the likeliest reason of any death without a farewell, so the next child has half of it.
         budget = (budget / 2).max(LEAST_BUDGET);
         let how = end.describe();
@@ -97,7 +102,7 @@ pub fn supervise(
     }
 }
 
-fn start(arguments: &[OsString], budget: u64) -> std::io::Result<Child> {
+fn start(arguments: &[OsString], budget: u64, longest_row: u64) -> std::io::Result<Child> {
     // The running program, even if its file was replaced meanwhile.
     let itself = Path::new("/proc/self/exe");
     let program = if itself.exists() {
@@ -110,6 +115,8 @@ fn start(arguments: &[OsString], budget: u64) -> std::io::Result<Child> {
         .args(arguments)
         .arg("--in-flight-bytes")
         .arg(budget.to_string())
+        .arg("--longest-row-bytes")
+        .arg(longest_row.to_string())
         .env(CHILD_VARIABLE, std::process::id().to_string())
         .stdin(Stdio::piped())
         .spawn()

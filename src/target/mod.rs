@@ -78,6 +78,8 @@ pub struct PartitionKey {
     pub id: PartitionId,
     /// Place among the partitions of its resource, from 1.
     pub ordinal: u32,
+    /// Whether the run restores only some rows of the resource (`--ids`): files keep them apart from a whole dump.
+    pub partial: bool,
 }
 
 /// What the journal says a target holds of one partition.
@@ -181,7 +183,7 @@ pub trait Target: Send + Sync {
     /// Removes the markers of these partitions: the run is done, nobody needs them any more.
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError>;
 
-    /// Gets ready for a resource that begins: removes content that belongs to it alone, as files do. Rows in a store
-    /// that others share stay.
-    async fn clear(&self, resource: &ResourceName) -> Result<(), EdgeError>;
+    /// Gets ready for a resource that begins: removes content that belongs to it alone, as files do; with `partial`, only
+    /// what partial runs left. Rows in a store that others share stay.
+    async fn clear(&self, resource: &ResourceName, partial: bool) -> Result<(), EdgeError>;
 }

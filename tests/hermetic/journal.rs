@@ -34,10 +34,8 @@ impl Rig {
     fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            settings: Settings {
-                lock_wait: Duration::ZERO,
-                ..Settings::default()
-            },
+            // The usual wait: a process that another test starts holds every lock of this one until it executes.
+            settings: Settings::default(),
         }
     }
 

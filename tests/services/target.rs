@@ -46,6 +46,7 @@ fn partition(id: u64) -> PartitionKey {
         resource: "url".into(),
         id: PartitionId(id),
         ordinal: 1,
+        partial: false,
     }
 }
 
@@ -624,7 +625,7 @@ async fn markers_are_forgotten_and_rows_stay() {
             .await
             .unwrap();
     }
-    target.clear(&partition(31).resource).await.unwrap();
+    target.clear(&partition(31).resource, false).await.unwrap();
     assert_eq!(server.get(MARKER), None);
     assert_eq!(server.get(b"kv:a").unwrap(), b"1");
 }

@@ -36,11 +36,6 @@ impl Coordinator {
             // Markers may be gone already, so there is no evidence to ask for.
             return self.finish().await.map(Some);
         }
-        if let Some(name) = self.unproven.first().cloned() {
-            self.drift().await?;
-            self.prove(&name);
-            return Ok(None);
-        }
         let blocked: Vec<_> = self
             .book
             .resources()
@@ -81,7 +76,19 @@ impl Coordinator {
                 self.unproven = self.targets.keys().cloned().collect();
                 Ok(None)
             }
+            RunState::Verifying
+                if self
+                    .book
+                    .resources()
+                    .iter()
+                    .any(|one| !one.state.is_restored()) =>
+            {
+                // Something started over, in this attempt or in one that died right after it said so.
+                self.book.run_moved(RunEvent::RestoreAgain).await?;
+                Ok(None)
+            }
             RunState::Verifying => {
+                failpoint::hit("before_finish")?;
                 let run = self.book.run_id().clone();
                 let verified = self
                     .book
@@ -141,12 +148,12 @@ impl Coordinator {
                     .resource(&one.name)
                     .is_some_and(|plan| plan.to == *name)
             };
-            let keys: Vec<_> = self
-                .book
-                .resources()
+            let ledger = self.book.run()?;
+            let keys: Vec<_> = ledger
+                .resources
                 .iter()
                 .filter(of_target)
-                .flat_map(partition_keys)
+                .flat_map(|resource| partition_keys(ledger, resource))
                 .collect();
             if let Err(error) = leased.target.forget(&run, &keys).await {
                 let text = format!(

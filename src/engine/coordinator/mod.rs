@@ -42,6 +42,9 @@ const TICK: Duration = Duration::from_secs(3);
 /// How long chunks in flight may take after a signal before they are dropped; they are repeated by the next run.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a target may take to take its lease back.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Why a resource whose task panicked is blocked.
 const PANICKED: &str = "a task of rekindle panicked: this is a bug";
 
@@ -68,6 +71,15 @@ pub enum Ending {
     Broken(BookError),
 }
 
+/// What an attempt may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// For everything in flight.
+    pub in_flight_bytes: u64,
+    /// Rows longer than this are dead letters and never read. More than `in_flight_bytes` is alone in flight.
+    pub longest_row_bytes: u64,
+}
+
 struct Leased {
     target: Arc<dyn Target>,
     lease: Arc<LeaseKeeper>,
@@ -89,6 +101,13 @@ enum Job {
     Prove(String),
 }
 
+impl Job {
+    /// Returns whether the job moves rows or decides which rows are moved.
+    const fn works(&self) -> bool {
+        !matches!(self, Self::Check(_))
+    }
+}
+
 /// Carries out one attempt at a run.
 pub struct Coordinator {
     plan: Arc<Plan>,
@@ -97,7 +116,7 @@ pub struct Coordinator {
     source: Arc<dyn Source>,
     targets: BTreeMap<String, Leased>,
     budget: Budget,
-    in_flight_bytes: u64,
+    memory: Memory,
     observers: Vec<Box<dyn report::Observer>>,
     signals: mpsc::Receiver<()>,
     tasks: JoinSet<Finished>,
@@ -122,7 +141,7 @@ impl Coordinator {
         opened: OpenedRun,
         source: Arc<dyn Source>,
         targets: &BTreeMap<String, Arc<dyn Target>>,
-        in_flight_bytes: u64,
+        memory: Memory,
         observers: Vec<Box<dyn report::Observer>>,
         signals: mpsc::Receiver<()>,
     ) -> Self {
@@ -141,8 +160,8 @@ impl Coordinator {
             shapes: opened.shapes,
             source,
             targets,
-            budget: Budget::new(in_flight_bytes),
-            in_flight_bytes,
+            budget: Budget::new(memory.in_flight_bytes),
+            memory,
             observers,
             signals,
             tasks: JoinSet::new(),
@@ -172,7 +191,9 @@ impl Coordinator {
         self.tasks.shutdown().await;
         for leased in self.targets.values() {
             // A lease that cannot be given back runs out by itself.
-            leased.lease.release().await.ok();
+            tokio::time::timeout(FAREWELL, leased.lease.release())
+                .await
+                .ok();
         }
         let (rows, bytes, dead_letters) = self.totals();
         self.emit(&report::Event::RunEnded {
@@ -194,6 +215,7 @@ impl Coordinator {
     }
 
     async fn work(&mut self) -> Result<Ending, BookError> {
+        self.drift().await?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -12,7 +12,7 @@ use crate::{
     },
     error::{EdgeError, ErrorKind},
     ids::{PartitionId, ResourceName},
-    machine::{Event, PartitionEvent, Progress, ResourceEvent, ResourceState, RunEvent, RunState},
+    machine::{Event, PartitionEvent, Progress, ResourceEvent},
     report,
     target::{Evidence, Recorded, Target},
 };
@@ -113,9 +113,11 @@ impl Coordinator {
     }
 
     pub(super) fn recorded(&self, target: &str) -> Vec<Recorded> {
-        evidence::recorded(self.book.resources(), |name| {
-            self.plan.resource(name).is_some_and(|one| one.to == target)
-        })
+        let of_target =
+            |name: &ResourceName| self.plan.resource(name).is_some_and(|one| one.to == target);
+        self.book
+            .run()
+            .map_or_else(|_| Vec::new(), |run| evidence::recorded(run, of_target))
     }
 
     /// Asks `name` for its evidence, waiting for a target that is down. Nothing writes to it meanwhile.
@@ -180,11 +182,10 @@ impl Coordinator {
             }
         };
         let redo = evidence::redo(&self.book, recorded, &found).await?;
-        let any = !redo.is_empty();
         let place = target.place().to_owned();
         for one in redo {
             match one {
-                Redo::StartOver { resource, .. } => {
+                Redo::StartOver { resource } => {
                     self.start_over(&resource, &place, &*target).await?;
                 }
                 Redo::Rewind {
@@ -202,9 +203,6 @@ impl Coordinator {
                 }
             }
         }
-        if any && self.book.run()?.state == RunState::Verifying {
-            self.book.run_moved(RunEvent::RestoreAgain).await?;
-        }
         Ok(())
     }
 
@@ -219,8 +217,9 @@ impl Coordinator {
             .resource(name)
             .map_or(0, |resource| resource.totals().0);
         let reason = format!("{place} no longer holds any of the {rows} rows that were stored");
+        let partial = self.book.run()?.scope.ids.is_some();
         // Content first: a crash in between finds no evidence and starts over again.
-        if let Err(error) = target.clear(name).await {
+        if let Err(error) = target.clear(name, partial).await {
             return self.failed(name, &error).await;
         }
         let event = ResourceEvent::StartedOver {
@@ -262,14 +261,12 @@ impl Coordinator {
             .book
             .resource(name)
             .map(|resource| resource.state.clone());
-        if matches!(
-            state,
-            Some(ResourceState::Syncing | ResourceState::Synced | ResourceState::Verified)
-        ) {
+        let reopened = ResourceEvent::Reopened;
+        if state.is_some_and(|state| state.apply(&reopened).is_ok()) {
             events.push(Event::Resource {
                 run,
                 resource: name.clone(),
-                event: ResourceEvent::Reopened,
+                event: reopened,
             });
         }
         self.book.record(events).await?;

@@ -15,7 +15,7 @@ use crate::{
     },
     error::EdgeError,
     ids::{PartitionId, ResourceName},
-    machine::{PartitionState, ResourceEvent, ResourceLedger, ResourceState, RunState, Scope},
+    machine::{PartitionState, ResourceEvent, ResourceLedger, ResourceState, RunState},
     plan::Resource,
     report,
 };
@@ -25,20 +25,20 @@ const CHUNKS_PER_PARTITION: u64 = 4;
 
 impl Coordinator {
     pub(super) async fn schedule(&mut self) -> Result<(), BookError> {
-        if self.interrupted.is_some()
-            || self.lease_lost.is_some()
-            || self.book.run()?.state != RunState::Restoring
-        {
+        let state = self.book.run()?.state;
+        if self.interrupted.is_some() || self.lease_lost.is_some() {
+            return Ok(());
+        }
+        if matches!(state, RunState::Restoring | RunState::Verifying) {
+            self.prove_next();
+        }
+        if state != RunState::Restoring {
             return Ok(());
         }
         self.finish_copied().await?;
-        if !self.unproven.is_empty() {
-            // Nothing new until the target has proven what it holds; the walks under way were told to stop.
-            return Ok(());
-        }
         if let Some((resource, partition)) = self.suspect() {
             // Alone: whatever killed the last process is met by one small chunk at a time.
-            if self.tasks.is_empty() {
+            if self.is_proven(&resource) && !self.jobs.values().any(Job::works) {
                 self.walk(&resource, partition, Some(1));
             }
             return Ok(());
@@ -46,6 +46,36 @@ impl Coordinator {
         self.walk_open();
         self.bind_next();
         Ok(())
+    }
+
+    /// Returns whether the target of a resource has proven what it holds. Until then nothing is written to it.
+    fn is_proven(&self, name: &ResourceName) -> bool {
+        self.plan
+            .resource(name)
+            .is_some_and(|resource| !self.unproven.contains(&resource.to))
+    }
+
+    /// Asks targets for their evidence as soon as nothing writes to them any more; others go on meanwhile.
+    fn prove_next(&mut self) {
+        let is_used = |target: &String| {
+            self.jobs.values().any(|job| match job {
+                Job::Bind(name) | Job::Walk(name, _) => self
+                    .plan
+                    .resource(name)
+                    .is_some_and(|one| one.to == *target),
+                Job::Prove(name) => name == target,
+                Job::Check(_) => false,
+            })
+        };
+        let due: Vec<_> = self
+            .unproven
+            .iter()
+            .filter(|target| !is_used(target))
+            .cloned()
+            .collect();
+        for target in due {
+            self.prove(&target);
+        }
     }
 
     /// Moves resources whose last partition is exhausted.
@@ -99,7 +129,7 @@ impl Coordinator {
         let most = self.plan.defaults.parallel_partitions as usize;
         let mut due = Vec::new();
         for resource in self.book.resources() {
-            if resource.state != ResourceState::Syncing {
+            if resource.state != ResourceState::Syncing || !self.is_proven(&resource.name) {
                 continue;
             }
             let walking = self.walking(&resource.name);
@@ -148,6 +178,9 @@ impl Coordinator {
     }
 
     pub(super) fn is_due(&self, resource: &Resource) -> bool {
+        if !self.is_proven(&resource.name) {
+            return false;
+        }
         self.book
             .resource(&resource.name)
             .is_some_and(|ledger| ledger.state == ResourceState::Pending)
@@ -195,37 +228,35 @@ impl Coordinator {
         let Some(leased) = self.targets.get(&resource.to) else {
             return;
         };
-        let Some(ledger) = self.book.resource(name) else {
+        let Ok(run) = self.book.run() else { return };
+        let Some(ledger) = run.resource(name) else {
             return;
         };
         let Some(partition) = ledger.partitions.iter().find(|one| one.id == id) else {
             return;
         };
-        let scope = self
-            .book
-            .run()
-            .map_or_else(|_| Scope::default(), |run| run.scope.clone());
         let defaults = &self.plan.defaults;
         let walkers =
             u64::from(defaults.parallel_resources) * u64::from(defaults.parallel_partitions);
-        let share = (self.in_flight_bytes / (CHUNKS_PER_PARTITION * walkers.max(1))).max(16 * 1024);
+        let share =
+            (self.memory.in_flight_bytes / (CHUNKS_PER_PARTITION * walkers.max(1))).max(16 * 1024);
         let stop = self
             .stops
             .entry(name.clone())
             .or_insert_with(|| watch::channel(false).0);
         let walk = Walk {
             run: self.book.run_id().clone(),
-            partition: partition_key(ledger, partition),
+            partition: partition_key(run, ledger, partition),
             range: partition.remaining(),
             progress: partition.state.progress().clone(),
-            query: row_query(&resource.from, &scope),
+            query: row_query(&resource.from, &run.scope),
             source: Arc::clone(&self.source),
             target: Arc::clone(&leased.target),
             lease: Arc::clone(&leased.lease),
             budget: self.budget.clone(),
             chunk_bytes: resource.chunk.bytes.min(share),
             chunk_rows: resource.chunk.rows,
-            longest_row: self.in_flight_bytes,
+            longest_row: self.memory.longest_row_bytes,
             retry: defaults.retry.clone(),
             quota,
             stop: stop.subscribe(),

@@ -11,7 +11,6 @@ mod tests;
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use percent_encoding::percent_decode_str;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, Row, Statement,
     types::{ToSql, ToSqlOutput, ValueRef},
@@ -58,9 +57,8 @@ impl SqliteSource {
         let url = url.expose_secret();
         let rest = url.strip_prefix("sqlite:").unwrap_or(url);
         let rest = rest.strip_prefix("//").unwrap_or(rest);
-        let path = percent_decode_str(rest.split('?').next().unwrap_or_default())
-            .decode_utf8_lossy()
-            .into_owned();
+        // As it is: `%` and `?` are letters of a file name like any other.
+        let path = rest.to_owned();
         let given = format!("sqlite at {path}");
         // Identity and messages should name the file whatever the working folder is.
         let path = std::fs::canonicalize(&path).map_err(|error| {

@@ -469,14 +469,12 @@ async fn a_file_that_is_missing_or_no_database_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn urls_name_the_file_in_every_usual_form() {
     let shop = Shop::with_ids([1]);
-    let path = shop.path();
+    // Letters that mean something in other URLs mean themselves in a file name.
+    let path = shop.path().with_file_name("50%41 of it?.db");
+    std::fs::rename(shop.path(), &path).expect("renames");
     let path = path.display();
     let mut identities = Vec::new();
-    for url in [
-        format!("sqlite:{path}"),
-        format!("sqlite://{path}"),
-        format!("sqlite:{path}?mode=ro"),
-    ] {
+    for url in [format!("sqlite:{path}"), format!("sqlite://{path}")] {
         let config = crate::plan::SourceConfig {
             kind: crate::plan::SourceKind::Sqlite,
             url: SecretString::from(url),

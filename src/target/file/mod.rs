@@ -1,15 +1,19 @@
 //! A folder as a target: one file for each partition, for `redis-cli --pipe`.
 //!
 //! ```text
-//! out/.rekindle.lock      held while a run writes here, with its owner inside
-//! out/url.0001.resp       *3\r\n$3\r\nSET\r\n$6\r\nurl:12\r\n$14\r\n{"url":"/en/a"}\r\n ...
+//! out/.rekindle.lock        held while a run writes here, with its owner inside
+//! out/url.0001.resp         *3\r\n$3\r\nSET\r\n$6\r\nurl:12\r\n$14\r\n{"url":"/en/a"}\r\n ...
+//! out/.url.0001.resp.owner  `7F3K2B:12`: the run and partition that write the file, until the run is done
 //! out/url.0002.resp
+//! out/url%ids.0001.resp     what a run with `--ids` restored
 //! ```
 //!
-//! The evidence of a chunk is the length of the file after it: a resume cuts the file back to the journaled length.
+//! The evidence of a chunk is that the file is still its partition's and at least as long as it was after the chunk: a
+//! resume cuts it back to the journaled length. Another run that wrote the same file meanwhile is found out by the owner.
 //! All calls block the thread for as long as the disk takes, so that none can be left behind half done.
 
 mod lock;
+mod owner;
 mod writer;
 
 use std::{
@@ -52,21 +56,19 @@ impl FileTarget {
     }
 
     fn path_of(&self, partition: &PartitionKey) -> PathBuf {
-        self.folder.join(format!(
-            "{}.{:04}.resp",
-            stem(&partition.resource),
-            partition.ordinal
-        ))
+        let stem = stem(&partition.resource, partition.partial);
+        self.folder
+            .join(format!("{stem}.{:04}.resp", partition.ordinal))
     }
 
     /// Returns the files of every partition that the resource ever had.
-    fn files_of(&self, resource: &ResourceName) -> Result<Vec<PathBuf>, EdgeError> {
+    fn files_of(&self, resource: &ResourceName, partial: bool) -> Result<Vec<PathBuf>, EdgeError> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(failed("cannot list", &self.folder, e)),
         };
-        let stem = stem(resource);
+        let stem = stem(resource, partial);
         let mut files = Vec::new();
         for entry in entries {
             let path = entry
@@ -190,7 +192,7 @@ impl Target for FileTarget {
 
     async fn evidence(
         &self,
-        _run: &RunId,
+        run: &RunId,
         recorded: &[Recorded],
     ) -> Result<Vec<Evidence>, EdgeError> {
         blocking(|| {
@@ -199,6 +201,7 @@ impl Target for FileTarget {
                 .map(|one| {
                     let path = self.path_of(&one.partition);
                     let found = match fs::symlink_metadata(&path) {
+                        Ok(_) if !owner::is(&path, run, one.partition.id)? => 0,
                         Ok(found) if found.is_file() => found.len(),
                         Ok(_) => 0,
                         Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
@@ -215,7 +218,7 @@ impl Target for FileTarget {
 
     async fn writer(
         &self,
-        _run: &RunId,
+        run: &RunId,
         partition: &PartitionKey,
         _stored: ChunkSeq,
         length: Option<u64>,
@@ -223,38 +226,62 @@ impl Target for FileTarget {
         blocking(|| {
             self.create_folder()?;
             let path = self.path_of(partition);
-            let writer = FileWriter::open(&self.folder, path, length.unwrap_or(0))?;
+            let length = length.unwrap_or(0);
+            if length > 0 && !owner::is(&path, run, partition.id)? {
+                return Err(EdgeError::new(
+                    ErrorKind::EvidenceLost,
+                    format!("{} was written by another run meanwhile", path.display()),
+                ));
+            }
+            let writer = FileWriter::open(&self.folder, path.clone(), length)?;
+            if length == 0 {
+                // Empty by now: were the process to die here, nothing would be claimed.
+                owner::put(&self.folder, &path, run, partition.id)?;
+            }
             Ok(Box::new(writer) as Box<dyn ChunkWriter>)
         })
     }
 
-    async fn forget(&self, _run: &RunId, _partitions: &[PartitionKey]) -> Result<(), EdgeError> {
-        // The evidence is the length of the files themselves.
-        Ok(())
-    }
-
-    async fn clear(&self, resource: &ResourceName) -> Result<(), EdgeError> {
+    async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
         blocking(|| {
-            let mut removed = false;
-            for path in self.files_of(resource)? {
-                match fs::remove_file(&path) {
-                    Ok(()) => removed = true,
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => return Err(failed("cannot remove", &path, e)),
+            for partition in partitions {
+                let path = self.path_of(partition);
+                if owner::is(&path, run, partition.id)? {
+                    remove(&owner::beside(&path))?;
                 }
             }
-            if removed {
-                sync_folder(&self.folder)?;
-            }
             Ok(())
+        })
+    }
+
+    async fn clear(&self, resource: &ResourceName, partial: bool) -> Result<(), EdgeError> {
+        blocking(|| {
+            let files = self.files_of(resource, partial)?;
+            for path in &files {
+                remove(path)?;
+                remove(&owner::beside(path))?;
+            }
+            if files.is_empty() {
+                Ok(())
+            } else {
+                sync_folder(&self.folder)
+            }
         })
     }
 }
 
 /// Returns the first part of a resource's file names. A resource may be called `a/b`, and then its files lie in no
 /// folder of their own; `%` occurs in no resource name, so two resources never share files.
-fn stem(resource: &ResourceName) -> String {
-    resource.as_str().replace('/', "%2F")
+fn stem(resource: &ResourceName, partial: bool) -> String {
+    let name = resource.as_str().replace('/', "%2F");
+    if partial { format!("{name}%ids") } else { name }
+}
+
+fn remove(path: &Path) -> Result<(), EdgeError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove", path, e)),
+        _ => Ok(()),
+    }
 }
 
 /// Runs `work`, which waits for the disk, without holding up other tasks where the runtime has other threads.

@@ -126,7 +126,7 @@ impl Target for RedisTarget {
         evidence::forget(&self.server, run, partitions).await
     }
 
-    async fn clear(&self, _resource: &ResourceName) -> Result<(), EdgeError> {
+    async fn clear(&self, _resource: &ResourceName, _partial: bool) -> Result<(), EdgeError> {
         // Keys are shared with whoever else writes them; the same rows write the same keys again.
         Ok(())
     }
