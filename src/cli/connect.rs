@@ -9,12 +9,15 @@ use std::{
 use super::{
     Stop,
     args::Global,
-    render::{Screen, say},
+    render::{Screen, complain, say},
 };
 use crate::{
+    engine,
     failure::{Exit, Failure},
     ids::ResourceName,
-    plan::{self, Loaded, Plan},
+    machine::Scope,
+    nearest::nearest,
+    plan::{self, Loaded, Plan, PlanProblems},
     source::{self, Source},
     target::{self, Target},
 };
@@ -25,17 +28,28 @@ use crate::{
 ///
 /// Its problems, which were shown in full.
 pub fn load(path: &Path, screen: Screen) -> Result<Loaded, Stop> {
-    plan::load(path, &|name| std::env::var(name).ok()).map_err(|problems| {
-        if screen.json {
-            let object = serde_json::json!({
-                "error": problems.to_string(), "problems": problems.entries(), "exit": Exit::Refused.code(),
-            });
-            say(&object.to_string());
-        } else {
-            eprint!("{}", problems.render(screen.look(), Screen::width()));
-        }
-        Stop::Told(Exit::Refused)
-    })
+    plan::load(path, &environment).map_err(|problems| tell(&problems, screen))
+}
+
+/// Returns the state file of the plan at `path`, without looking at more of it than needed.
+pub fn state_path_of(path: &Path, screen: Screen) -> Result<PathBuf, Stop> {
+    plan::state_path_of(path, &environment).map_err(|problems| tell(&problems, screen))
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn tell(problems: &PlanProblems, screen: Screen) -> Stop {
+    if screen.json {
+        let object = serde_json::json!({
+            "error": problems.to_string(), "problems": problems.entries(), "exit": Exit::Refused.code(),
+        });
+        say(&object.to_string());
+    } else {
+        complain(problems.render(screen.look(), Screen::width()).trim_end());
+    }
+    Stop::Told(Exit::Refused)
 }
 
 /// Returns the state file of a plan.
@@ -43,11 +57,47 @@ pub fn state_path(plan: &Plan, global: &Global) -> PathBuf {
     global.state.clone().unwrap_or_else(|| plan.state_path())
 }
 
+/// Returns what a person types after `rekindle run` to go on with a run of `scope`.
+pub fn typed(path: &Path, scope: &Scope, global: &Global) -> String {
+    let state = global
+        .state
+        .as_ref()
+        .map(|state| format!(" --state {}", state.display()));
+    format!(
+        "{}{}{}",
+        path.display(),
+        state.unwrap_or_default(),
+        scope_flags(scope)
+    )
+}
+
+/// Returns the flags that name `scope`, each with a blank before it.
+pub fn scope_flags(scope: &Scope) -> String {
+    let names = |names: &[ResourceName]| {
+        names
+            .iter()
+            .map(ResourceName::as_str)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    let mut flags = String::new();
+    if !scope.only.is_empty() {
+        flags += &format!(" --only {}", names(&scope.only));
+    }
+    if !scope.skip.is_empty() {
+        flags += &format!(" --skip {}", names(&scope.skip));
+    }
+    if let Some(ids) = &scope.ids {
+        flags += &format!(" --ids '{}'", serde_json::json!(ids));
+    }
+    flags
+}
+
 /// Returns the plan's source.
 pub async fn source(plan: &Plan) -> Result<Arc<dyn Source>, Failure> {
-    source::connect(&plan.source)
-        .await
-        .map_err(|error| edge_failure(plan, &error))
+    source::connect(&plan.source).await.map_err(|error| {
+        engine::refused_by_edge(&error, &plan.name, &plan.path.display().to_string())
+    })
 }
 
 /// Returns the plan's targets by name.
@@ -55,24 +105,12 @@ pub fn targets(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure
     plan.targets
         .iter()
         .map(|(name, config)| {
-            let target =
-                target::connect(name, config).map_err(|error| edge_failure(plan, &error))?;
+            let target = target::connect(name, config).map_err(|error| {
+                engine::refused_by_edge(&error, &plan.name, &plan.path.display().to_string())
+            })?;
             Ok((name.clone(), target))
         })
         .collect()
-}
-
-fn edge_failure(plan: &Plan, error: &crate::error::EdgeError) -> Failure {
-    Failure::new(
-        Exit::Refused,
-        format!("plan `{}` was refused before the first write", plan.name),
-        "nothing was written",
-        format!(
-            "mend the plan, then `rekindle validate {}`",
-            plan.path.display()
-        ),
-    )
-    .because(error)
 }
 
 /// Returns the names typed for `flag`, each checked against the plan.
@@ -95,20 +133,10 @@ pub fn chosen(plan: &Plan, flag: &str, typed: &[String]) -> Result<Vec<ResourceN
 }
 
 fn unknown(plan: &Plan, flag: &str, text: &str) -> Failure {
-    let mut near: Vec<_> = plan
-        .resources
-        .iter()
-        .map(|resource| {
-            (
-                strsim::jaro_winkler(text, resource.name.as_str()),
-                resource.name.as_str(),
-            )
-        })
-        .collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let hint = match near.first() {
-        Some((likeness, name)) if *likeness > 0.75 => format!("did you mean `{name}`?"),
-        _ => "no resource of the plan has a name like it".to_owned(),
+    let names = plan.resources.iter().map(|resource| resource.name.as_str());
+    let hint = match nearest(text, names, 1).first() {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => "no resource of the plan has a name like it".to_owned(),
     };
     let all: Vec<_> = plan
         .resources

@@ -1,11 +1,10 @@
 //! `dead-letters`: rows that could not be restored as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Outcome, Stop,
     args::{DeadLetters, DeadLettersCommand, DeadLettersOf, Global},
-    connect,
     render::{Screen, say},
     state_files::{self, StateFile},
     table::table,
@@ -13,8 +12,9 @@ use super::{
 use crate::{
     engine::refused_by_journal,
     failure::{Exit, Failure},
-    ids::RunId,
+    ids::{ResourceName, RunId},
     journal::{DeadLetterFilter, DeadLetterRow, View},
+    machine::{Ledger, RunLedger},
     report::human::{count, printable},
 };
 
@@ -39,13 +39,6 @@ struct Letters {
 impl Letters {
     /// Returns the letters that `of` names; `None` where there is no run.
     fn of(of: &DeadLettersOf, global: &Global, screen: Screen) -> Result<Option<Self>, Stop> {
-        let resource = match &of.resource {
-            Some(name) => {
-                let loaded = connect::load(&of.plan, screen)?;
-                connect::chosen(&loaded.plan, "--resource", std::slice::from_ref(name))?.pop()
-            }
-            None => None,
-        };
         for file in state_files::find(Some(&of.plan), global, screen)? {
             let Some(view) = file.view()? else { continue };
             let ledger = view
@@ -66,6 +59,15 @@ impl Letters {
                 }
                 None => ledger.runs.last().map(|run| run.id.clone()),
             };
+            let resource = of.resource.as_deref().map(ResourceName::from);
+            let known = |run: &RunLedger| {
+                resource
+                    .as_ref()
+                    .is_none_or(|name| run.resource(name).is_some())
+            };
+            if !ledger.runs.iter().any(known) && !ledger.runs.is_empty() {
+                return Err(Stop::Failed(no_such_resource(of, &ledger)));
+            }
             return Ok(Some(Self {
                 view,
                 file,
@@ -91,6 +93,26 @@ impl Letters {
             }
         }
     }
+}
+
+fn no_such_resource(of: &DeadLettersOf, ledger: &Ledger) -> Failure {
+    let names: BTreeSet<&str> = ledger
+        .runs
+        .iter()
+        .flat_map(|run| run.resources.iter().map(|resource| resource.name.as_str()))
+        .collect();
+    Failure::new(
+        Exit::Usage,
+        format!(
+            "no run of the plan has a resource `{}`",
+            printable(of.resource.as_deref().unwrap_or_default())
+        ),
+        "nothing was written",
+        format!(
+            "use one of: {}",
+            names.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+    )
 }
 
 fn list(of: &DeadLettersOf, global: &Global, screen: Screen) -> Outcome {

@@ -29,7 +29,7 @@ pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Ou
     let state_path = connect::state_path(&plan, global);
     let file = StateFile {
         path: state_path.clone(),
-        plan: plan.path.display().to_string(),
+        plan: connect::typed(&plan.path, scope, global),
     };
     let view = file.view()?;
     let ledger = match &view {
@@ -45,7 +45,7 @@ pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Ou
     let plan = Arc::new(plan);
     let preview = runtime.block_on(async {
         let source = connect::source(&plan).await?;
-        engine::preview(&plan, scope, &ledger, &*source, &targets).await
+        engine::preview(&plan, scope, &ledger, &*source, &targets, &file.plan).await
     })?;
     let rate = measured_rate(&ledger);
     if screen.json {

@@ -168,11 +168,9 @@ fn story(
             } else if matches!(logged.event, Event::Chunk { .. }) {
                 // Ten thousand lines of chunks tell nothing; how many came between two other events does.
                 chunks += 1;
-            } else {
+            } else if let Some(text) = told(logged, ledger) {
                 tell_chunks(&mut chunks);
-                if let Some(text) = told(logged, ledger) {
-                    say(&format!("{}  {}", moment(logged.at_ms), printable(&text)));
-                }
+                say(&format!("{}  {}", moment(logged.at_ms), printable(&text)));
             }
         }
     }

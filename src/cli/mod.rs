@@ -9,6 +9,7 @@ mod render;
 mod run;
 mod state_files;
 mod status;
+mod supervision;
 mod table;
 mod validate;
 

@@ -68,6 +68,7 @@ impl Screen {
         })?;
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
+            .log_internal_errors(false)
             .with_writer(std::io::stderr)
             .with_ansi(self.color);
         match global.log_format {
@@ -123,4 +124,9 @@ impl Screen {
 /// Prints one line to stdout. A reader that went away is no error.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints one line to stderr. Nobody there to read it is no error.
+pub fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,22 +1,13 @@
 //! `run` and `resume`.
 
-use std::{
-    ffi::OsString,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use std::sync::Arc;
 
 use super::{
     Outcome, Stop,
     args::{Global, Resume, Run, Worker},
     connect, dry_run,
-    render::{Screen, say},
+    render::Screen,
+    supervision,
 };
 use crate::{
     engine::{self, Coordinator, Ending, OpenRun, RunChoice},
@@ -26,9 +17,6 @@ use crate::{
     report::{JsonLines, Observer, PlainLines, ProgressBars, human},
     supervisor,
 };
-
-/// Two requests to stop that come this close are one: the terminal tells the child as well as its parent.
-const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// Restores what the plan names.
 pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
@@ -130,24 +118,26 @@ fn restore(
     let state_path = connect::state_path(&plan, global);
     let is_child = std::env::var_os(supervisor::CHILD_VARIABLE).is_some();
     if !worker.single_process && !is_child {
-        return watch_child(&plan, &state_path, screen);
+        let hint = connect::typed(&plan.path, &scope, global);
+        return supervision::watch_child(&plan, &state_path, &hint, screen);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Reading, writing and the journal keep two busy; more would only add stacks and allocator arenas.
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| started_nothing("the runtime cannot be started", &error))?;
+        .map_err(|error| supervision::started_nothing("the runtime cannot be started", &error))?;
     let in_flight_bytes = worker
         .in_flight_bytes
         .unwrap_or(plan.defaults.in_flight_bytes);
     let outcome: Result<Exit, Failure> = runtime.block_on(async {
-        let signals = listen()?;
+        let signals = supervision::listen()?;
         let source = connect::source(&plan).await?;
         let targets = connect::targets(&plan)?;
         let plan = Arc::new(plan);
         let opened = engine::open(OpenRun {
             plan: Arc::clone(&plan),
+            typed: connect::typed(&plan.path, &scope, global),
             scope,
             choice,
             accept_plan_change,
@@ -157,6 +147,15 @@ fn restore(
             targets: targets.clone(),
         })
         .await?;
+        // A resumed run has a scope of its own.
+        let scope = opened
+            .book
+            .run()
+            .map_or_else(|_| Scope::default(), |run| run.scope.clone());
+        let hints = Hints {
+            plan: connect::typed(&plan.path, &Scope::default(), global),
+            run: connect::typed(&plan.path, &scope, global),
+        };
         let observers = vec![observer(screen)];
         let coordinator = Coordinator::new(
             Arc::clone(&plan),
@@ -167,7 +166,7 @@ fn restore(
             observers,
             signals,
         );
-        conclude(coordinator.run().await, &plan)
+        conclude(coordinator.run().await, &plan, &hints)
     });
     // Connections that hang must not hold up the end: whatever counts is on disk.
     runtime.shutdown_background();
@@ -184,8 +183,16 @@ fn observer(screen: Screen) -> Box<dyn Observer> {
     }
 }
 
-fn conclude(ending: Ending, plan: &Plan) -> Result<Exit, Failure> {
-    let path = plan.path.display().to_string();
+/// What to type next, after the command's name.
+struct Hints {
+    /// Plan and state file.
+    plan: String,
+    /// The same with the run's scope.
+    run: String,
+}
+
+fn conclude(ending: Ending, plan: &Plan, hints: &Hints) -> Result<Exit, Failure> {
+    let Hints { plan: typed, run } = hints;
     match ending {
         Ending::Done { dead_letters: 0 } => Ok(Exit::Done),
         Ending::Done { dead_letters } => Err(Failure::new(
@@ -195,13 +202,13 @@ fn conclude(ending: Ending, plan: &Plan) -> Result<Exit, Failure> {
                 human::counted(dead_letters, "row")
             ),
             "every other row is in its target",
-            format!("`rekindle dead-letters show {path}` names each of them and why"),
+            format!("`rekindle dead-letters show {typed}` names each of them and why"),
         )),
         Ending::Interrupted => Err(Failure::new(
             Exit::Interrupted,
             "interrupted",
             "every stored chunk is journaled",
-            format!("`rekindle run {path}` goes on from there"),
+            format!("`rekindle run {run}` goes on from there"),
         )),
         Ending::Blocked { resources, bug } => Err(Failure {
             why: resources
@@ -216,97 +223,18 @@ fn conclude(ending: Ending, plan: &Plan) -> Result<Exit, Failure> {
                     plan.name
                 ),
                 "every stored chunk is journaled; resources that do not wait for these are restored",
-                format!("mend the cause, then `rekindle run {path}` goes on from there"),
+                format!("mend the cause, then `rekindle run {run}` goes on from there"),
             )
         }),
         Ending::LeaseLost(why) => Err(Failure::new(
             Exit::InUse,
             "another run writes to a target",
             "every stored chunk is journaled; nothing more was written",
-            format!("end the other run, then `rekindle run {path}`"),
+            format!("end the other run, then `rekindle run {run}`"),
         )
         .why(why)),
-        Ending::Broken(error) => Err(engine::refused_by_book(&error, &path)),
+        Ending::Broken(error) => Err(engine::refused_by_book(&error, run)),
     }
-}
-
-/// Returns a channel that gets a message for each request to stop. The second one ends the process at once.
-fn listen() -> Result<mpsc::Receiver<()>, Failure> {
-    // The first request fills it; the second one never needs the channel.
-    let (out, signals) = mpsc::channel(1);
-    let (heard, mut requests) = mpsc::unbounded_channel();
-    for kind in [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-    ] {
-        let mut stream =
-            signal(kind).map_err(|error| started_nothing("signals cannot be heard", &error))?;
-        let heard = heard.clone();
-        tokio::spawn(async move {
-            while stream.recv().await.is_some() {
-                // Closed only when the process ends.
-                heard.send(()).ok();
-            }
-        });
-    }
-    supervisor::follow_parent(move |supervisor::ParentLink::Stop| {
-        heard.send(()).ok();
-    });
-    tokio::spawn(async move {
-        let mut first: Option<Instant> = None;
-        while requests.recv().await.is_some() {
-            match first {
-                None => {
-                    first = Some(Instant::now());
-                    out.try_send(()).ok();
-                }
-                Some(at) if at.elapsed() > SAME_REQUEST => {
-                    std::process::exit(i32::from(Exit::Interrupted.code()))
-                }
-                Some(_) => {}
-            }
-        }
-    });
-    Ok(signals)
-}
-
-fn watch_child(plan: &Plan, state_path: &Path, screen: Screen) -> Outcome {
-    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let told = |death: &supervisor::Death| {
-        let then = death.next_budget.map_or_else(
-            || "giving up".to_owned(),
-            |budget| {
-                format!(
-                    "starting again with a memory budget of {}",
-                    human::bytes(budget)
-                )
-            },
-        );
-        let line = format!(
-            "the working process was {} (death {}); {then}",
-            death.how, death.number
-        );
-        if screen.json {
-            say(&serde_json::json!({"event": "death", "text": line}).to_string());
-        } else {
-            eprintln!("{line}");
-        }
-    };
-    let code = supervisor::supervise(&arguments, state_path, plan.defaults.in_flight_bytes, told)
-        .map_err(|error| started_nothing("the working process cannot be started", &error))?;
-    // The child has said what there is to say.
-    std::process::exit(i32::from(code))
-}
-
-fn started_nothing(what: &str, error: &std::io::Error) -> Failure {
-    Failure::new(
-        Exit::Bug,
-        what,
-        "nothing was written",
-        "try again; if it stays, report it",
-    )
-    .because(error)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::{
     engine::refused_by_journal,
     failure::{Exit, Failure},
     journal::View,
+    machine::Scope,
 };
 
 /// A state file, and the plan to type in hints.
@@ -27,14 +28,15 @@ impl StateFile {
 /// Returns the state file of `plan` (or `--state`); without either, every one in `./state`.
 pub fn find(plan: Option<&Path>, global: &Global, screen: Screen) -> Result<Vec<StateFile>, Stop> {
     if let Some(path) = &global.state {
-        let plan = plan.unwrap_or(path).display().to_string();
+        let plan = plan.unwrap_or(Path::new("PLAN"));
+        let plan = connect::typed(plan, &Scope::default(), global);
         return Ok(vec![StateFile {
             path: path.clone(),
             plan,
         }]);
     }
     if let Some(plan) = plan {
-        let path = connect::load(plan, screen)?.plan.state_path();
+        let path = connect::state_path_of(plan, screen)?;
         return Ok(vec![StateFile {
             path,
             plan: plan.display().to_string(),
@@ -57,7 +59,7 @@ pub fn find(plan: Option<&Path>, global: &Global, screen: Screen) -> Result<Vec<
                 .is_some_and(|extension| extension == "sqlite")
         })
         .map(|path| StateFile {
-            plan: format!("--state {}", path.display()),
+            plan: format!("PLAN --state {}", path.display()),
             path,
         })
         .collect();

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Outcome,
     args::{Global, Status},
+    connect,
     render::{Screen, say},
     state_files::{self, StateFile},
     table::table,
@@ -54,12 +55,15 @@ fn describe(
     view: Option<&View>,
     screen: Screen,
 ) -> Result<String, crate::failure::Failure> {
-    let Some(view) = view else {
-        return Ok(if screen.json {
+    let no_run = || {
+        if screen.json {
             serde_json::json!({"state_file": file.path, "run": null}).to_string()
         } else {
             format!("{}: no run yet\n", file.path.display())
-        });
+        }
+    };
+    let Some(view) = view else {
+        return Ok(no_run());
     };
     let ledger = view
         .runs()
@@ -71,7 +75,8 @@ fn describe(
         .or_else(|| ledger.unfinished(None))
         .or_else(|| ledger.runs.last());
     let Some(run) = shown else {
-        return Ok(format!("{}: no run yet\n", file.path.display()));
+        // A process that died before its run was planned leaves a state file without one.
+        return Ok(no_run());
     };
     Ok(if screen.json {
         json(file, run, view.running())
@@ -90,7 +95,7 @@ fn work_ms(run: &RunLedger, running: bool) -> i64 {
             let end = attempt.ended_ms.unwrap_or(if last && running {
                 now_ms()
             } else {
-                run.moved_ms
+                run.last_activity_ms()
             });
             (end - attempt.started_ms).max(0)
         })
@@ -188,6 +193,7 @@ fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: Scre
 
 fn next(file: &StateFile, run: &RunLedger, running: Option<&Owner>, dead: u64) -> Option<String> {
     let plan = &file.plan;
+    let scope = connect::scope_flags(&run.scope);
     if running.is_some() {
         return None;
     }
@@ -196,7 +202,7 @@ fn next(file: &StateFile, run: &RunLedger, running: Option<&Owner>, dead: u64) -
             "`rekindle dead-letters show {plan}` names the rows that did not pass"
         )),
         RunState::Done | RunState::Cancelled => None,
-        _ => Some(format!("`rekindle run {plan}` goes on from here")),
+        _ => Some(format!("`rekindle run {plan}{scope}` goes on from here")),
     }
 }
 

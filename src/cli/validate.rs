@@ -4,7 +4,7 @@ use super::{
     Outcome, Stop,
     args::{Global, Validate},
     connect,
-    render::{Screen, say},
+    render::{Screen, complain, say},
     table::table,
 };
 use crate::{
@@ -43,12 +43,14 @@ pub fn validate(command: &Validate, global: &Global, screen: Screen) -> Outcome 
         })
         .to_string());
     } else {
-        eprint!(
-            "{}",
-            loaded
-                .text
-                .render(&loaded.warnings, screen.look(), Screen::width())
-        );
+        if !loaded.warnings.is_empty() {
+            complain(
+                loaded
+                    .text
+                    .render(&loaded.warnings, screen.look(), Screen::width())
+                    .trim_end(),
+            );
+        }
         describe(&loaded, &connected, global);
     }
     let strict = command.strict && !loaded.warnings.is_empty();

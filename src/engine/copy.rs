@@ -82,8 +82,8 @@ pub enum Report {
     },
     /// An operation failed and is tried again after a wait.
     Waiting {
-        /// Whose.
-        resource: ResourceName,
+        /// Whose; `None` for a whole target.
+        resource: Option<ResourceName>,
         /// What failed.
         error: String,
         /// How long until the next try.
@@ -231,7 +231,7 @@ impl Walk {
                     let Some(wait) = waits.next() else {
                         return Err(Ended::Failed(error));
                     };
-                    let resource = self.partition.resource.clone();
+                    let resource = Some(self.partition.resource.clone());
                     self.report(Report::Waiting {
                         resource,
                         error: error.to_string(),
@@ -344,7 +344,7 @@ impl Reader {
                 return Ended::Failed(error);
             };
             let waiting = Report::Waiting {
-                resource: self.resource.clone(),
+                resource: Some(self.resource.clone()),
                 error: error.to_string(),
                 wait,
             };

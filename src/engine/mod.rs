@@ -13,11 +13,13 @@ mod lease;
 mod open;
 mod pace;
 mod preview;
+mod refuse;
 mod retry;
 mod sink;
 
 pub use book::{BookError, now_ms};
 pub use coordinator::{Coordinator, Ending};
-pub use open::{OpenRun, OpenedRun, RunChoice, open, refused_by_book, refused_by_journal};
+pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};
+pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};
 pub use retry::{Waits, retrying};

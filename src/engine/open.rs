@@ -8,22 +8,27 @@ use std::{
 
 use super::{
     book::{Book, BookError},
+    evidence::partition_keys,
     lease::LeaseKeeper,
     pace::after_death,
+    refuse::{
+        check_definitions, check_identities, in_use, refused_by_book, refused_by_edge,
+        refused_by_journal,
+    },
 };
 use crate::{
-    error::{EdgeError, ErrorKind, chain},
+    error::EdgeError,
     failpoint,
     failure::{Exit, Failure},
     ids::{ResourceName, RunId},
-    journal::{Journal, JournalError, Notice, OpenMode},
+    journal::{Journal, Notice, OpenMode, View},
     machine::{
         AttemptEnd, Event, Ledger, PartitionEvent, PartitionState, PlannedResource, ResourceEvent,
         ResourceState, RunEvent, RunLedger, RunState, Scope,
     },
-    plan::{Plan, definition_diff},
+    plan::Plan,
     source::{RowQuery, Source, TableShape},
-    target::{LeaseOwner, Target},
+    target::{LeaseOwner, PartitionKey, Target},
 };
 
 /// Which run a command works on.
@@ -41,6 +46,8 @@ pub enum RunChoice {
 pub struct OpenRun {
     /// The plan.
     pub plan: Arc<Plan>,
+    /// What a person types after `rekindle run` for this run: plan file, state file and scope.
+    pub typed: String,
     /// What the command covers.
     pub scope: Scope,
     /// Which run.
@@ -81,28 +88,36 @@ pub struct OpenedRun {
 /// 6 (state file or target in use). Before any of them nothing is written to a target, and none leaves a state file
 /// behind that was not there.
 pub async fn open(request: OpenRun) -> Result<OpenedRun, Failure> {
-    let plan_path = request.plan.path.display().to_string();
+    let typed = request.typed.as_str();
     let checked = preflight(
         &request.plan,
         &request.scope,
         &*request.source,
         &request.targets,
+        typed,
     )
     .await?;
+    if is_first(&request.state_path) {
+        refuse_first(&request, &checked).await?;
+    }
     let mode = if request.choice == RunChoice::New {
         OpenMode::NewAfterRefusal
     } else {
         OpenMode::Normal
     };
     let (journal, ledger, notices) = Journal::open(&request.state_path, mode)
-        .map_err(|error| refused_by_journal(&error, &plan_path))?;
-    let mut opened = match begin(&request, checked, journal.clone(), ledger).await {
+        .map_err(|error| refused_by_journal(&error, typed))?;
+    let moved_aside = notices.iter().find_map(|notice| match notice {
+        Notice::StartedAnew { old_state, .. } => old_state.as_deref(),
+        _ => None,
+    });
+    let mut opened = match begin(&request, checked, journal.clone(), ledger, moved_aside).await {
         Ok(opened) => opened,
         Err(failure) => {
             journal
                 .close()
                 .await
-                .map_err(|error| refused_by_journal(&error, &plan_path))?;
+                .map_err(|error| refused_by_journal(&error, typed))?;
             return Err(failure);
         }
     };
@@ -110,6 +125,39 @@ pub async fn open(request: OpenRun) -> Result<OpenedRun, Failure> {
         .notices
         .splice(0..0, notices.iter().map(Notice::to_string));
     Ok(opened)
+}
+
+/// Returns whether there never was a state file at `path`.
+fn is_first(path: &Path) -> bool {
+    !path.exists() && matches!(View::open(path), Ok(None))
+}
+
+/// Refuses what can be refused before there is a state file, so that none is left behind by a run that never began.
+async fn refuse_first(request: &OpenRun, checked: &Checked) -> Result<(), Failure> {
+    if request.choice == RunChoice::Resume {
+        return Err(nothing_to_resume(&Ledger::default(), &request.typed));
+    }
+    for name in checked.targets.keys() {
+        let Some(target) = request.targets.get(name) else {
+            continue;
+        };
+        match target.lease_owner().await {
+            Ok(None) => {}
+            Ok(Some(other)) => return Err(in_use(target.place(), &other, &request.typed)),
+            Err(error) => return Err(refused_by_edge(&error, &request.plan.name, &request.typed)),
+        }
+    }
+    Ok(())
+}
+
+fn nothing_to_resume(ledger: &Ledger, typed: &str) -> Failure {
+    Failure::new(
+        Exit::Refused,
+        "nothing to resume",
+        "no run of this plan is unfinished; nothing was written",
+        format!("`rekindle run {typed}` starts a new run"),
+    )
+    .why(last_run(ledger))
 }
 
 /// What the edges said before anything was written.
@@ -128,8 +176,9 @@ pub async fn preflight(
     scope: &Scope,
     source: &dyn Source,
     targets: &BTreeMap<String, Arc<dyn Target>>,
+    typed: &str,
 ) -> Result<Checked, Failure> {
-    let refuse = |error: &EdgeError| refused_by_edge(error, plan);
+    let refuse = |error: &EdgeError| refused_by_edge(error, &plan.name, typed);
     let identity = source.identity().await.map_err(|error| refuse(&error))?;
     let mut shapes = BTreeMap::new();
     let chosen = plan
@@ -180,37 +229,40 @@ async fn begin(
     checked: Checked,
     journal: Journal,
     ledger: Ledger,
+    moved_aside: Option<&str>,
 ) -> Result<OpenedRun, Failure> {
-    let plan_path = request.plan.path.display().to_string();
+    let typed = request.typed.as_str();
     let found = match request.choice {
         RunChoice::Resume => ledger.unfinished(None),
         RunChoice::Continue => ledger.unfinished(Some(&request.scope)),
         RunChoice::New => None,
     };
     if request.choice == RunChoice::Resume && found.is_none() {
-        return Err(Failure::new(
-            Exit::Refused,
-            "nothing to resume",
-            "no run of this plan is unfinished; nothing was written",
-            format!("`rekindle run {plan_path}` starts a new run"),
-        )
-        .why(last_run(&ledger)));
+        return Err(nothing_to_resume(&ledger, typed));
     }
     let found = found.cloned();
     let scope = found
         .as_ref()
         .map_or_else(|| request.scope.clone(), |run| run.scope.clone());
     let planned = planned_resources(&request.plan, &scope);
+    let mut notices = Vec::new();
     if let Some(run) = &found {
-        check_identities(run, &checked, &plan_path)?;
-        if !request.accept_plan_change {
-            check_definitions(run, &planned, &plan_path)?;
+        check_identities(run, &checked, typed)?;
+        match check_definitions(run, &planned, typed) {
+            Err(failure) if request.accept_plan_change => {
+                let accepted = failure
+                    .why
+                    .iter()
+                    .map(|change| format!("accepted plan change: {change}"));
+                notices.extend(accepted);
+            }
+            checked => checked?,
         }
     }
     let run_id = found
         .as_ref()
         .map_or_else(|| fresh_id(&ledger), |run| run.id.clone());
-    let leases = take_leases(request, &checked, &journal, &run_id).await?;
+    let leases = take_leases(request, &checked, &journal, &run_id, moved_aside).await?;
 
     let mut events = Vec::new();
     if request.choice == RunChoice::New {
@@ -235,6 +287,7 @@ async fn begin(
     if let Some(run) = &found {
         events.extend(resumed(run));
     }
+    let stale = stale_partitions(&ledger, &events);
     let mut book = Book::new(journal, ledger, run_id);
     let recorded = async {
         failpoint::hit("before_attempt")?;
@@ -254,13 +307,14 @@ async fn begin(
             // The lease runs out by itself; the journal's trouble is what the person has to hear about.
             lease.release().await.ok();
         }
-        return Err(refused_by_book(&error, &plan_path));
+        return Err(refused_by_book(&error, typed));
     }
+    forget(&stale, &leases, &request.targets).await;
     Ok(OpenedRun {
         book,
         shapes: checked.shapes,
         leases,
-        notices: Vec::new(),
+        notices,
         attempt,
         state_path: request.state_path.clone(),
     })
@@ -304,6 +358,48 @@ fn cancelled(ledger: &Ledger, scope: &Scope) -> Vec<Event> {
         });
     }
     events
+}
+
+/// Returns the partitions that nobody will ask about once `events` are recorded, by run: those of runs that are given up
+/// and of resources that start over because their definition changed.
+fn stale_partitions(ledger: &Ledger, events: &[Event]) -> Vec<(RunId, Vec<PartitionKey>)> {
+    let mut stale = Vec::new();
+    for event in events {
+        let (run, kept): (_, &[PlannedResource]) = match event {
+            Event::Run {
+                run,
+                event: RunEvent::Cancel,
+            } => (run, &[]),
+            Event::PlanChanged { run, resources } => (run, resources),
+            _ => continue,
+        };
+        let gone = ledger
+            .run(run)
+            .into_iter()
+            .flat_map(|run| &run.resources)
+            .filter(|had| {
+                !kept
+                    .iter()
+                    .any(|now| now.name == had.name && now.definition == had.definition)
+            });
+        stale.push((run.clone(), gone.flat_map(partition_keys).collect()));
+    }
+    stale
+}
+
+/// Removes markers that nobody asks about any more. What cannot be removed does no harm.
+async fn forget(
+    stale: &[(RunId, Vec<PartitionKey>)],
+    leases: &BTreeMap<String, Arc<LeaseKeeper>>,
+    targets: &BTreeMap<String, Arc<dyn Target>>,
+) {
+    for (run, partitions) in stale {
+        for target in leases.keys().filter_map(|name| targets.get(name)) {
+            if let Err(error) = target.forget(run, partitions).await {
+                tracing::warn!(%error, target = target.place(), "markers of work that was given up stay behind");
+            }
+        }
+    }
 }
 
 /// Returns the events that open the run, or bring a found one up to the plan.
@@ -389,87 +485,15 @@ fn resumed(run: &RunLedger) -> Vec<Event> {
     events
 }
 
-/// Refuses a run that began with another source or target.
-pub fn check_identities(
-    run: &RunLedger,
-    checked: &Checked,
-    plan_path: &str,
-) -> Result<(), Failure> {
-    let mut differences = Vec::new();
-    if let Some(source) = run
-        .source
-        .as_ref()
-        .filter(|source| **source != checked.source)
-    {
-        differences.push(format!(
-            "the source was {source}, now it is {}",
-            checked.source
-        ));
-    }
-    for (name, now) in &checked.targets {
-        if let Some(had) = run.targets.get(name).filter(|had| *had != now) {
-            differences.push(format!("target `{name}` was {had}, now it is {now}"));
-        }
-    }
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(Failure {
-        why: differences,
-        ..Failure::new(
-            Exit::Refused,
-            format!("run {} began with another source or target", run.id),
-            "nothing was written; the run's progress is kept",
-            format!("put the old URLs back, or begin anew with `rekindle run --new {plan_path}`"),
-        )
-    })
-}
-
-/// Refuses a run whose resources are defined otherwise now.
-pub fn check_definitions(
-    run: &RunLedger,
-    planned: &[PlannedResource],
-    plan_path: &str,
-) -> Result<(), Failure> {
-    let mut changes = Vec::new();
-    for now in planned {
-        match run.resource(&now.name) {
-            None => changes.push(format!("`{}` is new", now.name)),
-            Some(had) if had.definition != now.definition => {
-                for (field, old, new) in definition_diff(&had.definition, &now.definition) {
-                    changes.push(format!("`{}`: {field} was {old}, now {new}", now.name));
-                }
-            }
-            Some(_) => {}
-        }
-    }
-    for had in &run.resources {
-        if !planned.iter().any(|now| now.name == had.name) {
-            changes.push(format!("`{}` is no longer in the plan", had.name));
-        }
-    }
-    if changes.is_empty() {
-        return Ok(());
-    }
-    Err(Failure {
-        why: changes,
-        ..Failure::new(
-            Exit::Refused,
-            format!("the plan changed since run {} began", run.id),
-            "nothing was written; the run's progress is kept",
-            format!(
-                "`rekindle run --accept-plan-change {plan_path}` starts the changed resources over and goes on with \
-                 the others"
-            ),
-        )
-    })
-}
-
+/// Takes the lease of every target. `moved_aside` is the id of the damaged state file whose place ours took: we hold
+/// its lock, so whoever took a lease with it is dead, and what `run --new` was typed for need not wait for that lease
+/// to run out.
 async fn take_leases(
     request: &OpenRun,
     checked: &Checked,
     journal: &Journal,
     run: &RunId,
+    moved_aside: Option<&str>,
 ) -> Result<BTreeMap<String, Arc<LeaseKeeper>>, Failure> {
     let owner = LeaseOwner {
         state: journal.state_id().to_owned(),
@@ -483,13 +507,22 @@ async fn take_leases(
         let Some(target) = request.targets.get(name) else {
             continue;
         };
-        let failure = match LeaseKeeper::take(Arc::clone(target), owner.clone()).await {
+        let mut taken = LeaseKeeper::take(Arc::clone(target), owner.clone()).await;
+        if let Ok(Err(dead)) = &taken
+            && moved_aside == Some(dead.state.as_str())
+        {
+            taken = match target.release_lease(dead).await {
+                Ok(()) => LeaseKeeper::take(Arc::clone(target), owner.clone()).await,
+                Err(error) => Err(error),
+            };
+        }
+        let failure = match taken {
             Ok(Ok(lease)) => {
                 leases.insert(name.clone(), Arc::new(lease));
                 continue;
             }
-            Ok(Err(other)) => in_use(target.place(), &other, &request.plan.path),
-            Err(error) => refused_by_edge(&error, &request.plan),
+            Ok(Err(other)) => in_use(target.place(), &other, &request.typed),
+            Err(error) => refused_by_edge(&error, &request.plan.name, &request.typed),
         };
         for lease in leases.values() {
             lease.release().await.ok();
@@ -497,83 +530,6 @@ async fn take_leases(
         return Err(failure);
     }
     Ok(leases)
-}
-
-fn in_use(place: &str, owner: &LeaseOwner, plan: &Path) -> Failure {
-    Failure::new(
-        Exit::InUse,
-        format!("{place} is in use"),
-        "nothing was written",
-        format!(
-            "wait for that run, or end it; its lease runs out 30 s after it died, then `rekindle run {}`",
-            plan.display()
-        ),
-    )
-    .why(format!(
-        "run {} of pid {} on {} writes to it (state file {})",
-        owner.run, owner.pid, owner.host, owner.state_path
-    ))
-}
-
-fn refused_by_edge(error: &EdgeError, plan: &Plan) -> Failure {
-    let plan_path = plan.path.display();
-    let next = match error.kind {
-        ErrorKind::Credentials => "check user, password and rights in the URL of the plan",
-        ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Busy => {
-            "check that the server is up and the URL right"
-        }
-        ErrorKind::Missing => "check the names in the plan against the database",
-        _ => "mend what the cause says",
-    };
-    Failure::new(
-        Exit::Refused,
-        format!("plan `{}` was refused before the first write", plan.name),
-        "nothing was written",
-        format!("{next}, then `rekindle run {plan_path}`"),
-    )
-    .because(error)
-}
-
-/// Returns the failure for a journal that cannot be opened.
-#[must_use]
-pub fn refused_by_journal(error: &JournalError, plan_path: &str) -> Failure {
-    let exit = match error {
-        JournalError::InUse { .. } => Exit::InUse,
-        JournalError::DiskFull { .. } => Exit::Stopped,
-        JournalError::Illegal(_) | JournalError::Encoding(_) => Exit::Bug,
-        _ => Exit::Refused,
-    };
-    journal_failure(exit, error, plan_path)
-}
-
-fn journal_failure(exit: Exit, error: &JournalError, plan_path: &str) -> Failure {
-    Failure {
-        why: chain(error).into_iter().skip(1).collect(),
-        ..Failure::new(
-            exit,
-            error.to_string(),
-            error.safe(),
-            error.next().replace("PLAN", plan_path),
-        )
-    }
-}
-
-/// Returns the failure for a change that could not be recorded.
-#[must_use]
-pub fn refused_by_book(error: &BookError, plan_path: &str) -> Failure {
-    match error {
-        BookError::Journal(error @ (JournalError::Illegal(_) | JournalError::Encoding(_))) => {
-            journal_failure(Exit::Bug, error, plan_path)
-        }
-        BookError::Journal(error) => journal_failure(Exit::Stopped, error, plan_path),
-        bug => Failure::new(
-            Exit::Bug,
-            "a bug in rekindle stopped the run",
-            "what was journaled stays valid",
-            format!("report it with the output of `rekindle history`, then try `rekindle run {plan_path}`"),
-        )
-        .because(bug),
-    }
 }
 
 fn last_run(ledger: &Ledger) -> String {

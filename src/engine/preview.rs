@@ -3,11 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    evidence::partition_key,
-    open::{
-        Checked, check_definitions, check_identities, is_skipped, planned_resources, preflight,
-        row_query,
-    },
+    evidence::recorded,
+    open::{Checked, is_skipped, planned_resources, preflight, row_query},
+    refuse::{check_definitions, check_identities},
 };
 use crate::{
     error::{EdgeError, chain},
@@ -16,7 +14,7 @@ use crate::{
     machine::{Ledger, ResourceLedger, ResourceState, RunLedger, Scope},
     plan::{Plan, Resource},
     source::Source,
-    target::{Evidence, Recorded, Target},
+    target::{Evidence, Target},
 };
 
 /// Endings of tables that a shop's storefront reads.
@@ -69,9 +67,9 @@ pub async fn preview(
     ledger: &Ledger,
     source: &dyn Source,
     targets: &BTreeMap<String, Arc<dyn Target>>,
+    typed: &str,
 ) -> Result<Preview, Failure> {
-    let checked = preflight(plan, scope, source, targets).await?;
-    let path = plan.path.display().to_string();
+    let checked = preflight(plan, scope, source, targets, typed).await?;
     let run = ledger.unfinished(Some(scope));
     let mut preview = Preview {
         goes_on: run.map(|run| run.id.clone()),
@@ -82,8 +80,8 @@ pub async fn preview(
         .push(("source".to_owned(), checked.source.clone()));
     if let Some(run) = run {
         for refusal in [
-            check_identities(run, &checked, &path),
-            check_definitions(run, &planned_resources(plan, scope), &path),
+            check_identities(run, &checked, typed),
+            check_definitions(run, &planned_resources(plan, scope), typed),
         ] {
             if let Err(failure) = refusal {
                 preview.refusals.extend(failure.why);
@@ -150,23 +148,9 @@ async fn ask_target(
         Err(error) => preview.warnings.push(one_line(&error)),
     }
     let Some(run) = run else { return };
-    let resources = run
-        .resources
-        .iter()
-        .filter(|one| plan.resource(&one.name).is_some_and(|plan| plan.to == name));
-    let recorded: Vec<_> = resources
-        .flat_map(|resource| {
-            resource
-                .partitions
-                .iter()
-                .filter(|one| one.stored() > ChunkSeq(0))
-                .map(|one| Recorded {
-                    partition: partition_key(resource, one),
-                    chunk: one.stored(),
-                    length: one.state.progress().length,
-                })
-        })
-        .collect();
+    let recorded = recorded(&run.resources, |one| {
+        plan.resource(one).is_some_and(|plan| plan.to == name)
+    });
     match target.evidence(&run.id, &recorded).await {
         Ok(evidence) => {
             for (had, found) in recorded

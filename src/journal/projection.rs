@@ -97,6 +97,7 @@ static PARTITION: LazyLock<Table> = LazyLock::new(|| {
             "dead_letters",
             "length",
             "page_rows",
+            "moved_ms",
         ],
         1,
         "run, resource, ordinal",
@@ -450,6 +451,7 @@ fn partition_row(run: &RunId, resource: &ResourceName, partition: &PartitionLedg
         number(progress.dead_letters),
         maybe(progress.length, number),
         number(progress.page_rows.into()),
+        maybe(partition.moved_ms, Value::Integer),
     ]
 }
 
@@ -529,6 +531,7 @@ fn read_partition(row: &Row<'_>) -> rusqlite::Result<(String, String, PartitionL
             ordinal: row.get(3)?,
             range: from_json(row, 4)?,
             state,
+            moved_ms: row.get(13)?,
         },
     ))
 }

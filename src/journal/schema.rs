@@ -87,6 +87,7 @@ CREATE TABLE partition (
     dead_letters INTEGER NOT NULL,
     length       INTEGER,
     page_rows    INTEGER NOT NULL,
+    moved_ms     INTEGER,
     FOREIGN KEY (run, resource) REFERENCES resource (run, name) DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
 CREATE INDEX partition_of_resource ON partition (run, resource);
@@ -123,6 +124,8 @@ pub(super) enum Kind {
 
 /// Returns what `connection` leads to.
 pub(super) fn kind(connection: &Connection) -> rusqlite::Result<Kind> {
+    // One moment of the file: a run may be creating its tables just now.
+    let connection = connection.unchecked_transaction()?;
     let application: i32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let format: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;

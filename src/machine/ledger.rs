@@ -82,6 +82,9 @@ pub struct PartitionLedger {
     pub range: KeyRange,
     /// Where it stands.
     pub state: PartitionState,
+    /// When it last moved, milliseconds since 1970; `None` before its first chunk.
+    #[serde(default)]
+    pub moved_ms: Option<i64>,
 }
 
 /// One process that worked on a run.
@@ -163,6 +166,12 @@ impl Ledger {
             }
             Event::AttemptEnded { run, end } => {
                 let ledger = self.run_mut(run, event)?;
+                // Nobody saw it die, so it ended with the last thing it recorded.
+                let ended_ms = if *end == AttemptEnd::Unknown {
+                    ledger.last_activity_ms()
+                } else {
+                    at_ms
+                };
                 match ledger
                     .attempts
                     .last_mut()
@@ -170,7 +179,7 @@ impl Ledger {
                 {
                     Some(attempt) => {
                         attempt.end = Some(end.clone());
-                        attempt.ended_ms = Some(at_ms);
+                        attempt.ended_ms = Some(ended_ms);
                     }
                     None => {
                         return Err(IllegalTransition::new(
@@ -224,6 +233,7 @@ impl Ledger {
                         ordinal: plan.ordinal,
                         range: plan.range.clone(),
                         state: PartitionState::Open(Progress::begin(plan.page_rows)),
+                        moved_ms: None,
                     });
                 }
                 self.last_partition = last;
@@ -243,6 +253,7 @@ impl Ledger {
             } => {
                 let ledger = self.partition_mut(*partition, event)?;
                 ledger.state = ledger.state.apply(moved)?;
+                ledger.moved_ms = Some(at_ms);
             }
             Event::Chunk {
                 partition,
@@ -253,6 +264,7 @@ impl Ledger {
                 ledger.state = ledger
                     .state
                     .apply(&PartitionEvent::ChunkStored(progress.clone()))?;
+                ledger.moved_ms = Some(at_ms);
             }
             Event::DeadLettersDropped { .. } | Event::Noted { .. } => {}
             Event::Compacted { ledger, .. } => *self = (**ledger).clone(),
@@ -365,6 +377,26 @@ impl RunLedger {
     #[must_use]
     pub fn open_attempt(&self) -> Option<&AttemptLedger> {
         self.attempts.last().filter(|attempt| attempt.end.is_none())
+    }
+
+    /// Returns when something of the run was last recorded by the process that works on it or died: the end of an
+    /// attempt that nobody saw ending.
+    #[must_use]
+    pub fn last_activity_ms(&self) -> i64 {
+        let partitions = self
+            .resources
+            .iter()
+            .flat_map(|resource| &resource.partitions);
+        let resources = self
+            .resources
+            .iter()
+            .flat_map(|resource| [resource.started_ms, resource.ended_ms]);
+        let begun = self.attempts.last().map(|attempt| attempt.started_ms);
+        let moments = partitions
+            .map(|partition| partition.moved_ms)
+            .chain(resources)
+            .chain([begun]);
+        moments.flatten().fold(self.moved_ms, i64::max)
     }
 
     fn resource_mut(

@@ -111,17 +111,50 @@ pub fn load(
     }
 }
 
+/// Returns where the state file of the plan at `path` lies, looking only at its name where that is typed plainly: whoever
+/// asks for a status at night need not have the passwords that the plan's variables stand for.
+///
+/// # Errors
+///
+/// The plan's problems, where its name alone cannot be read.
+pub fn state_path_of(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<PathBuf, Box<PlanProblems>> {
+    match typed_name(path) {
+        Some(name) => Ok(state_path(path, &name)),
+        None => load(path, env).map(|loaded| loaded.plan.state_path()),
+    }
+}
+
+fn typed_name(path: &Path) -> Option<String> {
+    let bytes = read(path).ok()?;
+    let root = yaml::parse(yaml::text(&bytes).ok()?).ok()?;
+    let tree::Kind::Map(fields) = root.kind else {
+        return None;
+    };
+    let (_, name) = fields.into_iter().find(|(key, _)| key.text == "name")?;
+    match name.kind {
+        tree::Kind::Scalar(name) if check::is_plan_name(&name) => Some(name),
+        _ => None,
+    }
+}
+
+fn state_path(plan: &Path, name: &str) -> PathBuf {
+    let folder = resolve::folder_of(plan);
+    let home = match folder.parent() {
+        Some(parent) if folder.file_name().is_some_and(|name| name == "plans") => parent,
+        _ => &folder,
+    };
+    home.join("state").join(format!("{name}.sqlite"))
+}
+
 impl Plan {
     /// Returns where the plan's state file lies: in `state/` beside the plan file, or in `../state/` if the plan lies in
     /// a folder called `plans`. Does not depend on the working folder.
     #[must_use]
     pub fn state_path(&self) -> PathBuf {
-        let folder = resolve::folder_of(&self.path);
-        let home = match folder.parent() {
-            Some(parent) if folder.file_name().is_some_and(|name| name == "plans") => parent,
-            _ => &folder,
-        };
-        home.join("state").join(format!("{}.sqlite", self.name))
+        state_path(&self.path, &self.name)
     }
 }
 

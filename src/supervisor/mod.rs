@@ -6,4 +6,4 @@ mod parent;
 
 pub use child::{CHILD_VARIABLE, ParentLink, follow_parent};
 pub use oom::{OomCounter, memory_limit};
-pub use parent::{Death, supervise};
+pub use parent::{Death, Watched, supervise};

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     child::{CHILD_VARIABLE, STOP_BYTE},
@@ -39,42 +39,60 @@ pub struct Death {
     pub next_budget: Option<u64>,
 }
 
-/// Runs the child with `arguments` (its budget is added) until it ends by itself, and returns the exit code for this
-/// process. `told` hears of every death.
+/// How the watch over the children ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watched {
+    /// The last child ended by itself, with this exit code.
+    Ended(u8),
+    /// Child after child died; the last one like this.
+    GaveUp {
+        /// How many died.
+        deaths: u32,
+        /// How the last one did, in words.
+        how: String,
+    },
+    /// A child died, and a signal asks not to start another.
+    Interrupted,
+}
+
+/// Runs the child with `arguments` (its budget is added) until one ends by itself. `told` hears of every death.
 pub fn supervise(
     arguments: &[OsString],
     state_path: &Path,
     in_flight_bytes: u64,
     mut told: impl FnMut(&Death),
-) -> std::io::Result<u8> {
+) -> std::io::Result<Watched> {
     // One thread is enough to wait, and keeps the parent small.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     let mut budget = in_flight_bytes;
     let mut deaths = 0;
     loop {
         let before = OomCounter::here().kills();
         let mut child = start(arguments, budget)?;
-        let status = runtime.block_on(wait(&mut child))?;
+        let status = runtime.block_on(signals.wait(&mut child))?;
         let Some(end) = death(status, || OomCounter::here().kills() > before) else {
-            return Ok(status
-                .code()
-                .and_then(|code| u8::try_from(code).ok())
-                .unwrap_or(Exit::Bug.code()));
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            return Ok(Watched::Ended(code.unwrap_or(Exit::Bug.code())));
         };
         deaths += 1;
         runtime.block_on(record(state_path, &end));
         // Memory is the likeliest reason of any death without a farewell, so the next child has half of it.
         budget = (budget / 2).max(LEAST_BUDGET);
-        let next_budget = (deaths <= MOST_RESTARTS).then_some(budget);
+        let how = end.describe();
+        let next_budget = (deaths <= MOST_RESTARTS && !signals.stopping).then_some(budget);
         told(&Death {
-            how: end.describe(),
+            how: how.clone(),
             number: deaths,
             next_budget,
         });
+        if signals.stopping {
+            return Ok(Watched::Interrupted);
+        }
         if next_budget.is_none() {
-            return Ok(Exit::Stopped.code());
+            return Ok(Watched::GaveUp { deaths, how });
         }
     }
 }
@@ -97,31 +115,50 @@ fn start(arguments: &[OsString], budget: u64) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// Waits for the child, handing each signal on as one byte. The terminal sends its signals to the child as well, which
-/// takes the two for one.
-async fn wait(child: &mut Child) -> std::io::Result<ExitStatus> {
-    let mut pipe = child.stdin.take();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut ended = signal(SignalKind::child())?;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        tokio::select! {
-            _ = interrupt.recv() => say_stop(pipe.as_mut()),
-            _ = terminate.recv() => say_stop(pipe.as_mut()),
-            _ = hang_up.recv() => say_stop(pipe.as_mut()),
-            _ = ended.recv() => {}
-        }
-    }
+/// The signals that ask to stop, listened to for as long as the parent lives.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+    ended: Signal,
+    /// Whether one of them came.
+    stopping: bool,
 }
 
-fn say_stop(pipe: Option<&mut std::process::ChildStdin>) {
-    if let Some(pipe) = pipe {
-        // A child that is gone needs no stop.
-        pipe.write_all(&[STOP_BYTE]).ok();
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            ended: signal(SignalKind::child())?,
+            stopping: false,
+        })
+    }
+
+    /// Waits for the child, handing each signal on as one byte. The terminal sends its signals to the child as well,
+    /// which takes the two for one.
+    async fn wait(&mut self, child: &mut Child) -> std::io::Result<ExitStatus> {
+        let mut pipe = child.stdin.take();
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            tokio::select! {
+                _ = self.interrupt.recv() => self.stop(pipe.as_mut()),
+                _ = self.terminate.recv() => self.stop(pipe.as_mut()),
+                _ = self.hang_up.recv() => self.stop(pipe.as_mut()),
+                _ = self.ended.recv() => {}
+            }
+        }
+    }
+
+    fn stop(&mut self, pipe: Option<&mut std::process::ChildStdin>) {
+        self.stopping = true;
+        if let Some(pipe) = pipe {
+            // A child that is gone needs no stop.
+            pipe.write_all(&[STOP_BYTE]).ok();
+        }
     }
 }
 

@@ -10,6 +10,8 @@ mod shared_keys;
 mod targets;
 mod urls;
 
+pub(super) use names::part_is_sound as is_plan_name;
+
 use super::{diagnostic::Diagnostic, model::Model};
 
 /// A rule: notes what it finds in `model`.

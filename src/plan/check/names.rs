@@ -34,7 +34,8 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     }
 }
 
-fn part_is_sound(part: &str) -> bool {
+/// Returns whether `part` may be a plan's or a target's name, or a part between the slashes of a resource's.
+pub(in crate::plan) fn part_is_sound(part: &str) -> bool {
     !part.is_empty()
         && part.len() <= MAX_CHARS
         && !part.starts_with(['.', '-'])

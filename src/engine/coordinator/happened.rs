@@ -1,0 +1,303 @@
+//! What the coordinator does about each thing that happened.
+
+use std::time::Instant;
+
+use tokio::task::{Id, JoinError};
+
+use super::{Coordinator, Finished, Job, PANICKED, millis};
+use crate::{
+    engine::{
+        bind::Bound,
+        book::BookError,
+        copy::{Ended, Report},
+    },
+    error::{Disposition, EdgeError, chain},
+    failpoint,
+    ids::{PartitionId, ResourceName},
+    machine::{
+        ChunkEvent, ChunkState, DeadLetter, Event, PartitionEvent, PartitionPlan, PartitionState,
+        Progress, ResourceEvent, ResourceLedger,
+    },
+    report,
+};
+
+/// Rows a resource must have before its dead letters are judged in percent.
+const PERCENT_FROM_ROWS: u64 = 1000;
+
+impl Coordinator {
+    pub(super) async fn heard(&mut self, report: Report) -> Result<(), BookError> {
+        match report {
+            Report::Stored {
+                resource,
+                partition,
+                progress,
+                dead_letters,
+                state,
+            } => {
+                self.stored(resource, partition, progress, dead_letters, state)
+                    .await
+            }
+            Report::Waiting {
+                resource,
+                error,
+                wait,
+            } => {
+                self.emit(&report::Event::Waiting {
+                    resource,
+                    error,
+                    wait_ms: millis(wait),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn stored(
+        &mut self,
+        name: ResourceName,
+        partition: PartitionId,
+        progress: Progress,
+        dead_letters: Vec<DeadLetter>,
+        state: ChunkState,
+    ) -> Result<(), BookError> {
+        // Refuses a chunk that is recorded before the target acknowledged it.
+        state.apply(ChunkEvent::Recorded)?;
+        let chunk = progress.chunk.0;
+        self.book
+            .record(vec![Event::Chunk {
+                partition,
+                progress,
+                dead_letters,
+            }])
+            .await?;
+        failpoint::hit("after_commit")?;
+        let Some((rows, bytes, dead)) = self.book.resource(&name).map(ResourceLedger::totals)
+        else {
+            return Ok(());
+        };
+        self.emit(&report::Event::ChunkStored {
+            resource: name.clone(),
+            partition: partition.0,
+            chunk,
+            rows,
+            bytes,
+            dead_letters: dead,
+        });
+        if let Some(reason) = self.drowning(&name) {
+            self.block(&name, reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns why a resource has too many dead letters, if it has.
+    pub(super) fn drowning(&self, name: &ResourceName) -> Option<String> {
+        let limit = self.plan.resource(name)?.dead_letters;
+        let (rows, _, dead) = self.book.resource(name)?.totals();
+        let percent = dead as f64 * 100.0 / rows.max(1) as f64;
+        (dead > limit.max || (rows >= PERCENT_FROM_ROWS && percent > limit.percent)).then(|| {
+            format!(
+                "{dead} of {rows} rows are dead letters, more than `dead_letters` allows ({} rows or {} %)",
+                limit.max, limit.percent
+            )
+        })
+    }
+
+    pub(super) async fn joined(
+        &mut self,
+        joined: Result<(Id, Finished), JoinError>,
+    ) -> Result<(), BookError> {
+        // A task's reports are all sent before it ends: they come first.
+        while let Ok(report) = self.reports.1.try_recv() {
+            self.heard(report).await?;
+        }
+        let (id, finished) = match joined {
+            Ok((id, finished)) => (id, Some(finished)),
+            Err(error) => {
+                self.bug |= error.is_panic();
+                (error.id(), None)
+            }
+        };
+        let Some(job) = self.jobs.remove(&id) else {
+            return Ok(());
+        };
+        match (job, finished) {
+            (Job::Bind(name), Some(Finished::Bound(bound))) => self.bound(name, *bound).await,
+            (Job::Walk(name, partition), Some(Finished::Walked(ended))) => {
+                self.walked(&name, partition, ended).await
+            }
+            (Job::Check(target), Some(Finished::Checked(recorded, evidence))) => {
+                self.checked(&target, &recorded, evidence);
+                Ok(())
+            }
+            (Job::Prove(target), Some(Finished::Checked(recorded, evidence))) => {
+                self.proven(&target, &recorded, evidence).await
+            }
+            (Job::Prove(target), _) if self.interrupted.is_none() => {
+                self.unproven.remove(&target);
+                for name in self.working_on(&target) {
+                    self.block(&name, PANICKED.to_owned()).await?;
+                }
+                Ok(())
+            }
+            (Job::Bind(name) | Job::Walk(name, _), _) if self.interrupted.is_none() => {
+                self.block(&name, PANICKED.to_owned()).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn bound(
+        &mut self,
+        name: ResourceName,
+        bound: Result<Bound, EdgeError>,
+    ) -> Result<(), BookError> {
+        if self.interrupted.is_some() {
+            return Ok(());
+        }
+        let Bound { shape, ranges } = match bound {
+            Ok(bound) => bound,
+            Err(error) => return self.failed(&name, &error).await,
+        };
+        let rows = self
+            .plan
+            .resource(&name)
+            .map_or(1, |resource| resource.chunk.rows);
+        let first = self.book.next_partition();
+        let partitions: Vec<_> = (1u32..)
+            .zip(ranges)
+            .map(|(ordinal, range)| PartitionPlan {
+                id: PartitionId(first + u64::from(ordinal) - 1),
+                ordinal,
+                range,
+                page_rows: rows,
+            })
+            .collect();
+        let count = partitions.len();
+        self.book
+            .record(vec![Event::ResourceBound {
+                run: self.book.run_id().clone(),
+                resource: name.clone(),
+                columns: shape.fingerprint.clone(),
+                estimated_rows: shape.estimated_rows,
+                partitions,
+            }])
+            .await?;
+        self.emit(&report::Event::ResourceStarted {
+            resource: name.clone(),
+            estimated_rows: shape.estimated_rows,
+            partitions: count,
+        });
+        self.shapes.insert(name, shape);
+        Ok(())
+    }
+
+    pub(super) async fn walked(
+        &mut self,
+        name: &ResourceName,
+        partition: PartitionId,
+        ended: Ended,
+    ) -> Result<(), BookError> {
+        match ended {
+            Ended::Exhausted => {
+                let open = self
+                    .book
+                    .ledger()
+                    .partition(partition)
+                    .is_some_and(|(_, _, one)| {
+                        matches!(
+                            one.state,
+                            PartitionState::Open(_) | PartitionState::Suspect(_)
+                        )
+                    });
+                if open {
+                    self.book
+                        .partition_moved(partition, PartitionEvent::Exhausted)
+                        .await?;
+                }
+                Ok(())
+            }
+            Ended::Stopped | Ended::Quota => Ok(()),
+            Ended::Failed(error) => self.failed(name, &error).await,
+        }
+    }
+
+    pub(super) async fn failed(
+        &mut self,
+        name: &ResourceName,
+        error: &EdgeError,
+    ) -> Result<(), BookError> {
+        match error.kind.disposition() {
+            Disposition::Recheck => {
+                if let Some(target) = self.plan.resource(name).map(|resource| resource.to.clone()) {
+                    self.doubt(&target);
+                }
+                Ok(())
+            }
+            Disposition::Stop => {
+                self.lease_lost = Some(error.to_string());
+                self.stop_all();
+                Ok(())
+            }
+            Disposition::Retry => {
+                let tries = self.plan.defaults.retry.attempts;
+                self.block(
+                    name,
+                    format!("gave up after {tries} tries: {}", chain(error).join(": ")),
+                )
+                .await
+            }
+            Disposition::DeadLetter | Disposition::Block => {
+                self.block(name, chain(error).join(": ")).await
+            }
+        }
+    }
+
+    pub(super) async fn block(
+        &mut self,
+        name: &ResourceName,
+        reason: String,
+    ) -> Result<(), BookError> {
+        if self
+            .book
+            .resource(name)
+            .is_none_or(|resource| !resource.state.is_working())
+        {
+            return Ok(());
+        }
+        self.stop(name);
+        self.book
+            .resource_moved(
+                name,
+                ResourceEvent::Blocked {
+                    reason: reason.clone(),
+                },
+            )
+            .await?;
+        self.emit(&report::Event::ResourceBlocked {
+            resource: name.clone(),
+            reason,
+        });
+        Ok(())
+    }
+
+    pub(super) fn interrupt(&mut self) {
+        self.interrupted = Some(Instant::now());
+        self.stop_all();
+        let text =
+            "stopping: chunks in flight are finished and journaled; a second signal ends at once"
+                .to_owned();
+        self.emit(&report::Event::Notice { text });
+    }
+
+    pub(super) fn stop(&mut self, name: &ResourceName) {
+        if let Some(stop) = self.stops.remove(name) {
+            stop.send_replace(true);
+        }
+    }
+
+    pub(super) fn stop_all(&mut self) {
+        for stop in std::mem::take(&mut self.stops).into_values() {
+            stop.send_replace(true);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What comes when nothing is running.
+
+use super::{Coordinator, Ending, count};
+use crate::{
+    engine::{book::BookError, evidence::partition_keys},
+    failpoint,
+    machine::{
+        AttemptEnd, Event, IllegalTransition, ResourceEvent, ResourceLedger, ResourceState,
+        RunEvent, RunState,
+    },
+    report,
+};
+
+impl Coordinator {
+    /// Decides what comes after the last task ended; `None` to go on.
+    pub(super) async fn idle(&mut self) -> Result<Option<Ending>, BookError> {
+        if let Some(lost) = self.lease_lost.clone() {
+            self.book
+                .attempt_ended(
+                    AttemptEnd::Failed {
+                        reason: lost.clone(),
+                    },
+                    Some(RunEvent::Fail),
+                )
+                .await?;
+            return Ok(Some(Ending::LeaseLost(lost)));
+        }
+        if self.interrupted.is_some() || self.signals.try_recv().is_ok() {
+            self.book
+                .attempt_ended(AttemptEnd::Interrupted, Some(RunEvent::Interrupt))
+                .await?;
+            return Ok(Some(Ending::Interrupted));
+        }
+        let state = self.book.run()?.state;
+        if state == RunState::Finishing {
+            // Markers may be gone already, so there is no evidence to ask for.
+            return self.finish().await.map(Some);
+        }
+        if let Some(name) = self.unproven.first().cloned() {
+            self.drift().await?;
+            self.prove(&name);
+            return Ok(None);
+        }
+        let blocked: Vec<_> = self
+            .book
+            .resources()
+            .iter()
+            .filter_map(|resource| match &resource.state {
+                ResourceState::Blocked { reason, .. } => {
+                    Some((resource.name.clone(), reason.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        if !blocked.is_empty() {
+            let reason = format!("{} blocked", count(blocked.len() as u64, "resource"));
+            self.book
+                .attempt_ended(AttemptEnd::Failed { reason }, Some(RunEvent::Fail))
+                .await?;
+            return Ok(Some(Ending::Blocked {
+                resources: blocked,
+                bug: self.bug,
+            }));
+        }
+        match state {
+            RunState::Restoring => {
+                if self
+                    .book
+                    .resources()
+                    .iter()
+                    .any(|resource| !resource.state.is_restored())
+                {
+                    return Err(IllegalTransition::new(
+                        "run",
+                        "restoring",
+                        "nothing left to start",
+                    )
+                    .into());
+                }
+                self.book.run_moved(RunEvent::Verify).await?;
+                self.unproven = self.targets.keys().cloned().collect();
+                Ok(None)
+            }
+            RunState::Verifying => {
+                let run = self.book.run_id().clone();
+                let verified = self
+                    .book
+                    .resources()
+                    .iter()
+                    .filter(|one| one.state == ResourceState::Synced);
+                let mut events: Vec<_> = verified
+                    .map(|one| Event::Resource {
+                        run: run.clone(),
+                        resource: one.name.clone(),
+                        event: ResourceEvent::Verified,
+                    })
+                    .collect();
+                events.push(Event::Run {
+                    run,
+                    event: RunEvent::Finish,
+                });
+                self.book.record(events).await?;
+                Ok(None)
+            }
+            other => Err(IllegalTransition::new("run", other.label(), "finish").into()),
+        }
+    }
+
+    /// Blocks resources whose columns changed since they were bound (once per attempt, before anything is written).
+    pub(super) async fn drift(&mut self) -> Result<(), BookError> {
+        let drifted: Vec<_> = self
+            .book
+            .resources()
+            .iter()
+            .filter(|resource| resource.state == ResourceState::Syncing)
+            .filter_map(|resource| {
+                let (had, now) = (
+                    resource.columns.as_ref()?,
+                    &self.shapes.get(&resource.name)?.fingerprint,
+                );
+                (had != now).then(|| {
+                    (
+                        resource.name.clone(),
+                        format!("its columns changed from {had} to {now}"),
+                    )
+                })
+            })
+            .collect();
+        for (name, reason) in drifted {
+            self.block(&name, reason).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn finish(&mut self) -> Result<Ending, BookError> {
+        failpoint::hit("before_forget")?;
+        let run = self.book.run_id().clone();
+        for (name, leased) in &self.targets {
+            let of_target = |one: &&ResourceLedger| {
+                self.plan
+                    .resource(&one.name)
+                    .is_some_and(|plan| plan.to == *name)
+            };
+            let keys: Vec<_> = self
+                .book
+                .resources()
+                .iter()
+                .filter(of_target)
+                .flat_map(partition_keys)
+                .collect();
+            if let Err(error) = leased.target.forget(&run, &keys).await {
+                let text = format!(
+                    "markers of the run stay behind in {}: {error}",
+                    leased.target.place()
+                );
+                for observer in &mut self.observers {
+                    observer.observe(&report::Event::Notice { text: text.clone() });
+                }
+            }
+        }
+        failpoint::hit("after_forget")?;
+        let finished = self
+            .book
+            .resources()
+            .iter()
+            .filter(|one| one.state == ResourceState::Verified);
+        let mut events: Vec<_> = finished
+            .map(|one| Event::Resource {
+                run: run.clone(),
+                resource: one.name.clone(),
+                event: ResourceEvent::Finished,
+            })
+            .collect();
+        events.push(Event::Run {
+            run: run.clone(),
+            event: RunEvent::Complete,
+        });
+        events.push(Event::AttemptEnded {
+            run,
+            end: AttemptEnd::Done,
+        });
+        self.book.record(events).await?;
+        Ok(Ending::Done {
+            dead_letters: self.totals().2,
+        })
+    }
+}

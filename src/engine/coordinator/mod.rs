@@ -1,0 +1,275 @@
+//! Owns the state of a run and takes messages one at a time: chunk stored, walk ended, check done, tick, signal.
+
+mod happened;
+mod idle;
+mod proof;
+mod schedule;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::{Id, JoinSet},
+};
+
+use super::{
+    bind::Bound,
+    book::{Book, BookError},
+    budget::Budget,
+    copy::{Ended, Report},
+    lease::LeaseKeeper,
+    open::OpenedRun,
+};
+use crate::{
+    error::EdgeError,
+    ids::{PartitionId, ResourceName},
+    machine::ResourceLedger,
+    plan::Plan,
+    report,
+    source::{Source, TableShape},
+    target::{Evidence, Recorded, Target},
+};
+
+/// How often leases, evidence and the journal's marker are looked at. Short enough that a flushed target costs seconds
+/// of work, long enough that an idle run costs nothing.
+const TICK: Duration = Duration::from_secs(3);
+
+/// How long chunks in flight may take after a signal before they are dropped; they are repeated by the next run.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Why a resource whose task panicked is blocked.
+const PANICKED: &str = "a task of rekindle panicked: this is a bug";
+
+/// How a run ended, for now.
+#[derive(Debug)]
+pub enum Ending {
+    /// Everything the scope names is restored; so many rows are dead letters.
+    Done {
+        /// Rows that did not pass.
+        dead_letters: u64,
+    },
+    /// Resources wait for a person; everything else is restored.
+    Blocked {
+        /// Which, and why.
+        resources: Vec<(ResourceName, String)>,
+        /// Whether a task panicked.
+        bug: bool,
+    },
+    /// A signal asked for it.
+    Interrupted,
+    /// Somebody else writes to a target.
+    LeaseLost(String),
+    /// The journal could not be written, or a bug showed.
+    Broken(BookError),
+}
+
+struct Leased {
+    target: Arc<dyn Target>,
+    lease: Arc<LeaseKeeper>,
+}
+
+/// What a background task of the coordinator returns.
+enum Finished {
+    Bound(Box<Result<Bound, EdgeError>>),
+    Walked(Ended),
+    Checked(Vec<Recorded>, Result<Vec<Evidence>, EdgeError>),
+}
+
+/// What a background task is about.
+#[derive(Debug, Clone)]
+enum Job {
+    Bind(ResourceName),
+    Walk(ResourceName, PartitionId),
+    Check(String),
+    Prove(String),
+}
+
+/// Carries out one attempt at a run.
+pub struct Coordinator {
+    plan: Arc<Plan>,
+    book: Book,
+    shapes: BTreeMap<ResourceName, TableShape>,
+    source: Arc<dyn Source>,
+    targets: BTreeMap<String, Leased>,
+    budget: Budget,
+    in_flight_bytes: u64,
+    observers: Vec<Box<dyn report::Observer>>,
+    signals: mpsc::Receiver<()>,
+    tasks: JoinSet<Finished>,
+    jobs: HashMap<Id, Job>,
+    stops: BTreeMap<ResourceName, watch::Sender<bool>>,
+    reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
+    /// Targets whose evidence has to be compared before anything is written to them.
+    unproven: BTreeSet<String>,
+    rewinds: BTreeMap<ResourceName, u32>,
+    interrupted: Option<Instant>,
+    lease_lost: Option<String>,
+    bug: bool,
+    started: Instant,
+    begun_rows: u64,
+}
+
+impl Coordinator {
+    /// Returns a coordinator for an opened run. Every message on `signals` asks it to stop.
+    #[must_use]
+    pub fn new(
+        plan: Arc<Plan>,
+        opened: OpenedRun,
+        source: Arc<dyn Source>,
+        targets: &BTreeMap<String, Arc<dyn Target>>,
+        in_flight_bytes: u64,
+        observers: Vec<Box<dyn report::Observer>>,
+        signals: mpsc::Receiver<()>,
+    ) -> Self {
+        let targets: BTreeMap<_, _> = opened
+            .leases
+            .into_iter()
+            .filter_map(|(name, lease)| {
+                let target = Arc::clone(targets.get(&name)?);
+                Some((name, Leased { target, lease }))
+            })
+            .collect();
+        let unproven = targets.keys().cloned().collect();
+        let mut coordinator = Self {
+            plan,
+            book: opened.book,
+            shapes: opened.shapes,
+            source,
+            targets,
+            budget: Budget::new(in_flight_bytes),
+            in_flight_bytes,
+            observers,
+            signals,
+            tasks: JoinSet::new(),
+            jobs: HashMap::new(),
+            stops: BTreeMap::new(),
+            // Each walk reports a chunk or two ahead of the journal, so that no write waits for a commit.
+            reports: mpsc::channel(8),
+            unproven,
+            rewinds: BTreeMap::new(),
+            interrupted: None,
+            lease_lost: None,
+            bug: false,
+            started: Instant::now(),
+            begun_rows: 0,
+        };
+        coordinator.begun_rows = coordinator.totals().0;
+        coordinator.announce(opened.attempt, &opened.state_path, &opened.notices);
+        coordinator
+    }
+
+    /// Carries the run to its end, or as far as it goes, and closes the journal.
+    pub async fn run(mut self) -> Ending {
+        let ending = match self.work().await {
+            Ok(ending) => ending,
+            Err(error) => Ending::Broken(error),
+        };
+        self.tasks.shutdown().await;
+        for leased in self.targets.values() {
+            // A lease that cannot be given back runs out by itself.
+            leased.lease.release().await.ok();
+        }
+        let (rows, bytes, dead_letters) = self.totals();
+        self.emit(&report::Event::RunEnded {
+            run: self.book.run_id().clone(),
+            state: self
+                .book
+                .run()
+                .map_or("unknown", |run| run.state.label())
+                .to_owned(),
+            rows,
+            bytes,
+            dead_letters,
+            elapsed_ms: millis(self.started.elapsed()),
+        });
+        match self.book.journal().clone().close().await {
+            Err(error) if !matches!(ending, Ending::Broken(_)) => Ending::Broken(error.into()),
+            _ => ending,
+        }
+    }
+
+    async fn work(&mut self) -> Result<Ending, BookError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.schedule().await?;
+            if self.tasks.is_empty() {
+                match self.idle().await? {
+                    Some(ending) => return Ok(ending),
+                    None => continue,
+                }
+            }
+            let grace = self
+                .interrupted
+                .map_or(GRACE, |since| GRACE.saturating_sub(since.elapsed()));
+            tokio::select! {
+                biased;
+                Some(()) = self.signals.recv(), if self.interrupted.is_none() => self.interrupt(),
+                Some(report) = self.reports.1.recv() => self.heard(report).await?,
+                Some(joined) = self.tasks.join_next_with_id() => self.joined(joined).await?,
+                () = tokio::time::sleep(grace), if self.interrupted.is_some() => self.tasks.abort_all(),
+                _ = tick.tick() => self.tick().await?,
+            }
+        }
+    }
+
+    fn announce(&mut self, attempt: u32, state_path: &Path, notices: &[String]) {
+        let resources = self
+            .book
+            .resources()
+            .iter()
+            .map(|resource| report::ResourceStanding {
+                name: resource.name.clone(),
+                state: resource.state.label().to_owned(),
+                estimated_rows: self
+                    .shapes
+                    .get(&resource.name)
+                    .map_or(resource.estimated_rows, |shape| shape.estimated_rows),
+                rows: resource.totals().0,
+            });
+        let started = report::Event::RunStarted {
+            run: self.book.run_id().clone(),
+            plan: self.plan.name.clone(),
+            attempt,
+            state: state_path.display().to_string(),
+            resources: resources.collect(),
+        };
+        self.emit(&started);
+        for text in notices {
+            self.emit(&report::Event::Notice { text: text.clone() });
+        }
+    }
+
+    fn emit(&mut self, event: &report::Event) {
+        for observer in &mut self.observers {
+            observer.observe(event);
+        }
+    }
+
+    fn totals(&self) -> (u64, u64, u64) {
+        self.book
+            .resources()
+            .iter()
+            .map(ResourceLedger::totals)
+            .fold((0, 0, 0), |sum, one| {
+                (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2)
+            })
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn count(number: u64, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}

@@ -1,0 +1,291 @@
+//! Evidence: what the targets can prove, and what is done again when they cannot.
+
+use std::sync::Arc;
+
+use super::{Coordinator, Finished, Job};
+use crate::{
+    engine::{
+        book::BookError,
+        copy::Report,
+        evidence::{self, Redo},
+        retry::retrying,
+    },
+    error::{EdgeError, ErrorKind},
+    ids::{PartitionId, ResourceName},
+    machine::{Event, PartitionEvent, Progress, ResourceEvent, ResourceState, RunEvent, RunState},
+    report,
+    target::{Evidence, Recorded, Target},
+};
+
+/// Voids of one resource that block it: something keeps emptying the target.
+const MOST_VOIDS: u32 = 3;
+
+/// Times one attempt may rewind partitions of one resource before it blocks, for the same reason.
+const MOST_REWINDS: u32 = 10;
+
+impl Coordinator {
+    pub(super) async fn tick(&mut self) -> Result<(), BookError> {
+        self.book.journal().write_marker().await?;
+        for name in self.targets.keys().cloned().collect::<Vec<_>>() {
+            let checking = self
+                .jobs
+                .values()
+                .any(|job| matches!(job, Job::Check(target) if *target == name));
+            if !checking && !self.unproven.contains(&name) && self.interrupted.is_none() {
+                self.check(&name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the evidence of a target with the journal in the background, and renews its lease.
+    pub(super) fn check(&mut self, name: &str) {
+        let Some(leased) = self.targets.get(name) else {
+            return;
+        };
+        let recorded = self.recorded(name);
+        let (target, lease, run) = (
+            Arc::clone(&leased.target),
+            Arc::clone(&leased.lease),
+            self.book.run_id().clone(),
+        );
+        let task = self.tasks.spawn(async move {
+            let evidence = match lease.ensure().await {
+                Ok(()) => target.evidence(&run, &recorded).await,
+                Err(error) => Err(error),
+            };
+            Finished::Checked(recorded, evidence)
+        });
+        self.jobs.insert(task.id(), Job::Check(name.to_owned()));
+    }
+
+    pub(super) fn checked(
+        &mut self,
+        target: &str,
+        recorded: &[Recorded],
+        evidence: Result<Vec<Evidence>, EdgeError>,
+    ) {
+        match evidence {
+            Ok(evidence) if evidence.iter().all(|one| *one == Evidence::Stands) => {}
+            Ok(evidence) => {
+                // A resource that started over meanwhile has other partitions now: what was asked about is history.
+                let lost = recorded.iter().zip(evidence).any(|(had, one)| {
+                    one != Evidence::Stands
+                        && self.book.ledger().partition(had.partition.id).is_some()
+                });
+                if lost {
+                    self.doubt(target);
+                }
+            }
+            Err(error) if error.kind == ErrorKind::LeaseLost => {
+                self.lease_lost = Some(error.to_string());
+                self.stop_all();
+            }
+            // The walks meet the same trouble and wait for it to pass.
+            Err(error) => tracing::debug!(target, %error, "evidence not read"),
+        }
+    }
+
+    /// Stops everything that writes to `target` until its evidence is compared with the journal.
+    pub(super) fn doubt(&mut self, target: &str) {
+        self.unproven.insert(target.to_owned());
+        let writing: Vec<_> = self
+            .plan
+            .resources
+            .iter()
+            .filter(|one| one.to == target)
+            .map(|one| one.name.clone())
+            .collect();
+        for name in writing {
+            self.stop(&name);
+        }
+    }
+
+    /// Returns the resources that write to `target` and have something left to do.
+    pub(super) fn working_on(&self, target: &str) -> Vec<ResourceName> {
+        let users = self.plan.resources.iter().filter(|one| one.to == target);
+        let working = users.filter(|one| {
+            self.book
+                .resource(&one.name)
+                .is_some_and(|one| one.state.is_working())
+        });
+        working.map(|one| one.name.clone()).collect()
+    }
+
+    pub(super) fn recorded(&self, target: &str) -> Vec<Recorded> {
+        evidence::recorded(self.book.resources(), |name| {
+            self.plan.resource(name).is_some_and(|one| one.to == target)
+        })
+    }
+
+    /// Asks `name` for its evidence, waiting for a target that is down. Nothing writes to it meanwhile.
+    pub(super) fn prove(&mut self, name: &str) {
+        let Some(leased) = self.targets.get(name) else {
+            self.unproven.remove(name);
+            return;
+        };
+        let recorded = self.recorded(name);
+        let (target, lease) = (Arc::clone(&leased.target), Arc::clone(&leased.lease));
+        let run = self.book.run_id().clone();
+        let retry = self.plan.defaults.retry.clone();
+        let reports = self.reports.0.clone();
+        let told = move |error: &EdgeError, wait| {
+            // Only for people: a report that finds no room is not worth waiting for.
+            reports
+                .try_send(Report::Waiting {
+                    resource: None,
+                    error: error.to_string(),
+                    wait,
+                })
+                .ok();
+        };
+        let task = self.tasks.spawn(async move {
+            let (target, lease, run, asked) = (&target, &lease, &run, &recorded);
+            let evidence = retrying(&retry, told, || async move {
+                lease.ensure().await?;
+                target.evidence(run, asked).await
+            })
+            .await;
+            Finished::Checked(recorded, evidence)
+        });
+        self.jobs.insert(task.id(), Job::Prove(name.to_owned()));
+    }
+
+    /// Records what has to be done again, given the evidence of a target to which nothing writes.
+    pub(super) async fn proven(
+        &mut self,
+        name: &str,
+        recorded: &[Recorded],
+        evidence: Result<Vec<Evidence>, EdgeError>,
+    ) -> Result<(), BookError> {
+        self.unproven.remove(name);
+        let Some(target) = self
+            .targets
+            .get(name)
+            .map(|leased| Arc::clone(&leased.target))
+        else {
+            return Ok(());
+        };
+        let found = match evidence {
+            Ok(found) => found,
+            Err(error) if error.kind == ErrorKind::LeaseLost => {
+                self.lease_lost = Some(error.to_string());
+                return Ok(());
+            }
+            Err(error) => {
+                for user in self.working_on(name) {
+                    self.failed(&user, &error).await?;
+                }
+                return Ok(());
+            }
+        };
+        let redo = evidence::redo(&self.book, recorded, &found).await?;
+        let any = !redo.is_empty();
+        let place = target.place().to_owned();
+        for one in redo {
+            match one {
+                Redo::StartOver { resource, .. } => {
+                    self.start_over(&resource, &place, &*target).await?;
+                }
+                Redo::Rewind {
+                    resource,
+                    partition,
+                    from,
+                    to,
+                } => {
+                    let text = format!(
+                        "`{resource}` goes back in partition {partition} from chunk {from} to chunk {}: {place} holds an \
+                         older state than the journal",
+                        to.chunk
+                    );
+                    self.rewind(&resource, partition, to, text).await?;
+                }
+            }
+        }
+        if any && self.book.run()?.state == RunState::Verifying {
+            self.book.run_moved(RunEvent::RestoreAgain).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn start_over(
+        &mut self,
+        name: &ResourceName,
+        place: &str,
+        target: &dyn Target,
+    ) -> Result<(), BookError> {
+        let rows = self
+            .book
+            .resource(name)
+            .map_or(0, |resource| resource.totals().0);
+        let reason = format!("{place} no longer holds any of the {rows} rows that were stored");
+        // Content first: a crash in between finds no evidence and starts over again.
+        if let Err(error) = target.clear(name).await {
+            return self.failed(name, &error).await;
+        }
+        let event = ResourceEvent::StartedOver {
+            reason: reason.clone(),
+            void: true,
+        };
+        self.book.resource_moved(name, event).await?;
+        self.emit(&report::Event::Redone {
+            resource: name.clone(),
+            text: format!("`{name}` starts over: {reason}"),
+        });
+        let voids = self
+            .book
+            .resource(name)
+            .map_or(0, |resource| resource.voids);
+        if voids >= MOST_VOIDS {
+            self.block(
+                name,
+                format!("its stored rows vanished {voids} times: something keeps emptying {place}"),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn rewind(
+        &mut self,
+        name: &ResourceName,
+        partition: PartitionId,
+        to: Progress,
+        text: String,
+    ) -> Result<(), BookError> {
+        let run = self.book.run_id().clone();
+        let mut events = vec![Event::Partition {
+            partition,
+            event: PartitionEvent::Rewound(to),
+        }];
+        let state = self
+            .book
+            .resource(name)
+            .map(|resource| resource.state.clone());
+        if matches!(
+            state,
+            Some(ResourceState::Syncing | ResourceState::Synced | ResourceState::Verified)
+        ) {
+            events.push(Event::Resource {
+                run,
+                resource: name.clone(),
+                event: ResourceEvent::Reopened,
+            });
+        }
+        self.book.record(events).await?;
+        self.emit(&report::Event::Redone {
+            resource: name.clone(),
+            text,
+        });
+        let rewinds = self.rewinds.entry(name.clone()).or_default();
+        *rewinds += 1;
+        if *rewinds > MOST_REWINDS {
+            self.block(
+                name,
+                "the target went back to an older state too often".to_owned(),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+}

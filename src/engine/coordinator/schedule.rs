@@ -1,0 +1,247 @@
+//! What to start next.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::sync::watch;
+
+use super::{Coordinator, Finished, Job};
+use crate::{
+    engine::{
+        bind::Bind,
+        book::BookError,
+        copy::{Report, Walk},
+        evidence::partition_key,
+        open::row_query,
+    },
+    error::EdgeError,
+    ids::{PartitionId, ResourceName},
+    machine::{PartitionState, ResourceEvent, ResourceLedger, ResourceState, RunState, Scope},
+    plan::Resource,
+    report,
+};
+
+/// A chunk limit never takes more than this part of the memory budget per partition that may be walked.
+const CHUNKS_PER_PARTITION: u64 = 4;
+
+impl Coordinator {
+    pub(super) async fn schedule(&mut self) -> Result<(), BookError> {
+        if self.interrupted.is_some()
+            || self.lease_lost.is_some()
+            || self.book.run()?.state != RunState::Restoring
+        {
+            return Ok(());
+        }
+        self.finish_copied().await?;
+        if !self.unproven.is_empty() {
+            // Nothing new until the target has proven what it holds; the walks under way were told to stop.
+            return Ok(());
+        }
+        if let Some((resource, partition)) = self.suspect() {
+            // Alone: whatever killed the last process is met by one small chunk at a time.
+            if self.tasks.is_empty() {
+                self.walk(&resource, partition, Some(1));
+            }
+            return Ok(());
+        }
+        self.walk_open();
+        self.bind_next();
+        Ok(())
+    }
+
+    /// Moves resources whose last partition is exhausted.
+    pub(super) async fn finish_copied(&mut self) -> Result<(), BookError> {
+        let copied: Vec<ResourceName> = self
+            .book
+            .resources()
+            .iter()
+            .filter(|resource| resource.state == ResourceState::Syncing && resource.is_exhausted())
+            .map(|resource| resource.name.clone())
+            .collect();
+        for name in copied {
+            if let Some(reason) = self.drowning(&name) {
+                // Also when it was blocked for it, unblocked by another `run`, and had nothing left to read.
+                self.block(&name, reason).await?;
+                continue;
+            }
+            self.book
+                .resource_moved(&name, ResourceEvent::Copied)
+                .await?;
+            self.stops.remove(&name);
+            if let Some((rows, bytes, dead_letters)) =
+                self.book.resource(&name).map(ResourceLedger::totals)
+            {
+                self.emit(&report::Event::ResourceSynced {
+                    resource: name,
+                    rows,
+                    bytes,
+                    dead_letters,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn suspect(&self) -> Option<(ResourceName, PartitionId)> {
+        let syncing = self
+            .book
+            .resources()
+            .iter()
+            .filter(|resource| resource.state == ResourceState::Syncing);
+        syncing
+            .flat_map(|resource| resource.partitions.iter().map(move |one| (resource, one)))
+            .find_map(|(resource, partition)| {
+                matches!(partition.state, PartitionState::Suspect(_))
+                    .then(|| (resource.name.clone(), partition.id))
+            })
+    }
+
+    pub(super) fn walk_open(&mut self) {
+        let most = self.plan.defaults.parallel_partitions as usize;
+        let mut due = Vec::new();
+        for resource in self.book.resources() {
+            if resource.state != ResourceState::Syncing {
+                continue;
+            }
+            let walking = self.walking(&resource.name);
+            let open = resource.partitions.iter().filter(|partition| {
+                matches!(partition.state, PartitionState::Open(_))
+                    && !walking.contains(&partition.id)
+            });
+            due.extend(
+                open.take(most.saturating_sub(walking.len()))
+                    .map(|one| (resource.name.clone(), one.id)),
+            );
+        }
+        for (resource, partition) in due {
+            self.walk(&resource, partition, None);
+        }
+    }
+
+    pub(super) fn bind_next(&mut self) {
+        let most = self.plan.defaults.parallel_resources as usize;
+        let binding: BTreeSet<ResourceName> = self
+            .jobs
+            .values()
+            .filter_map(|job| match job {
+                Job::Bind(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        let syncing = self
+            .book
+            .resources()
+            .iter()
+            .filter(|one| one.state == ResourceState::Syncing)
+            .count();
+        let room = most.saturating_sub(syncing + binding.len());
+        let due: Vec<Resource> = self
+            .plan
+            .resources
+            .iter()
+            .filter(|resource| !binding.contains(&resource.name) && self.is_due(resource))
+            .take(room)
+            .cloned()
+            .collect();
+        for resource in due {
+            self.bind(&resource);
+        }
+    }
+
+    pub(super) fn is_due(&self, resource: &Resource) -> bool {
+        self.book
+            .resource(&resource.name)
+            .is_some_and(|ledger| ledger.state == ResourceState::Pending)
+            && resource.after.iter().all(|name| {
+                self.book
+                    .resource(name)
+                    .is_none_or(|one| one.state.is_restored())
+            })
+    }
+
+    pub(super) fn bind(&mut self, resource: &Resource) {
+        let (Some(leased), Ok(run)) = (self.targets.get(&resource.to), self.book.run()) else {
+            return;
+        };
+        let bind = Bind {
+            resource: resource.name.clone(),
+            query: row_query(&resource.from, &run.scope),
+            source: Arc::clone(&self.source),
+            target: Arc::clone(&leased.target),
+            partitions: self.plan.defaults.parallel_partitions,
+            retry: self.plan.defaults.retry.clone(),
+        };
+        let reports = self.reports.0.clone();
+        let name = resource.name.clone();
+        let task = self.tasks.spawn(async move {
+            let told = |error: &EdgeError, wait| {
+                // Only for people: a report that finds no room is not worth waiting for.
+                let waiting = Report::Waiting {
+                    resource: Some(name.clone()),
+                    error: error.to_string(),
+                    wait,
+                };
+                reports.try_send(waiting).ok();
+            };
+            Finished::Bound(Box::new(bind.run(told).await))
+        });
+        self.jobs
+            .insert(task.id(), Job::Bind(resource.name.clone()));
+    }
+
+    pub(super) fn walk(&mut self, name: &ResourceName, id: PartitionId, quota: Option<u32>) {
+        let Some(resource) = self.plan.resource(name) else {
+            return;
+        };
+        let Some(leased) = self.targets.get(&resource.to) else {
+            return;
+        };
+        let Some(ledger) = self.book.resource(name) else {
+            return;
+        };
+        let Some(partition) = ledger.partitions.iter().find(|one| one.id == id) else {
+            return;
+        };
+        let scope = self
+            .book
+            .run()
+            .map_or_else(|_| Scope::default(), |run| run.scope.clone());
+        let defaults = &self.plan.defaults;
+        let walkers =
+            u64::from(defaults.parallel_resources) * u64::from(defaults.parallel_partitions);
+        let share = (self.in_flight_bytes / (CHUNKS_PER_PARTITION * walkers.max(1))).max(16 * 1024);
+        let stop = self
+            .stops
+            .entry(name.clone())
+            .or_insert_with(|| watch::channel(false).0);
+        let walk = Walk {
+            run: self.book.run_id().clone(),
+            partition: partition_key(ledger, partition),
+            range: partition.remaining(),
+            progress: partition.state.progress().clone(),
+            query: row_query(&resource.from, &scope),
+            source: Arc::clone(&self.source),
+            target: Arc::clone(&leased.target),
+            lease: Arc::clone(&leased.lease),
+            budget: self.budget.clone(),
+            chunk_bytes: resource.chunk.bytes.min(share),
+            chunk_rows: resource.chunk.rows,
+            longest_row: self.in_flight_bytes,
+            retry: defaults.retry.clone(),
+            quota,
+            stop: stop.subscribe(),
+            reports: self.reports.0.clone(),
+        };
+        let task = self
+            .tasks
+            .spawn(async move { Finished::Walked(walk.run().await) });
+        self.jobs.insert(task.id(), Job::Walk(name.clone(), id));
+    }
+
+    pub(super) fn walking(&self, resource: &ResourceName) -> BTreeSet<PartitionId> {
+        let walks = self.jobs.values().filter_map(|job| match job {
+            Job::Walk(name, id) if name == resource => Some(*id),
+            _ => None,
+        });
+        walks.collect()
+    }
+}

@@ -1,0 +1,163 @@
+//! Why a run is refused, or cannot go on: the words for a person.
+
+use super::{book::BookError, open::Checked};
+use crate::{
+    error::{EdgeError, ErrorKind, chain},
+    failure::{Exit, Failure},
+    journal::JournalError,
+    machine::{PlannedResource, RunLedger},
+    plan::definition_diff,
+    target::LeaseOwner,
+};
+
+/// Refuses a run that began with another source or target.
+pub fn check_identities(run: &RunLedger, checked: &Checked, typed: &str) -> Result<(), Failure> {
+    let mut differences = Vec::new();
+    if let Some(source) = run
+        .source
+        .as_ref()
+        .filter(|source| **source != checked.source)
+    {
+        differences.push(format!(
+            "the source was {source}, now it is {}",
+            checked.source
+        ));
+    }
+    for (name, now) in &checked.targets {
+        if let Some(had) = run.targets.get(name).filter(|had| *had != now) {
+            differences.push(format!("target `{name}` was {had}, now it is {now}"));
+        }
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Failure {
+        why: differences,
+        ..Failure::new(
+            Exit::Refused,
+            format!("run {} began with another source or target", run.id),
+            "nothing was written; the run's progress is kept",
+            format!("put the old URLs back, or begin anew with `rekindle run --new {typed}`"),
+        )
+    })
+}
+
+/// Refuses a run whose resources are defined otherwise now.
+pub fn check_definitions(
+    run: &RunLedger,
+    planned: &[PlannedResource],
+    typed: &str,
+) -> Result<(), Failure> {
+    let mut changes = Vec::new();
+    for now in planned {
+        match run.resource(&now.name) {
+            None => changes.push(format!("`{}` is new", now.name)),
+            Some(had) if had.definition != now.definition => {
+                for (field, old, new) in definition_diff(&had.definition, &now.definition) {
+                    changes.push(format!("`{}`: {field} was {old}, now {new}", now.name));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    for had in &run.resources {
+        if !planned.iter().any(|now| now.name == had.name) {
+            changes.push(format!("`{}` is no longer in the plan", had.name));
+        }
+    }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Err(Failure {
+        why: changes,
+        ..Failure::new(
+            Exit::Refused,
+            format!("the plan changed since run {} began", run.id),
+            "nothing was written; the run's progress is kept",
+            format!(
+                "`rekindle run --accept-plan-change {typed}` starts the changed resources over and goes on with \
+                 the others"
+            ),
+        )
+    })
+}
+
+/// Returns the failure for a target that another state file has leased.
+pub fn in_use(place: &str, owner: &LeaseOwner, typed: &str) -> Failure {
+    Failure::new(
+        Exit::InUse,
+        format!("{place} is in use"),
+        "nothing was written",
+        format!(
+            "wait for that run, or end it; its lease runs out 30 s after it died, then `rekindle run {typed}`"
+        ),
+    )
+    .why(format!(
+        "run {} of pid {} on {} writes to it (state file {})",
+        owner.run, owner.pid, owner.host, owner.state_path
+    ))
+}
+
+/// Returns the failure for a source or target that cannot be asked.
+#[must_use]
+pub fn refused_by_edge(error: &EdgeError, plan: &str, typed: &str) -> Failure {
+    let next = match error.kind {
+        ErrorKind::Credentials => "check user, password and rights in the URL of the plan",
+        ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Busy => {
+            "check that the server is up and the URL right"
+        }
+        ErrorKind::Missing => "check the names in the plan against the database",
+        _ => "mend what the cause says",
+    };
+    Failure::new(
+        Exit::Refused,
+        format!("plan `{plan}` was refused before the first write"),
+        "nothing was written",
+        format!("{next}, then `rekindle run {typed}`"),
+    )
+    .because(error)
+}
+
+/// Returns the failure for a journal that cannot be opened.
+#[must_use]
+pub fn refused_by_journal(error: &JournalError, typed: &str) -> Failure {
+    let exit = match error {
+        JournalError::InUse { .. } => Exit::InUse,
+        JournalError::DiskFull { .. } => Exit::Stopped,
+        JournalError::Illegal(_) | JournalError::Encoding(_) => Exit::Bug,
+        _ => Exit::Refused,
+    };
+    journal_failure(exit, error, typed)
+}
+
+fn journal_failure(exit: Exit, error: &JournalError, typed: &str) -> Failure {
+    Failure {
+        why: chain(error).into_iter().skip(1).collect(),
+        ..Failure::new(
+            exit,
+            error.to_string(),
+            error.safe(),
+            error.next().replace("PLAN", typed),
+        )
+    }
+}
+
+/// Returns the failure for a change that could not be recorded.
+#[must_use]
+pub fn refused_by_book(error: &BookError, typed: &str) -> Failure {
+    match error {
+        BookError::Journal(error @ (JournalError::Illegal(_) | JournalError::Encoding(_))) => {
+            journal_failure(Exit::Bug, error, typed)
+        }
+        BookError::Journal(error) => journal_failure(Exit::Stopped, error, typed),
+        bug => Failure::new(
+            Exit::Bug,
+            "a bug in rekindle stopped the run",
+            "what was journaled stays valid",
+            format!(
+                "report it with the output of `rekindle history`, then try `rekindle run {typed}`"
+            ),
+        )
+        .because(bug),
+    }
+}
