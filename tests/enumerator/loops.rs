@@ -149,34 +149,36 @@ impl Enumerator {
         }
     }
 
-    /// The n-th call fails: disks that are full or broken, connections that are cut.
+    /// The n-th call fails, or all from there on: disks that are full or broken, connections that are cut, a server
+    /// that is gone.
     pub fn errors(&mut self) {
+        use Blow::{Fail, FailFromThere};
         use Place::{Out, Socket, State};
         let both = [
-            ("pwrite64", State, Errno::ENOSPC),
-            ("pwrite64", State, Errno::EIO),
-            ("fsync", State, Errno::EIO),
-            ("write", State, Errno::ENOSPC),
-            ("ftruncate", State, Errno::EIO),
-            ("rename", State, Errno::EIO),
+            ("pwrite64", State, FailFromThere(Errno::ENOSPC)),
+            ("pwrite64", State, Fail(Errno::EIO)),
+            ("fsync", State, Fail(Errno::EIO)),
+            ("write", State, FailFromThere(Errno::ENOSPC)),
+            ("ftruncate", State, Fail(Errno::EIO)),
+            ("rename", State, Fail(Errno::EIO)),
         ];
         let files = [
-            ("write", Out, Errno::ENOSPC),
-            ("fdatasync", Out, Errno::EIO),
-            ("ftruncate", Out, Errno::EIO),
+            ("write", Out, FailFromThere(Errno::ENOSPC)),
+            ("fdatasync", Out, Fail(Errno::EIO)),
+            ("ftruncate", Out, Fail(Errno::EIO)),
         ];
         let redis = [
-            ("sendto", Socket, Errno::ECONNRESET),
-            ("recvfrom", Socket, Errno::ECONNRESET),
-            ("connect", Socket, Errno::ECONNREFUSED),
+            ("sendto", Socket, Fail(Errno::ECONNRESET)),
+            ("recvfrom", Socket, Fail(Errno::ECONNRESET)),
+            ("connect", Socket, FailFromThere(Errno::ECONNREFUSED)),
         ];
         for (to, own) in [("files", &files), ("redis", &redis)] {
-            for &(name, place, error) in both.iter().chain(own) {
+            for &(name, place, blow) in both.iter().chain(own) {
                 let watch = Watch {
                     kind: kind(name),
                     place,
                 };
-                let one = Loop::new(to, Target::Call(watch, Blow::Fail(error)));
+                let one = Loop::new(to, Target::Call(watch, blow));
                 let choice = self.choice(&one, self.counted(to, watch), SAMPLE);
                 self.go(&one, &choice);
             }
@@ -207,8 +209,8 @@ impl Enumerator {
                     after: Some((first, nth)),
                     ..Loop::new(to, Target::Call(watch, Blow::Kill))
                 };
-                // The rest of a run has about half of its calls; beyond its end nothing is struck.
-                let choice = self.choice(&one, total / 2 + 1, SAMPLE_AGAIN);
+                // A run that goes on makes fewer calls or, where suspects are done alone, more.
+                let choice = self.choice(&one, total, SAMPLE_AGAIN);
                 self.go(&one, &choice);
             }
         }

@@ -5,9 +5,10 @@
 //! (`RK_ENUMERATOR_SEED` chooses them); `RK_ENUMERATOR=all` tries every one. `RK_ENUMERATOR_ONLY='redis kill sendto'`
 //! goes through the loops whose names contain that text.
 //!
-//! Each kind of call has a loop of its own: in a program that is written the wrong way round, no kill at `pwrite64`
-//! ever finds a journal that leads, while a kill at the socket does at once. And since a test that never fails proves
-//! nothing, three deliberate defects have to be noticed in the same run.
+//! Each kind of call has a loop of its own, for each sees other mistakes: a journal that is written before the target
+//! shows at every `fdatasync` of a target file, at one in four `sendto`, and at no connection that is reset; an
+//! acknowledgement that is ignored shows where calls fail and at no kill. And since a test that never fails proves
+//! nothing, three such defects are built in (`RK_MUTANT`) and have to be noticed in the same run.
 //!
 //! A killed process loses nothing of the page cache: this is about the death of a process, not about power cuts.
 

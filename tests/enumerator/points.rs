@@ -71,14 +71,19 @@ impl Loop {
     pub fn name(&self) -> String {
         let target = match self.target {
             Target::Call(watch, Blow::Kill) => format!("kill {}", watch.kind.name),
-            Target::Call(watch, Blow::Fail(error)) => {
+            Target::Call(watch, blow @ (Blow::Fail(error) | Blow::FailFromThere(error))) => {
                 let place = match watch.place {
                     Place::Anywhere => "",
                     Place::State => " of the state",
                     Place::Out => " of the target",
                     Place::Socket => " of the connection",
                 };
-                format!("{error:?} {}{place}", watch.kind.name)
+                let on = if matches!(blow, Blow::Fail(_)) {
+                    ""
+                } else {
+                    " and on"
+                };
+                format!("{error:?} {}{place}{on}", watch.kind.name)
             }
             Target::FailPoint(name, Action::Kill) => format!("kill at {name}"),
             Target::FailPoint(name, Action::Error) => format!("error at {name}"),

@@ -114,6 +114,8 @@ pub enum Blow {
     Kill,
     /// The call does nothing and fails.
     Fail(Errno),
+    /// So does every one after it: a full disk stays full.
+    FailFromThere(Errno),
 }
 
 /// The call to strike at: the `nth` of the watch with number `watch`.
@@ -320,13 +322,16 @@ impl Tracer<'_> {
             }
             self.counts[index] += 1;
             let Some(strike) = self.strike else { continue };
-            if strike.watch != index || strike.nth != self.counts[index] {
+            let count = self.counts[index];
+            let lasts = matches!(strike.blow, Blow::FailFromThere(_));
+            if strike.watch != index || strike.nth > count || (strike.nth < count && !lasts) {
                 continue;
             }
-            self.struck = Some(format!("{} {}", kind.name, path.display()));
+            self.struck
+                .get_or_insert_with(|| format!("{} {}", kind.name, path.display()));
             match strike.blow {
                 Blow::Kill => kill(self.leader, Signal::SIGKILL)?,
-                Blow::Fail(error) => {
+                Blow::Fail(error) | Blow::FailFromThere(error) => {
                     // No call has this number, so the kernel does nothing.
                     registers.orig_rax = u64::MAX;
                     ptrace::setregs(thread, registers)?;
