@@ -60,6 +60,19 @@ impl Chunk {
         self.cursors.extend_from_slice(cursor);
     }
 
+    /// Forgets the rows and keeps the memory for the next ones.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.cursors.clear();
+        self.rows.clear();
+    }
+
+    /// Returns the bytes of keys and values that the chunk has memory for.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.arena.capacity()
+    }
+
     /// Returns how many rows the chunk holds.
     #[must_use]
     pub fn row_count(&self) -> usize {

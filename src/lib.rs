@@ -18,6 +18,7 @@ pub mod failure;
 pub mod ids;
 pub mod journal;
 pub mod machine;
+pub mod nearest;
 pub mod plan;
 pub mod report;
 pub mod source;

@@ -12,9 +12,11 @@ use super::{
     render::{Screen, complain, say},
 };
 use crate::{
+    engine,
     failure::{Exit, Failure},
     ids::ResourceName,
     machine::Scope,
+    nearest::nearest,
     plan::{self, Loaded, Plan, PlanProblems},
     source::{self, Source},
     target::{self, Target},
@@ -93,9 +95,9 @@ pub fn scope_flags(scope: &Scope) -> String {
 
 /// Returns the plan's source.
 pub async fn source(plan: &Plan) -> Result<Arc<dyn Source>, Failure> {
-    source::connect(&plan.source)
-        .await
-        .map_err(|error| edge_failure(plan, &error))
+    source::connect(&plan.source).await.map_err(|error| {
+        engine::refused_by_edge(&error, &plan.name, &plan.path.display().to_string())
+    })
 }
 
 /// Returns the plan's targets by name.
@@ -103,24 +105,12 @@ pub fn targets(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure
     plan.targets
         .iter()
         .map(|(name, config)| {
-            let target =
-                target::connect(name, config).map_err(|error| edge_failure(plan, &error))?;
+            let target = target::connect(name, config).map_err(|error| {
+                engine::refused_by_edge(&error, &plan.name, &plan.path.display().to_string())
+            })?;
             Ok((name.clone(), target))
         })
         .collect()
-}
-
-fn edge_failure(plan: &Plan, error: &crate::error::EdgeError) -> Failure {
-    Failure::new(
-        Exit::Refused,
-        format!("plan `{}` was refused before the first write", plan.name),
-        "nothing was written",
-        format!(
-            "mend the plan, then `rekindle validate {}`",
-            plan.path.display()
-        ),
-    )
-    .because(error)
 }
 
 /// Returns the names typed for `flag`, each checked against the plan.
@@ -143,20 +133,10 @@ pub fn chosen(plan: &Plan, flag: &str, typed: &[String]) -> Result<Vec<ResourceN
 }
 
 fn unknown(plan: &Plan, flag: &str, text: &str) -> Failure {
-    let mut near: Vec<_> = plan
-        .resources
-        .iter()
-        .map(|resource| {
-            (
-                strsim::jaro_winkler(text, resource.name.as_str()),
-                resource.name.as_str(),
-            )
-        })
-        .collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let hint = match near.first() {
-        Some((likeness, name)) if *likeness > 0.75 => format!("did you mean `{name}`?"),
-        _ => "no resource of the plan has a name like it".to_owned(),
+    let names = plan.resources.iter().map(|resource| resource.name.as_str());
+    let hint = match nearest(text, names, 1).first() {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => "no resource of the plan has a name like it".to_owned(),
     };
     let all: Vec<_> = plan
         .resources

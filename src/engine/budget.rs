@@ -1,8 +1,10 @@
 //! One byte budget for everything in flight in the process.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::chunk::Chunk;
 
 /// Bytes of memory a byte of a chunk stands for: itself in the chunk, and once more on its way out (the driver's
 /// command and its packed form replace each other).
@@ -16,6 +18,10 @@ const UNIT: u64 = 1024;
 pub struct Budget {
     units: Arc<Semaphore>,
     total_units: u32,
+    /// Chunks that were written, empty, for whoever gets a reservation next: never more than there were reservations
+    /// at one time. Allocated anew for each, chunks of 2 MiB left holes in the allocator's heaps: 36 to 44 MiB of
+    /// resident memory instead of 21, and a quarter more of the processor's time (60,000 rows of 6 KB).
+    spare: Arc<Mutex<Vec<Chunk>>>,
 }
 
 /// A reservation; given back when dropped.
@@ -32,6 +38,7 @@ impl Budget {
         Self {
             units: Arc::new(Semaphore::new(total_units as usize)),
             total_units,
+            spare: Arc::default(),
         }
     }
 
@@ -45,6 +52,24 @@ impl Budget {
             Ok(permit) => Reservation { permit },
             Err(_) => unreachable!("the semaphore is never closed"),
         }
+    }
+
+    /// Returns an empty chunk for somebody who just got a reservation.
+    pub fn chunk(&self) -> Chunk {
+        self.spare().pop().unwrap_or_default()
+    }
+
+    /// Takes a chunk that is no longer needed, before its reservation is given back. One with room for more than
+    /// `most` bytes held a long row, and its memory is free at once.
+    pub fn take_back(&self, mut chunk: Chunk, most: u64) {
+        if chunk.room() as u64 <= most {
+            chunk.clear();
+            self.spare().push(chunk);
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Chunk>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,6 +95,7 @@ fn units(bytes: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cursor::KeyValue;
 
     #[tokio::test]
     async fn more_than_everything_is_alone() {
@@ -83,6 +109,20 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(small);
         assert!(waiting.await.is_ok());
+    }
+
+    #[test]
+    fn a_chunk_is_used_again_unless_it_held_a_long_row() {
+        let budget = Budget::new(1024 * 1024);
+        let mut chunk = budget.chunk();
+        chunk.push(&[KeyValue::Uint(1)], b"key", &[0; 1000]);
+        let room = chunk.room();
+        budget.take_back(chunk, 2000);
+        let again = budget.chunk();
+        assert_eq!((again.row_count(), again.byte_count()), (0, 0));
+        assert_eq!(again.room(), room);
+        budget.take_back(again, 500);
+        assert_eq!(budget.chunk().room(), 0);
     }
 
     #[tokio::test]

@@ -205,7 +205,8 @@ impl Walk {
             progress = next.clone();
             let state = filled.state;
             // Its memory is free before the journal is waited for.
-            drop(filled);
+            self.budget.take_back(filled.chunk, 2 * self.chunk_bytes);
+            drop(filled.reservation);
             if !failpoint::mutant("journal_first") {
                 self.stored(next, dead_letters, state).await?;
             }

@@ -31,23 +31,25 @@ pub enum Redo {
     },
 }
 
-/// Returns what the journal says is stored of the resources that `chosen` picks, for the target to prove.
-pub fn recorded(book: &Book, chosen: impl Fn(&ResourceName) -> bool) -> Vec<Recorded> {
-    let resources = book
-        .resources()
-        .iter()
-        .filter(|resource| chosen(&resource.name));
+/// Returns what the journal says is stored of those of `resources` that `chosen` picks, for the target to prove.
+pub fn recorded(
+    resources: &[ResourceLedger],
+    chosen: impl Fn(&ResourceName) -> bool,
+) -> Vec<Recorded> {
+    let stored = |resource: &ResourceLedger, partition: &PartitionLedger| Recorded {
+        partition: partition_key(resource, partition),
+        chunk: partition.stored(),
+        length: partition.state.progress().length,
+    };
     resources
+        .iter()
+        .filter(|resource| chosen(&resource.name))
         .flat_map(|resource| {
-            resource
+            let begun = resource
                 .partitions
                 .iter()
-                .filter(|partition| partition.stored() > ChunkSeq(0))
-                .map(|partition| Recorded {
-                    partition: partition_key(resource, partition),
-                    chunk: partition.stored(),
-                    length: partition.state.progress().length,
-                })
+                .filter(|partition| partition.stored() > ChunkSeq(0));
+            begun.map(move |partition| stored(resource, partition))
         })
         .collect()
 }

@@ -21,5 +21,5 @@ pub use book::{BookError, now_ms};
 pub use coordinator::{Coordinator, Ending};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};
-pub use refuse::{refused_by_book, refused_by_journal};
+pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};
 pub use retry::{Waits, retrying};

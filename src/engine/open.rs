@@ -21,7 +21,7 @@ use crate::{
     failpoint,
     failure::{Exit, Failure},
     ids::{ResourceName, RunId},
-    journal::{Journal, Notice, OpenMode},
+    journal::{Journal, Notice, OpenMode, View},
     machine::{
         AttemptEnd, Event, Ledger, PartitionEvent, PartitionState, PlannedResource, ResourceEvent,
         ResourceState, RunEvent, RunLedger, RunState, Scope,
@@ -97,6 +97,9 @@ pub async fn open(request: OpenRun) -> Result<OpenedRun, Failure> {
         typed,
     )
     .await?;
+    if is_first(&request.state_path) {
+        refuse_first(&request, &checked).await?;
+    }
     let mode = if request.choice == RunChoice::New {
         OpenMode::NewAfterRefusal
     } else {
@@ -104,7 +107,11 @@ pub async fn open(request: OpenRun) -> Result<OpenedRun, Failure> {
     };
     let (journal, ledger, notices) = Journal::open(&request.state_path, mode)
         .map_err(|error| refused_by_journal(&error, typed))?;
-    let mut opened = match begin(&request, checked, journal.clone(), ledger).await {
+    let moved_aside = notices.iter().find_map(|notice| match notice {
+        Notice::StartedAnew { old_state, .. } => old_state.as_deref(),
+        _ => None,
+    });
+    let mut opened = match begin(&request, checked, journal.clone(), ledger, moved_aside).await {
         Ok(opened) => opened,
         Err(failure) => {
             journal
@@ -118,6 +125,39 @@ pub async fn open(request: OpenRun) -> Result<OpenedRun, Failure> {
         .notices
         .splice(0..0, notices.iter().map(Notice::to_string));
     Ok(opened)
+}
+
+/// Returns whether there never was a state file at `path`.
+fn is_first(path: &Path) -> bool {
+    !path.exists() && matches!(View::open(path), Ok(None))
+}
+
+/// Refuses what can be refused before there is a state file, so that none is left behind by a run that never began.
+async fn refuse_first(request: &OpenRun, checked: &Checked) -> Result<(), Failure> {
+    if request.choice == RunChoice::Resume {
+        return Err(nothing_to_resume(&Ledger::default(), &request.typed));
+    }
+    for name in checked.targets.keys() {
+        let Some(target) = request.targets.get(name) else {
+            continue;
+        };
+        match target.lease_owner().await {
+            Ok(None) => {}
+            Ok(Some(other)) => return Err(in_use(target.place(), &other, &request.typed)),
+            Err(error) => return Err(refused_by_edge(&error, &request.plan.name, &request.typed)),
+        }
+    }
+    Ok(())
+}
+
+fn nothing_to_resume(ledger: &Ledger, typed: &str) -> Failure {
+    Failure::new(
+        Exit::Refused,
+        "nothing to resume",
+        "no run of this plan is unfinished; nothing was written",
+        format!("`rekindle run {typed}` starts a new run"),
+    )
+    .why(last_run(ledger))
 }
 
 /// What the edges said before anything was written.
@@ -189,6 +229,7 @@ async fn begin(
     checked: Checked,
     journal: Journal,
     ledger: Ledger,
+    moved_aside: Option<&str>,
 ) -> Result<OpenedRun, Failure> {
     let typed = request.typed.as_str();
     let found = match request.choice {
@@ -197,13 +238,7 @@ async fn begin(
         RunChoice::New => None,
     };
     if request.choice == RunChoice::Resume && found.is_none() {
-        return Err(Failure::new(
-            Exit::Refused,
-            "nothing to resume",
-            "no run of this plan is unfinished; nothing was written",
-            format!("`rekindle run {typed}` starts a new run"),
-        )
-        .why(last_run(&ledger)));
+        return Err(nothing_to_resume(&ledger, typed));
     }
     let found = found.cloned();
     let scope = found
@@ -227,7 +262,7 @@ async fn begin(
     let run_id = found
         .as_ref()
         .map_or_else(|| fresh_id(&ledger), |run| run.id.clone());
-    let leases = take_leases(request, &checked, &journal, &run_id).await?;
+    let leases = take_leases(request, &checked, &journal, &run_id, moved_aside).await?;
 
     let mut events = Vec::new();
     if request.choice == RunChoice::New {
@@ -450,11 +485,15 @@ fn resumed(run: &RunLedger) -> Vec<Event> {
     events
 }
 
+/// Takes the lease of every target. `moved_aside` is the id of the damaged state file whose place ours took: we hold
+/// its lock, so whoever took a lease with it is dead, and what `run --new` was typed for need not wait for that lease
+/// to run out.
 async fn take_leases(
     request: &OpenRun,
     checked: &Checked,
     journal: &Journal,
     run: &RunId,
+    moved_aside: Option<&str>,
 ) -> Result<BTreeMap<String, Arc<LeaseKeeper>>, Failure> {
     let owner = LeaseOwner {
         state: journal.state_id().to_owned(),
@@ -468,7 +507,16 @@ async fn take_leases(
         let Some(target) = request.targets.get(name) else {
             continue;
         };
-        let failure = match LeaseKeeper::take(Arc::clone(target), owner.clone()).await {
+        let mut taken = LeaseKeeper::take(Arc::clone(target), owner.clone()).await;
+        if let Ok(Err(dead)) = &taken
+            && moved_aside == Some(dead.state.as_str())
+        {
+            taken = match target.release_lease(dead).await {
+                Ok(()) => LeaseKeeper::take(Arc::clone(target), owner.clone()).await,
+                Err(error) => Err(error),
+            };
+        }
+        let failure = match taken {
             Ok(Ok(lease)) => {
                 leases.insert(name.clone(), Arc::new(lease));
                 continue;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    evidence::partition_key,
+    evidence::recorded,
     open::{Checked, is_skipped, planned_resources, preflight, row_query},
     refuse::{check_definitions, check_identities},
 };
@@ -14,7 +14,7 @@ use crate::{
     machine::{Ledger, ResourceLedger, ResourceState, RunLedger, Scope},
     plan::{Plan, Resource},
     source::Source,
-    target::{Evidence, Recorded, Target},
+    target::{Evidence, Target},
 };
 
 /// Endings of tables that a shop's storefront reads.
@@ -148,23 +148,9 @@ async fn ask_target(
         Err(error) => preview.warnings.push(one_line(&error)),
     }
     let Some(run) = run else { return };
-    let resources = run
-        .resources
-        .iter()
-        .filter(|one| plan.resource(&one.name).is_some_and(|plan| plan.to == name));
-    let recorded: Vec<_> = resources
-        .flat_map(|resource| {
-            resource
-                .partitions
-                .iter()
-                .filter(|one| one.stored() > ChunkSeq(0))
-                .map(|one| Recorded {
-                    partition: partition_key(resource, one),
-                    chunk: one.stored(),
-                    length: one.state.progress().length,
-                })
-        })
-        .collect();
+    let recorded = recorded(&run.resources, |one| {
+        plan.resource(one).is_some_and(|plan| plan.to == name)
+    });
     match target.evidence(&run.id, &recorded).await {
         Ok(evidence) => {
             for (had, found) in recorded

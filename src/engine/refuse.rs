@@ -99,6 +99,7 @@ pub fn in_use(place: &str, owner: &LeaseOwner, typed: &str) -> Failure {
 }
 
 /// Returns the failure for a source or target that cannot be asked.
+#[must_use]
 pub fn refused_by_edge(error: &EdgeError, plan: &str, typed: &str) -> Failure {
     let next = match error.kind {
         ErrorKind::Credentials => "check user, password and rights in the URL of the plan",

@@ -37,7 +37,6 @@ pub struct FilledChunk {
     /// Where the chunk stands.
     pub state: ChunkState,
     /// Its part of the memory budget, given back when the chunk is dropped.
-    #[expect(dead_code, reason = "held, and given back by being dropped")]
     pub reservation: Reservation,
 }
 
@@ -123,7 +122,7 @@ impl ChunkSink {
 
     /// Forgets rows that were taken but not handed on, and gets ready for another scan.
     pub async fn restart(&mut self) -> Result<(), Stopped> {
-        self.chunk = Chunk::default();
+        self.chunk.clear();
         self.until = None;
         self.rows = 0;
         self.dead_letters.clear();
@@ -148,6 +147,9 @@ impl ChunkSink {
             () = told(&mut self.stop) => Err(Stopped),
             reservation = self.budget.reserve(bytes) => {
                 self.reservation = Some(reservation);
+                if self.chunk.room() == 0 {
+                    self.chunk = self.budget.chunk();
+                }
                 Ok(())
             }
         }

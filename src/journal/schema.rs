@@ -124,6 +124,8 @@ pub(super) enum Kind {
 
 /// Returns what `connection` leads to.
 pub(super) fn kind(connection: &Connection) -> rusqlite::Result<Kind> {
+    // One moment of the file: a run may be creating its tables just now.
+    let connection = connection.unchecked_transaction()?;
     let application: i32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let format: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;

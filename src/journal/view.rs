@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, Row, config::DbConfig, params};
+use rusqlite::{Connection, OpenFlags, Row, Transaction, config::DbConfig, params};
 
 use super::{
     chain::Log,
@@ -178,7 +178,8 @@ impl View {
 
     /// Returns every run as the tables have it, without a replay: quick, for `status`.
     pub fn runs(&self) -> Result<Ledger, JournalError> {
-        projection::read(&self.connection).map_err(|fault| fault.at(&self.files.database))
+        let snapshot = self.snapshot()?;
+        projection::read(&snapshot).map_err(|fault| fault.at(&self.files.database))
     }
 
     /// Returns what the events add up to, having checked pages, chain, tables and marker as a run would.
@@ -189,12 +190,15 @@ impl View {
     }
 
     fn verified(&self) -> Result<(Log, String), JournalError> {
-        // One snapshot for all of it: a run may be writing.
-        let snapshot = self
-            .connection
-            .unchecked_transaction()
-            .map_err(|error| self.fail(error))?;
+        let snapshot = self.snapshot()?;
         open::verify(&snapshot).map_err(|fault| fault.at(&self.files.database))
+    }
+
+    /// Returns one moment of the file, whatever a run writes meanwhile: between two tables lies many a commit.
+    fn snapshot(&self) -> Result<Transaction<'_>, JournalError> {
+        self.connection
+            .unchecked_transaction()
+            .map_err(|error| self.fail(error))
     }
 
     /// Returns the random id of the state file.

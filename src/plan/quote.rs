@@ -1,5 +1,7 @@
 //! How names from a plan are shown in messages, and how a near miss is recognised.
 
+use crate::nearest::nearest;
+
 /// The longest name shown whole, in characters; longer ones fill the terminal and tell no more.
 const SHOWN_CHARS: usize = 80;
 
@@ -31,28 +33,6 @@ pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     shown.join(", ")
 }
 
-/// Returns the candidate that `typed` was probably meant to be.
-///
-/// Damerau-Levenshtein, because swapped neighbours are the commonest slip; at most a third of the characters may
-/// differ, so that a wrong name is not explained by a random other one.
-pub(super) fn nearest<'a>(
-    typed: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let lower = typed.to_lowercase();
-    let allowed = (typed.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .filter(|candidate| candidate.len() <= 4 * typed.len())
-        .map(|candidate| {
-            let distance = strsim::damerau_levenshtein(&lower, &candidate.to_lowercase());
-            (distance, candidate)
-        })
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
 /// Returns a help text: the nearest candidate if there is one, and what there is to choose from.
 ///
 /// `noun` names the candidates, for example `defined targets`.
@@ -65,7 +45,7 @@ pub(super) fn candidates<'a>(
     if all.is_empty() {
         return format!("there are no {noun}");
     }
-    match nearest(typed, names) {
+    match nearest(typed, names, 1).first() {
         Some(name) => format!("did you mean {}? {noun} are {all}", quoted(name)),
         None => format!("{noun} are {all}"),
     }
@@ -81,14 +61,5 @@ mod tests {
         assert_eq!(quoted("abc\u{202e}"), "`abc\\u{202e}`");
         assert_eq!(quoted("it's \"é\""), "`it's \"é\"`");
         assert_eq!(quoted(&"x".repeat(200)).len(), 85);
-    }
-
-    #[test]
-    fn a_near_miss_is_recognised_and_a_stranger_is_not() {
-        let names = ["resources", "targets", "source"];
-        assert_eq!(nearest("resuorces", names), Some("resources"));
-        assert_eq!(nearest("Target", names), Some("targets"));
-        assert_eq!(nearest("pipelines", names), None);
-        assert_eq!(nearest("", names), None);
     }
 }

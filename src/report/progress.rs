@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{
     event::{Event, Observer},
-    human::{bytes, counted, printable},
+    human::{bytes, count, counted, printable},
     lines::PlainLines,
 };
 use crate::ids::ResourceName;
@@ -14,8 +14,13 @@ use crate::ids::ResourceName;
 /// Redraws a second: smooth for the eye, invisible in a profile.
 const REDRAWS: u8 = 8;
 
+/// Columns to draw for where stderr does not say how wide it is.
+const USUAL_WIDTH: u16 = 80;
+
 /// Draws on stderr.
 pub struct ProgressBars {
+    /// Columns of the longest name.
+    names: usize,
     bars: MultiProgress,
     resources: BTreeMap<ResourceName, ProgressBar>,
     lines: PlainLines<Above>,
@@ -61,27 +66,63 @@ impl ProgressBars {
         Self {
             above: bars.clone(),
             bars,
+            names: 0,
             resources: BTreeMap::new(),
             lines: PlainLines::new(above),
         }
     }
 
     fn bar(&mut self, resource: &ResourceName, estimated: u64) -> &ProgressBar {
+        let names = self.names;
         self.resources.entry(resource.clone()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(estimated));
-            bar.set_style(style());
+            // Asked for each bar: a terminal may have changed since the last one.
+            let width = rustix::termios::tcgetwinsize(std::io::stderr())
+                .map_or(USUAL_WIDTH, |size| size.ws_col);
+            bar.set_style(style(width.into(), names));
             bar.set_prefix(printable(resource.as_str()));
             bar
         })
     }
 }
 
-fn style() -> ProgressStyle {
-    // The name, a bar that gives way on narrow terminals, rows, rate and time left.
-    let template = "{prefix:24!} {wide_bar:.green/dim} {human_pos:>11} of ~{human_len} {per_sec:>14} {eta:>5} {msg}";
-    ProgressStyle::with_template(template)
+/// Returns the look of a bar on `width` columns, with `names` of them for the name where there is room.
+fn style(width: usize, names: usize) -> ProgressStyle {
+    ProgressStyle::with_template(&template(width, names))
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━╸─")
+        .with_key(
+            "rows",
+            |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let of = count(state.len().unwrap_or_default());
+                let _ = write!(out, "{} of ~{of}", count(state.pos()));
+            },
+        )
+        .with_key(
+            "rate",
+            |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a float casts to the nearest number there is"
+                )]
+                let rate = state.per_sec() as u64;
+                let _ = write!(out, "{} rows/s", count(rate));
+            },
+        )
+}
+
+/// Everything has a column of its own, so that bars below each other line up. What a person misses least goes first
+/// on a narrow terminal: a line that is too long would be broken, and its rest stay on the screen.
+fn template(width: usize, names: usize) -> String {
+    let names = names.clamp(1, width / 4);
+    let rest = match width {
+        110.. => "{rows:>23} {rate:>16} {eta:>4} left  {msg:24!}",
+        90..110 => "{rows:>23} {rate:>16} {eta:>4} left",
+        64..90 => "{percent:>3}% {rate:>16} {eta:>4} left",
+        _ => "{percent:>3}% {eta:>4} left",
+    };
+    format!("{{prefix:{names}!}} {{wide_bar:.green/dim}} {rest}")
 }
 
 impl Observer for ProgressBars {
@@ -89,6 +130,10 @@ impl Observer for ProgressBars {
         match event {
             Event::RunStarted { resources, .. } => {
                 self.lines.observe(event);
+                let names = resources
+                    .iter()
+                    .map(|one| one.name.as_str().chars().count());
+                self.names = names.max().unwrap_or_default();
                 for one in resources.iter().filter(|one| one.state == "syncing") {
                     let bar = self.bar(&one.name, one.estimated_rows);
                     bar.set_position(one.rows);
@@ -146,6 +191,29 @@ impl Observer for ProgressBars {
                 self.lines.observe(event);
             }
             Event::Waiting { .. } | Event::Notice { .. } => self.lines.observe(event),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_on_its_terminal() {
+        for width in [40, 60, 64, 80, 90, 110, 200] {
+            let template = template(width, 40);
+            let fixed: usize = template
+                .split(['{', '}'])
+                .map(|part| match part.split_once(':') {
+                    Some((_, size)) => size.trim_matches(['>', '!']).parse().unwrap_or(0),
+                    None => part.len(),
+                })
+                .sum();
+            assert!(
+                fixed + 4 <= width,
+                "{fixed} columns without the bar on {width}"
+            );
         }
     }
 }

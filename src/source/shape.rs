@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     error::{EdgeError, ErrorKind},
+    nearest::nearest,
     plan::RowSource,
 };
 
@@ -136,7 +137,7 @@ pub(super) fn missing_table(place: &str, table: &str, tables: &[String]) -> Edge
         format!(
             "{place} has no table `{}`{}",
             table.escape_default(),
-            nearest(table, tables.iter().map(String::as_str))
+            did_you_mean(table, tables.iter().map(String::as_str))
         ),
     )
 }
@@ -156,7 +157,7 @@ fn find_column<'a>(
                 format!(
                     "table `{table}` at {place} has no column `{}`{}",
                     name.escape_default(),
-                    nearest(name, columns.iter().map(|column| column.name.as_str()))
+                    did_you_mean(name, columns.iter().map(|column| column.name.as_str()))
                 ),
             )
         })
@@ -254,31 +255,10 @@ fn fingerprint(used: &[&Column]) -> String {
 }
 
 /// Returns `; did you mean ...?` with up to three names that are near `wanted`, or nothing.
-fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
-    /// Jaro-Winkler: 0.8 still finds `url_storage` for `spy_url_storage`; much lower suggests strangers.
-    const NEAR: f64 = 0.8;
-    /// A name inside the other counts as near from this length on: `t` is inside half of all names.
-    const WORD: usize = 4;
-    let folded = wanted.to_lowercase();
-    let mut scored: Vec<(f64, &str)> = names
-        .map(|name| {
-            let lower = name.to_lowercase();
-            let inside = lower.contains(&folded) || folded.contains(&lower);
-            let score = if inside && lower.len().min(folded.len()) >= WORD {
-                1.0
-            } else {
-                strsim::jaro_winkler(&folded, &lower)
-            };
-            (score, name)
-        })
-        .filter(|(score, _)| *score >= NEAR)
-        .collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    let names: Vec<&str> = scored.into_iter().take(3).map(|(_, name)| name).collect();
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!("; did you mean `{}`?", names.join("` or `"))
+fn did_you_mean<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
+    match nearest(wanted, names, 3).as_slice() {
+        [] => String::new(),
+        near => format!("; did you mean `{}`?", near.join("` or `")),
     }
 }
 

@@ -1,6 +1,13 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod in_use;
+mod kill;
+mod memory;
+mod redis_faults;
 mod redis_server;
+mod restore;
+mod shop;
 mod source;
+mod state_file;
 mod support;
 mod target;

@@ -1,10 +1,16 @@
 //! Where the servers are, and a database of its own for each test.
 
-use std::{path::Path, process, str::FromStr};
+use std::{
+    path::Path,
+    process,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
+use futures_util::stream::BoxStream;
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection,
-    mysql::MySqlConnectOptions,
+    mysql::{MySqlConnectOptions, MySqlRow},
 };
 
 /// Returns a server's URL: from the environment, else from what `tests/servers/up` wrote.
@@ -80,6 +86,44 @@ impl Database {
             .execute(&mut self.connection)
             .await
             .unwrap_or_else(|error| panic!("{head}: {error}"));
+    }
+
+    /// Returns the rows of a query as they come.
+    pub fn rows(&mut self, sql: String) -> BoxStream<'_, Result<MySqlRow, sqlx::Error>> {
+        sqlx::raw_sql(AssertSqlSafe(sql)).fetch(&mut self.connection)
+    }
+
+    /// Makes the server count the rows that its storage engines read, from now on. It is a switch of the whole server;
+    /// nobody else minds it being on.
+    pub async fn count_rows_read(&mut self) {
+        self.execute("SET GLOBAL userstat = 1").await;
+    }
+
+    /// Returns how many rows of `table` the server has read, by its own count.
+    pub async fn rows_read(&mut self, table: &str) -> u64 {
+        let sql = format!(
+            "SELECT SUM(ROWS_READ) FROM information_schema.TABLE_STATISTICS \
+             WHERE TABLE_SCHEMA = '{}' AND TABLE_NAME = '{table}'",
+            self.name
+        );
+        self.number(sql).await
+    }
+
+    /// Waits until nobody but this value is connected to the database: statements of clients that died are counted
+    /// when the server has noticed.
+    pub async fn wait_until_alone(&mut self) {
+        let begun = Instant::now();
+        let sql = format!(
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = '{}' AND ID <> CONNECTION_ID()",
+            self.name
+        );
+        while self.number(&*sql).await > 0 {
+            assert!(
+                begun.elapsed() < Duration::from_mins(1),
+                "somebody stays connected"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Returns the one number of a query; NULL is 0.

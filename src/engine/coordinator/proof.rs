@@ -113,7 +113,7 @@ impl Coordinator {
     }
 
     pub(super) fn recorded(&self, target: &str) -> Vec<Recorded> {
-        evidence::recorded(&self.book, |name| {
+        evidence::recorded(self.book.resources(), |name| {
             self.plan.resource(name).is_some_and(|one| one.to == target)
         })
     }
