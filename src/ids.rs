@@ -1,8 +1,21 @@
 //! Newtypes for the identifiers that travel between rooms, so that two strings never get swapped.
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+};
 
 use serde::{Deserialize, Serialize};
+
+/// Returns a source of random numbers for ids, seeded by the operating system.
+///
+/// `fastrand` by itself is seeded with the time since the machine started: processes that begin in the same moment
+/// would choose the same ids, and a lease would take another state file for its own.
+#[must_use]
+pub fn randomness() -> fastrand::Rng {
+    // The standard library draws the keys of its hash maps from the kernel.
+    fastrand::Rng::with_seed(RandomState::new().hash_one(()))
+}
 
 /// One execution of a plan, however many attempts it takes. Six characters, unique within a state file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,9 +29,10 @@ impl RunId {
     /// Returns a fresh random id.
     #[must_use]
     pub fn random() -> Self {
+        let mut random = randomness();
         Self(
             (0..6)
-                .map(|_| char::from(Self::ALPHABET[fastrand::usize(..Self::ALPHABET.len())]))
+                .map(|_| char::from(Self::ALPHABET[random.usize(..Self::ALPHABET.len())]))
                 .collect(),
         )
     }

@@ -22,6 +22,7 @@ use super::{
     schema::{self, Kind, Migration},
     store::{Store, checkpoint},
 };
+use crate::ids;
 
 /// How to treat a state file that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -285,7 +286,8 @@ fn configure(
 }
 
 fn create(connection: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
-    let state: String = std::iter::repeat_with(fastrand::alphanumeric)
+    let mut random = ids::randomness();
+    let state: String = std::iter::repeat_with(|| random.alphanumeric())
         .take(20)
         .collect();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     cursor::Cursor,
-    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    ids::{self, ChunkSeq, PartitionId, ResourceName, RunId},
     machine::{DeadLetter, Event, Ledger},
 };
 
@@ -349,7 +349,8 @@ struct PrivateCopy {
 
 impl PrivateCopy {
     fn take(files: &StateFiles) -> Result<Self, JournalError> {
-        let folder = std::env::temp_dir().join(format!("rekindle-view-{:016x}", fastrand::u64(..)));
+        let number = ids::randomness().u64(..);
+        let folder = std::env::temp_dir().join(format!("rekindle-view-{number:016x}"));
         // Not recursive: whatever is already there under this name is refused.
         DirBuilder::new()
             .mode(0o700)

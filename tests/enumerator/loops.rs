@@ -1,0 +1,390 @@
+//! The loops: which calls and fail points are struck, and the score.
+
+use std::{path::Path, process::Command, thread, time::Instant};
+
+use nix::errno::Errno;
+use tempfile::TempDir;
+
+use crate::{
+    oracle,
+    points::{Action, Choice, Lane, Loop, Tally, Target, World, count, go_through},
+    redis_server::RedisServer,
+    scene::{Scene, To},
+    shop,
+    tracer::{self, Blow, KINDS, Place, Watch, kind},
+};
+
+/// The fail points of the program.
+pub const FAIL_POINTS: [&str; 10] = [
+    "after_ack",
+    "after_commit",
+    "after_forget",
+    "before_attempt",
+    "before_forget",
+    "before_read",
+    "before_write",
+    "journal_after_commit",
+    "journal_before_commit",
+    "marker_before_rename",
+];
+
+/// The deliberate defects (`RK_MUTANT`).
+const MUTANTS: [&str; 3] = ["journal_first", "ack_ignored", "cursor_off_by_one"];
+
+/// Most points of one loop in a sample.
+const SAMPLE: u64 = 12;
+
+/// Most points of one loop of the sample over runs that go on and are killed again.
+const SAMPLE_AGAIN: u64 = 6;
+
+/// Goes through all loops and keeps the score.
+pub struct Enumerator {
+    all: bool,
+    seed: String,
+    only: String,
+    world: World,
+    lanes: Vec<Lane>,
+    /// How many calls of each of [`KINDS`] an undisturbed run makes, by target.
+    counts: [(&'static str, Vec<u64>); 2],
+    tallies: Vec<Tally>,
+    caught: Vec<String>,
+    started: Instant,
+}
+
+impl Enumerator {
+    /// Runs the plan undisturbed, for what it ends in and how many calls it makes.
+    pub fn new(folder: &TempDir, server: &RedisServer) -> Self {
+        let started = Instant::now();
+        let all = match std::env::var("RK_ENUMERATOR").as_deref() {
+            Ok("all") => true,
+            Ok("sample") | Err(_) => false,
+            Ok(other) => panic!("RK_ENUMERATOR is `{other}`; use sample or all"),
+        };
+        let shop = shop::shop();
+        let shop_path = folder.path().canonicalize().unwrap().join("shop.db");
+        shop::write(&shop, &shop_path);
+        let reference = |to: &To| {
+            let scene = Scene::set(&shop_path, to);
+            oracle::reference(&shop, &scene, to)
+        };
+        let files = reference(&To::Files);
+        let redis = reference(&To::Redis(server.url(0)));
+        // One more than cores: a run waits for its disk and its server now and then.
+        let workers = thread::available_parallelism().map_or(2, |cores| cores.get() + 1);
+        // A database each, never 0: a login has one step more then.
+        let lanes: Vec<Lane> = (1..)
+            .map(|db| server.url(db))
+            .take(workers.min(60))
+            .collect();
+        let watches: Vec<Watch> = KINDS.iter().map(anywhere).collect();
+        let counts = [To::Files, To::Redis(lanes[0].clone())]
+            .map(|to| (to.label(), count(&shop_path, &to, &watches)));
+        Self {
+            all,
+            seed: seed(),
+            only: std::env::var("RK_ENUMERATOR_ONLY").unwrap_or_default(),
+            world: World {
+                shop,
+                shop_path,
+                files,
+                redis,
+            },
+            lanes,
+            counts,
+            tallies: Vec::new(),
+            caught: Vec::new(),
+            started,
+        }
+    }
+
+    /// Says what there is to strike at.
+    pub fn survey(&self) {
+        println!(
+            "enumerator: {}, seed {}, {} at once",
+            if self.all { "every point" } else { "a sample" },
+            self.seed,
+            self.lanes.len()
+        );
+        for (to, counts) in &self.counts {
+            let never: Vec<_> = KINDS
+                .iter()
+                .zip(counts)
+                .filter(|(_, count)| **count == 0)
+                .map(|(kind, _)| kind.name)
+                .collect();
+            println!("  {to}: never called: {}", never.join(", "));
+        }
+    }
+
+    /// SIGKILL at the n-th call, a loop for each kind.
+    pub fn kills(&mut self) {
+        for (to, counts) in self.counts.clone() {
+            for (kind, count) in KINDS.iter().zip(counts) {
+                if count > 0 {
+                    let one = Loop::new(to, Target::Call(anywhere(kind), Blow::Kill));
+                    let choice = self.choice(&one, count, SAMPLE);
+                    self.go(&one, &choice);
+                }
+            }
+        }
+    }
+
+    /// SIGKILL, and an error, at the n-th hit of each fail point.
+    pub fn fail_points(&mut self) {
+        for to in ["files", "redis"] {
+            for name in FAIL_POINTS {
+                let kill = Loop::new(to, Target::FailPoint(name, Action::Kill));
+                let choice = if self.all {
+                    Choice::All
+                } else {
+                    Choice::doubling(&self.seed, &kill.name())
+                };
+                let Some(points) = self.go(&kill, &choice) else {
+                    continue;
+                };
+                assert!(!points.is_empty(), "{name} is never hit");
+                let error = Loop::new(to, Target::FailPoint(name, Action::Error));
+                self.go(&error, &Choice::Some(points));
+            }
+        }
+    }
+
+    /// The n-th call fails, or all from there on: disks that are full or broken, connections that are cut, a server
+    /// that is gone.
+    pub fn errors(&mut self) {
+        use Blow::{Fail, FailFromThere};
+        use Place::{Out, Socket, State};
+        let both = [
+            ("pwrite64", State, FailFromThere(Errno::ENOSPC)),
+            ("pwrite64", State, Fail(Errno::EIO)),
+            ("fsync", State, Fail(Errno::EIO)),
+            ("write", State, FailFromThere(Errno::ENOSPC)),
+            ("ftruncate", State, Fail(Errno::EIO)),
+            ("rename", State, Fail(Errno::EIO)),
+        ];
+        let files = [
+            ("write", Out, FailFromThere(Errno::ENOSPC)),
+            ("fdatasync", Out, Fail(Errno::EIO)),
+            ("ftruncate", Out, Fail(Errno::EIO)),
+        ];
+        let redis = [
+            ("sendto", Socket, Fail(Errno::ECONNRESET)),
+            ("recvfrom", Socket, Fail(Errno::ECONNRESET)),
+            ("connect", Socket, FailFromThere(Errno::ECONNREFUSED)),
+        ];
+        for (to, own) in [("files", &files), ("redis", &redis)] {
+            for &(name, place, blow) in both.iter().chain(own) {
+                let watch = Watch {
+                    kind: kind(name),
+                    place,
+                };
+                let one = Loop::new(to, Target::Call(watch, blow));
+                let choice = self.choice(&one, self.counted(to, watch), SAMPLE);
+                self.go(&one, &choice);
+            }
+        }
+    }
+
+    /// The run that goes on after a kill is killed as well.
+    pub fn kills_again(&mut self) {
+        let starts = [
+            ("files", "write", 3),
+            ("files", "pwrite64", 2),
+            ("redis", "recvfrom", 2),
+            ("redis", "pwrite64", 3),
+        ];
+        for (to, name, part) in starts {
+            let first = anywhere(kind(name));
+            // Somewhere in the middle: a half, two thirds.
+            let nth = (self.counted(to, first) * (part - 1) / part).max(1);
+            for again in [
+                "write", "pwrite64", "fsync", "rename", "unlink", "sendto", "recvfrom",
+            ] {
+                let watch = anywhere(kind(again));
+                let total = self.counted(to, watch);
+                if total == 0 {
+                    continue;
+                }
+                let one = Loop {
+                    after: Some((first, nth)),
+                    ..Loop::new(to, Target::Call(watch, Blow::Kill))
+                };
+                // A run that goes on makes fewer calls or, where suspects are done alone, more.
+                let choice = self.choice(&one, total, SAMPLE_AGAIN);
+                self.go(&one, &choice);
+            }
+        }
+    }
+
+    /// The three defects have to be noticed.
+    pub fn mutants(&mut self) {
+        let kill = |to, name| Loop::new(to, Target::Call(anywhere(kind(name)), Blow::Kill));
+        let fail = |to, name, place, error| {
+            let watch = Watch {
+                kind: kind(name),
+                place,
+            };
+            Loop::new(to, Target::Call(watch, Blow::Fail(error)))
+        };
+        let loops = [
+            kill("redis", "sendto"),
+            kill("redis", "recvfrom"),
+            kill("files", "write"),
+            kill("files", "fdatasync"),
+            kill("files", "pwrite64"),
+            fail("redis", "recvfrom", Place::Socket, Errno::ECONNRESET),
+            fail("redis", "sendto", Place::Socket, Errno::ECONNRESET),
+            fail("files", "write", Place::Out, Errno::ENOSPC),
+        ];
+        for mutant in MUTANTS {
+            let mut noticed = Vec::new();
+            for one in &loops {
+                let one = Loop {
+                    mutant: Some(mutant),
+                    ..one.clone()
+                };
+                if !one.name().contains(&self.only) || (!self.all && !noticed.is_empty()) {
+                    continue;
+                }
+                let Target::Call(watch, _) = one.target else {
+                    continue;
+                };
+                let total = self.counted(one.to, watch);
+                let choice = self.choice(&one, total, 2 * SAMPLE);
+                let tally = go_through(&self.world, &self.lanes, &one, &choice, !self.all);
+                println!(
+                    "  {:<62} {:>4} points, {:>4} noticed, {:>5.1} s",
+                    tally.name,
+                    tally.points.len(),
+                    tally.wrong.len(),
+                    tally.wall.as_secs_f64()
+                );
+                if let Some(wrong) = tally.wrong.first() {
+                    let mut oracles: Vec<_> = tally
+                        .wrong
+                        .iter()
+                        .map(|wrong| wrong.complaint.oracle)
+                        .collect();
+                    oracles.sort_unstable();
+                    oracles.dedup();
+                    noticed.push(format!(
+                        "{} by {} (at {}, {})",
+                        tally.name,
+                        oracles.join(", "),
+                        wrong.nth,
+                        wrong.complaint.text.lines().next().unwrap_or_default()
+                    ));
+                }
+            }
+            if let Some(first) = noticed.first() {
+                self.caught.push(first.clone());
+            }
+        }
+    }
+
+    /// Prints what is wrong and the score, and fails the test unless every point is right and every defect noticed.
+    pub fn conclude(self) {
+        let points: usize = self.tallies.iter().map(|tally| tally.points.len()).sum();
+        let right: usize = self.tallies.iter().map(Tally::right).sum();
+        for caught in &self.caught {
+            println!("  caught: {caught}");
+        }
+        for tally in &self.tallies {
+            for wrong in &tally.wrong {
+                println!(
+                    "WRONG: {} {} ({}): {}: {}\n  remains in {}",
+                    tally.name,
+                    wrong.nth,
+                    wrong.struck,
+                    wrong.complaint.oracle,
+                    wrong.complaint.text,
+                    wrong.kept.as_deref().unwrap_or(Path::new("?")).display()
+                );
+            }
+        }
+        println!(
+            "enumerator: {points} points, {right} right, {} of {} mutants caught, {:.0} s",
+            self.caught.len(),
+            MUTANTS.len(),
+            self.started.elapsed().as_secs_f64()
+        );
+        assert_eq!(right, points, "the lines that begin with WRONG say where");
+        if self.only.is_empty() {
+            assert!(points > 0);
+            assert_eq!(self.caught.len(), MUTANTS.len(), "a defect went unnoticed");
+        }
+    }
+
+    fn choice(&self, one: &Loop, total: u64, most: u64) -> Choice {
+        if self.all {
+            Choice::All
+        } else {
+            Choice::spread(total, most, &self.seed, &one.name())
+        }
+    }
+
+    /// Goes through a loop and says so. Returns its points; `None` for one that was not asked for.
+    fn go(&mut self, one: &Loop, choice: &Choice) -> Option<Vec<u64>> {
+        if !one.name().contains(&self.only) {
+            return None;
+        }
+        let tally = go_through(&self.world, &self.lanes, one, choice, false);
+        let which = if self.all {
+            String::new()
+        } else {
+            let points: Vec<_> = tally.points.iter().map(ToString::to_string).collect();
+            format!(": {}", points.join(" "))
+        };
+        println!(
+            "  {:<62} {:>4} points, {:>4} right, {:>5.1} s{which}",
+            tally.name,
+            tally.points.len(),
+            tally.right(),
+            tally.wall.as_secs_f64()
+        );
+        let points = tally.points.clone();
+        self.tallies.push(tally);
+        Some(points)
+    }
+
+    /// Counts the calls of an undisturbed run.
+    fn counted(&self, to: &str, watch: Watch) -> u64 {
+        if watch.place == Place::Anywhere {
+            let index = KINDS.iter().position(|kind| kind == watch.kind);
+            let counts = self.counts.iter().find(|(label, _)| *label == to);
+            return index
+                .zip(counts)
+                .map_or(0, |(index, (_, counts))| counts[index]);
+        }
+        let to = match to {
+            "redis" => To::Redis(self.lanes[0].clone()),
+            _ => To::Files,
+        };
+        count(&self.world.shop_path, &to, &[watch])[0]
+    }
+}
+
+fn anywhere(kind: &'static tracer::Kind) -> Watch {
+    Watch {
+        kind,
+        place: Place::Anywhere,
+    }
+}
+
+/// Returns what chooses the points of a sample: the commit, so that every commit tries others.
+fn seed() -> String {
+    if let Ok(seed) = std::env::var("RK_ENUMERATOR_SEED") {
+        return seed;
+    }
+    let commit = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    commit
+        .ok()
+        .filter(|output| output.status.success())
+        .map_or_else(
+            || "0".to_owned(),
+            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        )
+}

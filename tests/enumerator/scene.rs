@@ -1,0 +1,275 @@
+//! One place for one run: its folder, its target, and the program.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs::{self, File},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    shop::{self, Row},
+    tracer::{self, End, Strike, Traced, Watch, Watchdog},
+};
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rekindle");
+
+/// Put before every key in Redis.
+const PREFIX: &str = "kv:";
+
+/// Where the rows go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// A folder.
+    Files,
+    /// The database of a server that is at this URL.
+    Redis(String),
+}
+
+impl To {
+    /// Names the target in loops.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Redis(_) => "redis",
+        }
+    }
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Ran {
+    /// How it ended.
+    pub end: End,
+    /// The events it printed.
+    pub events: Vec<Value>,
+}
+
+/// A folder with a plan, nothing restored yet.
+pub struct Scene {
+    folder: TempDir,
+    path: PathBuf,
+    to: To,
+}
+
+impl Scene {
+    /// Sets the scene for restoring the shop at `shop`. The target is emptied.
+    pub fn set(shop: &Path, to: &To) -> Self {
+        let folder = TempDir::with_prefix_in("rekindle-enumerator-", scratch()).expect("a folder");
+        let path = folder.path().canonicalize().expect("its path");
+        let target = match to {
+            To::Files => "{ file: { path: out/, format: resp } }".to_owned(),
+            To::Redis(url) => format!("{{ redis: {{ url: \"{url}\", prefix: \"{PREFIX}\" }} }}"),
+        };
+        fs::write(path.join("plan.yaml"), shop::plan(shop, &target)).expect("a plan");
+        if let To::Redis(url) = to {
+            let _: () = redis::cmd("FLUSHDB")
+                .query(&mut connect(url))
+                .expect("FLUSHDB");
+        }
+        Self {
+            folder,
+            path,
+            to: to.clone(),
+        }
+    }
+
+    /// Runs the plan to the end of the process with its calls counted, and strikes.
+    pub fn run_traced(
+        &self,
+        environment: &[(&str, String)],
+        watches: &[Watch],
+        strike: Option<Strike>,
+    ) -> (Ran, Traced) {
+        let traced = tracer::trace(
+            Path::new(PROGRAM),
+            &ARGUMENTS.map(OsStr::new),
+            environment,
+            &self.path,
+            watches,
+            strike,
+        )
+        .expect("the program can be traced");
+        (self.ran(traced.end), traced)
+    }
+
+    /// Runs the plan to the end of the process.
+    pub fn run(&self, environment: &[(&str, String)]) -> Ran {
+        let output = |name| File::create(self.path.join(name)).expect("a file for its output");
+        let mut child = Command::new(PROGRAM)
+            .args(ARGUMENTS)
+            .envs(environment.iter().map(|(name, value)| (*name, value)))
+            .current_dir(&self.path)
+            .stdin(Stdio::null())
+            .stdout(output("stdout"))
+            .stderr(output("stderr"))
+            .spawn()
+            .expect("the program starts");
+        let watchdog = Watchdog::over(Pid::from_raw(child.id().cast_signed()));
+        let status = child.wait().expect("the program ends");
+        let end = match (watchdog.has_bitten(), status.code(), status.signal()) {
+            (true, ..) => End::Hung,
+            (_, Some(code), _) => End::Code(code),
+            (_, None, signal) => End::Signal(signal.unwrap_or_default()),
+        };
+        self.ran(end)
+    }
+
+    fn ran(&self, end: End) -> Ran {
+        let events = self.printed("stdout");
+        let events = events
+            .lines()
+            // The last line of a process that was killed may be cut.
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        Ran { end, events }
+    }
+
+    /// Returns what the last run printed.
+    pub fn printed(&self, stream: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.path.join(stream)).unwrap_or_default()).into_owned()
+    }
+
+    /// Returns what `rekindle status --json` says, `None` before there is a run.
+    ///
+    /// # Errors
+    ///
+    /// What it prints instead.
+    pub fn status(&self) -> Result<Option<Value>, String> {
+        let output = Command::new(PROGRAM)
+            .args(["status", "plan.yaml", "--json"])
+            .current_dir(&self.path)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program starts");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        match serde_json::from_str::<Value>(&text) {
+            Ok(status) if output.status.success() => {
+                Ok(Some(status).filter(|status| !status["run"].is_null()))
+            }
+            _ => Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
+    /// Returns everything in the target: bytes by file name, or values by key.
+    pub fn content(&self) -> BTreeMap<String, Vec<u8>> {
+        match &self.to {
+            To::Files => {
+                let Ok(entries) = fs::read_dir(self.path.join("out")) else {
+                    return BTreeMap::new();
+                };
+                entries
+                    .map(|entry| {
+                        let entry = entry.expect("a file of the target");
+                        let name = entry.file_name().to_string_lossy().into_owned();
+                        (name, fs::read(entry.path()).expect("its bytes"))
+                    })
+                    .collect()
+            }
+            To::Redis(url) => {
+                let mut connection = connect(url);
+                let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
+                    .arg("*")
+                    .query(&mut connection)
+                    .expect("KEYS");
+                if keys.is_empty() {
+                    return BTreeMap::new();
+                }
+                let values: Vec<Option<Vec<u8>>> = redis::cmd("MGET")
+                    .arg(&keys)
+                    .query(&mut connection)
+                    .expect("MGET");
+                keys.iter()
+                    .zip(values)
+                    // A lease may run out in between.
+                    .filter_map(|(key, value)| {
+                        Some((String::from_utf8_lossy(key).into_owned(), value?))
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// Returns the names of the files beside the state file.
+    pub fn state_files(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path.join("state")) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name())
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Returns whether `content` has the row of `resource`, as far as a target can have it.
+    pub fn holds(&self, content: &BTreeMap<String, Vec<u8>>, resource: &str, row: &Row) -> bool {
+        let Some(value) = &row.value else { return true };
+        match &self.to {
+            To::Redis(_) => content
+                .get(&format!("{PREFIX}{}", row.key))
+                .is_some_and(|found| found == value.as_bytes()),
+            To::Files => {
+                let wanted = format!(
+                    "*3\r\n$3\r\nSET\r\n${}\r\n{}\r\n${}\r\n{value}\r\n",
+                    row.key.len(),
+                    row.key,
+                    value.len()
+                );
+                content
+                    .get(&format!("{resource}.0001.resp"))
+                    .is_some_and(|bytes| {
+                        bytes
+                            .windows(wanted.len())
+                            .any(|window| window == wanted.as_bytes())
+                    })
+            }
+        }
+    }
+
+    /// Returns the number in the marker of a partition, 0 for none; `None` for a target without markers.
+    pub fn marker(
+        &self,
+        content: &BTreeMap<String, Vec<u8>>,
+        run: &str,
+        partition: u64,
+    ) -> Option<u64> {
+        if self.to == To::Files {
+            return None;
+        }
+        let text = content.get(&format!("rekindle:{run}:{partition}"));
+        Some(text.map_or(0, |text| String::from_utf8_lossy(text).parse().unwrap_or(0)))
+    }
+
+    /// Keeps the folder for a person to look at, and returns its path.
+    pub fn keep(self) -> PathBuf {
+        self.folder.keep()
+    }
+}
+
+const ARGUMENTS: [&str; 4] = ["run", "plan.yaml", "--single-process", "--json"];
+
+/// Memory, where there is a file system in it: a killed process loses nothing of the page cache, so the disk would
+/// only cost time.
+fn scratch() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if TempDir::new_in(memory).is_ok() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    }
+}
+
+fn connect(url: &str) -> redis::Connection {
+    redis::Client::open(url)
+        .and_then(|client| client.get_connection())
+        .expect("redis-server answers")
+}

@@ -1,0 +1,87 @@
+//! The small database that every run restores, and what a target must hold of it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use rusqlite::Connection;
+
+/// One row of a resource's table.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its cursor.
+    pub id: i64,
+    /// Its key.
+    pub key: String,
+    /// Its value; NULL is a dead letter.
+    pub value: Option<String>,
+}
+
+/// Every row by resource, in key order.
+pub type Shop = BTreeMap<&'static str, Vec<Row>>;
+
+/// Returns three resources of 60 rows with gaps, a NULL, an empty value, a value of several hundred bytes and ids up
+/// to 2^62. `url` and `page` are walked side by side, `menu` comes after `url`.
+pub fn shop() -> Shop {
+    let row = |resource: &str, id: i64| Row {
+        id,
+        key: format!("{resource}:{id}"),
+        value: match (resource, id) {
+            ("url", 45) => None,
+            ("url", 7) => Some(String::new()),
+            ("page", 104) => Some("ä\r\n$3".repeat(100)),
+            _ => Some(format!("{{\"{resource}\": {id}}}")),
+        },
+    };
+    let rows = |resource: &'static str, ids: Vec<i64>| {
+        (
+            resource,
+            ids.into_iter().map(|id| row(resource, id)).collect(),
+        )
+    };
+    BTreeMap::from([
+        rows("url", (3..16).chain(40..50).collect()),
+        rows(
+            "page",
+            (1..10).chain(101..115).chain([1 << 31, 1 << 62]).collect(),
+        ),
+        rows("menu", (100..112).collect()),
+    ])
+}
+
+/// Writes the shop into a new SQLite file.
+pub fn write(shop: &Shop, path: &Path) {
+    let connection = Connection::open(path).expect("a SQLite file can be made");
+    for (resource, rows) in shop {
+        connection
+            .execute_batch(&format!(
+                "CREATE TABLE {resource} (id INTEGER PRIMARY KEY, key TEXT NOT NULL, value TEXT)"
+            ))
+            .expect("a table");
+        for row in rows {
+            connection
+                .execute(
+                    &format!("INSERT INTO {resource} VALUES (?1, ?2, ?3)"),
+                    (row.id, &row.key, &row.value),
+                )
+                .expect("a row");
+        }
+    }
+}
+
+/// Returns the plan that restores the shop at `shop` to `target`.
+pub fn plan(shop: &Path, target: &str) -> String {
+    let resource = |name: &str, after: &str| {
+        format!(
+            "  - name: {name}\n    after: [{after}]\n    to: storage\n    \
+             from: {{ table: {name}, cursor: [id], key: key, value: value }}\n"
+        )
+    };
+    format!(
+        "version: 1\nname: shop\nsource: {{ url: \"sqlite:{}\" }}\ntargets:\n  storage: {target}\n\
+         defaults:\n  chunk: {{ rows: 5 }}\n  retry: {{ attempts: 4, base: 2ms, cap: 10ms }}\n\
+         resources:\n{}{}{}",
+        shop.display(),
+        resource("url", ""),
+        resource("page", ""),
+        resource("menu", "url"),
+    )
+}
