@@ -59,7 +59,7 @@ pub enum RunEvent {
     Restore,
     /// Every resource is synced or skipped.
     Verify,
-    /// Evidence was lost while verifying: resources start over.
+    /// Evidence was lost or the plan changed after everything was copied: resources start over.
     RestoreAgain,
     /// The check is through.
     Finish,
@@ -85,7 +85,9 @@ impl RunState {
         use {RunEvent as E, RunState as S};
         Ok(match (self, event) {
             (S::Planned, E::Prepare) => S::Preparing,
-            (S::Preparing, E::Restore) | (S::Verifying, E::RestoreAgain) => S::Restoring,
+            (S::Preparing, E::Restore) | (S::Verifying | S::Finishing, E::RestoreAgain) => {
+                S::Restoring
+            }
             (S::Restoring, E::Verify) => S::Verifying,
             (S::Verifying, E::Finish) => S::Finishing,
             (S::Finishing, E::Complete) => S::Done,
