@@ -24,7 +24,7 @@ use crate::{
     journal::{Journal, Notice, OpenMode, View},
     machine::{
         AttemptEnd, Event, Ledger, PartitionEvent, PartitionState, PlannedResource, ResourceEvent,
-        ResourceState, RunEvent, RunLedger, RunState, Scope,
+        ResourceLedger, ResourceState, RunEvent, RunLedger, RunState, Scope,
     },
     plan::Plan,
     source::{RowQuery, Source, TableShape},
@@ -268,6 +268,7 @@ async fn begin(
     if request.choice == RunChoice::New {
         events.extend(cancelled(&ledger, &request.scope));
     }
+    let again = found.as_ref().map(|run| resumed(run, &planned));
     events.extend(first_events(found.as_ref(), &run_id, &scope, planned));
     let attempt = found.as_ref().map_or(0, |run| run.attempts.len()) + 1;
     let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
@@ -284,9 +285,7 @@ async fn begin(
         source: checked.source.clone(),
         targets: checked.targets.clone(),
     });
-    if let Some(run) = &found {
-        events.extend(resumed(run));
-    }
+    events.extend(again.into_iter().flatten());
     let stale = stale_partitions(&ledger, &events);
     let mut book = Book::new(journal, ledger, run_id);
     let recorded = async {
@@ -360,6 +359,13 @@ fn cancelled(ledger: &Ledger, scope: &Scope) -> Vec<Event> {
     events
 }
 
+/// Returns whether the plan still defines a resource as it was when the run took it up.
+fn is_kept(had: &ResourceLedger, planned: &[PlannedResource]) -> bool {
+    planned
+        .iter()
+        .any(|now| now.name == had.name && now.definition == had.definition)
+}
+
 /// Returns the partitions that nobody will ask about once `events` are recorded, by run: those of runs that are given up
 /// and of resources that start over because their definition changed.
 fn stale_partitions(ledger: &Ledger, events: &[Event]) -> Vec<(RunId, Vec<PartitionKey>)> {
@@ -377,11 +383,7 @@ fn stale_partitions(ledger: &Ledger, events: &[Event]) -> Vec<(RunId, Vec<Partit
             .run(run)
             .into_iter()
             .flat_map(|run| &run.resources)
-            .filter(|had| {
-                !kept
-                    .iter()
-                    .any(|now| now.name == had.name && now.definition == had.definition)
-            });
+            .filter(|had| !is_kept(had, kept));
         stale.push((run.clone(), gone.flat_map(partition_keys).collect()));
     }
     stale
@@ -440,7 +442,8 @@ fn first_events(
 
 /// Returns the events that set a found run going again: blocks are lifted, and partitions that were open when a
 /// process died are suspects.
-fn resumed(run: &RunLedger) -> Vec<Event> {
+/// Resources that start over because `planned` defines them otherwise have nothing to go on with.
+fn resumed(run: &RunLedger, planned: &[PlannedResource]) -> Vec<Event> {
     let mut events = Vec::new();
     if matches!(run.state, RunState::Interrupted(_) | RunState::Failed(_)) {
         events.push(Event::Run {
@@ -452,7 +455,7 @@ fn resumed(run: &RunLedger) -> Vec<Event> {
         .attempts
         .last()
         .is_some_and(|attempt| attempt.end.as_ref().is_none_or(AttemptEnd::is_death));
-    for resource in &run.resources {
+    for resource in run.resources.iter().filter(|had| is_kept(had, planned)) {
         let state = match &resource.state {
             ResourceState::Blocked { from, .. } => {
                 let (run, resource) = (run.id.clone(), resource.name.clone());
