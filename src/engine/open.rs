@@ -303,10 +303,6 @@ async fn begin(
         let ahead = match book.run()?.state {
             RunState::Planned => vec![RunEvent::Prepare, RunEvent::Restore],
             RunState::Preparing => vec![RunEvent::Restore],
-            // A changed plan was accepted in the last moment of the run.
-            RunState::Finishing if book.resources().iter().any(|one| !one.state.is_restored()) => {
-                vec![RunEvent::RestoreAgain]
-            }
             _ => Vec::new(),
         };
         for event in ahead {

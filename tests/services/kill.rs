@@ -258,3 +258,49 @@ async fn a_second_signal_ends_a_run_that_hangs() {
     shop.rekindle(&format!("run {PLAN}")).exits(0);
     shop.assert_redis_equals(&["url"]).await;
 }
+
+/// Runs in one process, killed at the given commit of its journal. Returns whether it came so far.
+fn killed_at_commit(shop: &Shop, commit: u32) -> bool {
+    let words = format!("run {PLAN} --single-process");
+    let ended = shop
+        .start_failing(&words, &format!("journal_after_commit:{commit}:kill"))
+        .finish();
+    assert!(ended.signal == Some(9) || ended.code == Some(0), "{ended}");
+    ended.signal.is_some()
+}
+
+#[tokio::test]
+async fn a_loss_found_by_the_last_check_is_made_good_wherever_the_next_run_dies() {
+    let mut shop = Shop::open("last_check").await;
+    shop.table("url").await;
+    shop.rows("url", 1, 50).await;
+    shop.plan(&resource("url"), DEFAULTS);
+    let fresh = |shop: &Shop| {
+        fs::remove_dir_all(shop.path("state")).ok();
+        shop.redis.run("FLUSHALL");
+    };
+    // The commit after which everything is copied and nothing is checked yet.
+    let copied = (1..50)
+        .find(|commit| {
+            fresh(&shop);
+            assert!(killed_at_commit(&shop, *commit), "it is never verifying");
+            shop.status()["state"] == "verifying"
+        })
+        .expect("a commit");
+    let mut deaths = 0;
+    loop {
+        fresh(&shop);
+        assert!(killed_at_commit(&shop, copied));
+        shop.redis.run("FLUSHDB");
+        let died = killed_at_commit(&shop, deaths + 1);
+        if died {
+            shop.rekindle(&format!("run {PLAN}")).exits(0);
+        }
+        shop.assert_redis_equals(&["url"]).await;
+        if !died {
+            break;
+        }
+        deaths += 1;
+    }
+    assert!(deaths > 5, "{deaths} commits of a run that starts over");
+}

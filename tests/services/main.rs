@@ -3,9 +3,12 @@
 mod in_use;
 mod kill;
 mod memory;
+mod output;
 mod redis_faults;
 mod redis_server;
+mod refusals;
 mod restore;
+mod scope;
 mod shop;
 mod source;
 mod state_file;

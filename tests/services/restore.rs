@@ -132,7 +132,8 @@ fn names_exactly_the_planted_rows(shop: &Shop) {
 async fn megabytes_unicode_and_binary_keys_arrive_byte_for_byte() {
     let mut shop = Shop::open("odd").await;
     shop.table("odd").await;
-    let every_byte: String = (0..=255u8).map(|byte| format!("{byte:02x}")).collect();
+    let every_byte: Vec<String> = (0..=255u8).map(|byte| format!("{byte:02x}")).collect();
+    let every_byte = every_byte.concat();
     let long_key = "k".repeat(255);
     shop.database
         .execute(format!(

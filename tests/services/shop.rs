@@ -133,12 +133,22 @@ impl Shop {
 
     /// Starts a run that stops dead, alive but without moving, as soon as it has journaled so many chunks.
     pub fn held_after(&self, words: &str, chunks: u64) -> Running {
-        let before = chunks_stored(&self.status());
+        let status = self.status();
+        let over = status["state"] == "done" || status["state"] == "cancelled";
+        let before = if over { 0 } else { chunks_stored(&status) };
         let running = self.start_failing(words, &format!("after_commit:{chunks}:sleep"));
-        wait_until("the run holds at its fail point", || {
-            chunks_stored(&self.status()) >= before + chunks
-        });
+        self.wait_for_chunks(before + chunks);
         running
+    }
+
+    /// Waits until a run that is at work has journaled so many chunks.
+    pub fn wait_for_chunks(&self, chunks: u64) {
+        wait_until("chunks are journaled", || {
+            let status = self.status();
+            status["working"] == true
+                && status["state"] == "restoring"
+                && chunks_stored(&status) >= chunks
+        });
     }
 
     /// Leaves an unfinished run with so many journaled chunks behind, killed.
@@ -488,7 +498,11 @@ impl Lines {
         {
             self.seen.push(line);
         }
-        self.seen.iter().map(|line| format!("{line}\n")).collect()
+        let mut text = self.seen.join("\n");
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text
     }
 }
 

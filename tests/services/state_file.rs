@@ -80,10 +80,10 @@ fn reads_well(refused: &Finished, cause: &str) {
 /// The lock file names whoever came last; SQLite keeps shared memory, and a log of no bytes, beside a file that is open.
 fn files_but_the_lock(shop: &Shop) -> BTreeMap<String, Vec<u8>> {
     let mut files = files(&shop.path("state"));
-    files.retain(|name, bytes| {
-        !name.ends_with(".lock")
-            && !name.ends_with("-shm")
-            && !(name.ends_with("-wal") && bytes.is_empty())
+    files.retain(|name, bytes| match name.strip_prefix("shop.sqlite") {
+        Some(".lock" | "-shm") => false,
+        Some("-wal") => !bytes.is_empty(),
+        _ => true,
     });
     files
 }

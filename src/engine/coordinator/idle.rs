@@ -32,6 +32,11 @@ impl Coordinator {
             return Ok(Some(Ending::Interrupted));
         }
         let state = self.book.run()?.state;
+        if matches!(state, RunState::Verifying | RunState::Finishing) && self.lacks_resources() {
+            // A changed plan brought it in the last moment, or the process died between voiding it and saying so here.
+            self.book.run_moved(RunEvent::RestoreAgain).await?;
+            return Ok(None);
+        }
         if state == RunState::Finishing {
             // Markers may be gone already, so there is no evidence to ask for.
             return self.finish().await.map(Some);
@@ -59,12 +64,7 @@ impl Coordinator {
         }
         match state {
             RunState::Restoring => {
-                if self
-                    .book
-                    .resources()
-                    .iter()
-                    .any(|resource| !resource.state.is_restored())
-                {
+                if self.lacks_resources() {
                     return Err(IllegalTransition::new(
                         "run",
                         "restoring",
@@ -74,17 +74,6 @@ impl Coordinator {
                 }
                 self.book.run_moved(RunEvent::Verify).await?;
                 self.unproven = self.targets.keys().cloned().collect();
-                Ok(None)
-            }
-            RunState::Verifying
-                if self
-                    .book
-                    .resources()
-                    .iter()
-                    .any(|one| !one.state.is_restored()) =>
-            {
-                // Something started over, in this attempt or in one that died right after it said so.
-                self.book.run_moved(RunEvent::RestoreAgain).await?;
                 Ok(None)
             }
             RunState::Verifying => {
@@ -111,6 +100,12 @@ impl Coordinator {
             }
             other => Err(IllegalTransition::new("run", other.label(), "finish").into()),
         }
+    }
+
+    /// Returns whether a resource is neither restored nor left out.
+    fn lacks_resources(&self) -> bool {
+        let mut resources = self.book.resources().iter();
+        resources.any(|resource| !resource.state.is_restored())
     }
 
     /// Blocks resources whose columns changed since they were bound (once per attempt, before anything is written).
