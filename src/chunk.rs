@@ -21,6 +21,9 @@ pub struct Chunk {
     rows: Vec<RowSlot>,
 }
 
+/// The least that a chunk grows by, so that the first rows do not move it again and again.
+const LEAST_GROWTH: usize = 16 * 1024;
+
 #[derive(Debug)]
 struct RowSlot {
     start: usize,
@@ -45,9 +48,11 @@ impl Chunk {
         let start = self.arena.len();
         let wanted = key.len() + value.len();
         let room = self.arena.capacity() - start;
-        if wanted > room && wanted > start {
-            // Exactly what is needed for a long row: doubling would hold a 20 MB value in 40 MB.
-            self.arena.reserve_exact(wanted);
+        if wanted > room {
+            // By a quarter, not by doubling: the budget counts what a chunk holds, not what it has room for, and a
+            // 20 MB value should not lie in 40 MB.
+            self.arena
+                .reserve_exact(wanted.max(start / 4).max(LEAST_GROWTH));
         }
         self.arena.extend_from_slice(key);
         let key_end = self.arena.len();

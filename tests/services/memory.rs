@@ -8,8 +8,10 @@ use std::{
 
 use crate::shop::{PLAN, Running, Shop, assert_same, resource};
 
-/// What the run gets: less than 24 MiB of rows in flight and their copies take, enough for a quarter of them.
-const LIMIT_BYTES: &str = "20000000";
+/// What the run gets: far less than three chunks of 16 MiB, which is what it begins with, and enough for three of 4 MiB
+/// after two deaths.
+const LIMIT_BYTES: &str = "27000000";
+const BUDGET: &str = "defaults: { memory: { in_flight: 256MiB }, chunk: { bytes: 64MiB } }\n";
 
 /// A memory cgroup, removed with this value.
 struct Cgroup {
@@ -78,7 +80,7 @@ async fn a_run_killed_by_the_kernel_for_memory_ends_by_itself_with_a_smaller_bud
                 .to_owned(),
         )
         .await;
-    shop.plan(&resource("large"), "");
+    shop.plan(&resource("large"), BUDGET);
     let done = Running::start(cgroup.inside(&shop.command(&format!("run {PLAN}")))).finish();
     let done = done.exits(0);
     assert!(

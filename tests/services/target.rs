@@ -691,8 +691,12 @@ async fn child_one_large_value() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run in a process of its own by four_writers_need_little_memory"]
 async fn child_four_writers() {
+    let url = env::var("TARGET_TEST_REDIS").unwrap();
+    // The program's own pages are not what is measured: they are all there after a first round.
+    load(&url, 4, 1, 1).await;
+    fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = peak_kib();
-    load(&env::var("TARGET_TEST_REDIS").unwrap(), 4, 50, 450).await;
+    load(&url, 4, 50, 450).await;
     println!("growth KiB {}", peak_kib() - before);
 }
 
