@@ -6,7 +6,7 @@
 //! goes through the loops whose names contain that text.
 //!
 //! Each kind of call has a loop of its own, for each sees other mistakes: a journal that is written before the target
-//! shows at every `fdatasync` of a target file, at one in four `sendto`, and at no connection that is reset; an
+//! shows at every `fdatasync` of a target file, at a few `sendto`, and at no connection that is reset; an
 //! acknowledgement that is ignored shows where calls fail and at no kill. And since a test that never fails proves
 //! nothing, three such defects are built in (`RK_MUTANT`) and have to be noticed in the same run.
 //!
