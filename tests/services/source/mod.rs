@@ -183,15 +183,16 @@ async fn a_scan_begins_after_the_cursor_and_ends_at_its_bound() {
 #[tokio::test]
 async fn ranges_are_even_and_rows_are_read_at_most_twice() {
     let mut database = Database::create("reads").await;
-    // The key is also an indexed column's neighbour: the planner must not be tempted by `store`.
+    // The key is also an indexed column's neighbour: the planner must not be tempted by `store`. The holes were never
+    // filled: deleted rows count in the server's estimates until they are purged.
     database
         .execute(
             "SET GLOBAL userstat = 1; \
              CREATE TABLE t (id BIGINT UNSIGNED NOT NULL PRIMARY KEY, store CHAR(2), `key` VARCHAR(255), data LONGTEXT, KEY (store)); \
-             INSERT INTO t SELECT seq, 'DE', CONCAT('k', seq), REPEAT('x', 200) FROM seq_1_to_30000; \
+             INSERT INTO t SELECT seq, 'DE', CONCAT('k', seq), REPEAT('x', 200) FROM seq_100_to_30000 \
+             WHERE seq NOT BETWEEN 9000 AND 14000; \
              INSERT INTO t SELECT seq * 100000, 'AT', CONCAT('s', seq), REPEAT('x', 200) FROM seq_1_to_1000; \
              INSERT INTO t SELECT 4611686018427387904 + seq, 'DE', CONCAT('f', seq), REPEAT('x', 200) FROM seq_1_to_20000; \
-             DELETE FROM t WHERE id < 100 OR id BETWEEN 9000 AND 14000; \
              ANALYZE TABLE t",
         )
         .await;
