@@ -117,11 +117,11 @@ mod tests {
         let mut chunk = budget.chunk();
         chunk.push(&[KeyValue::Uint(1)], b"key", &[0; 1000]);
         let room = chunk.room();
-        budget.take_back(chunk, 2000);
+        budget.take_back(chunk, room as u64);
         let again = budget.chunk();
         assert_eq!((again.row_count(), again.byte_count()), (0, 0));
         assert_eq!(again.room(), room);
-        budget.take_back(again, 500);
+        budget.take_back(again, room as u64 - 1);
         assert_eq!(budget.chunk().room(), 0);
     }
 

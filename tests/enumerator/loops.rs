@@ -15,11 +15,12 @@ use crate::{
 };
 
 /// The fail points of the program.
-pub const FAIL_POINTS: [&str; 10] = [
+pub const FAIL_POINTS: [&str; 11] = [
     "after_ack",
     "after_commit",
     "after_forget",
     "before_attempt",
+    "before_finish",
     "before_forget",
     "before_read",
     "before_write",
