@@ -28,6 +28,19 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Every code, in the order of the table.
+    pub const ALL: [Self; 9] = [
+        Self::Done,
+        Self::Bug,
+        Self::Usage,
+        Self::Refused,
+        Self::DeadLetters,
+        Self::Stopped,
+        Self::InUse,
+        Self::Differences,
+        Self::Interrupted,
+    ];
+
     /// Returns the process exit code.
     #[must_use]
     pub const fn code(self) -> u8 {

@@ -12,6 +12,7 @@ mod evidence;
 mod lease;
 mod open;
 mod pace;
+mod preflight;
 mod preview;
 mod refuse;
 mod retry;

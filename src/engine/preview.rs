@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     evidence::recorded,
-    open::{Checked, is_skipped, planned_resources, preflight, row_query},
+    open::planned_resources,
+    preflight::{Checked, is_skipped, preflight, row_query},
     refuse::{check_definitions, check_identities},
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! Why a run is refused, or cannot go on: the words for a person.
 
-use super::{book::BookError, open::Checked};
+use super::{book::BookError, preflight::Checked};
 use crate::{
     error::{EdgeError, ErrorKind, chain},
     failure::{Exit, Failure},

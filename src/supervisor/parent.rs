@@ -178,19 +178,8 @@ fn death(status: ExitStatus, killed_for_memory: impl Fn() -> bool) -> Option<Att
             AttemptEnd::Signal { number }
         });
     }
-    let orderly = [
-        Exit::Done,
-        Exit::Bug,
-        Exit::Usage,
-        Exit::Refused,
-        Exit::DeadLetters,
-        Exit::Stopped,
-        Exit::InUse,
-        Exit::Differences,
-        Exit::Interrupted,
-    ];
     let code = status.code()?;
-    (!orderly.iter().any(|exit| i32::from(exit.code()) == code))
+    (!Exit::ALL.iter().any(|exit| i32::from(exit.code()) == code))
         .then_some(AttemptEnd::Crashed { code })
 }
 

@@ -11,7 +11,7 @@ use crate::{
         book::BookError,
         copy::{Report, Walk},
         evidence::partition_key,
-        open::row_query,
+        preflight::row_query,
     },
     error::EdgeError,
     ids::{PartitionId, ResourceName},

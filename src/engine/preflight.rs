@@ -1,0 +1,78 @@
+//! Asks source and targets what they are before anything is written.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::refuse::refused_by_edge;
+use crate::{
+    error::EdgeError,
+    failure::Failure,
+    ids::ResourceName,
+    machine::Scope,
+    plan::Plan,
+    source::{RowQuery, Source, TableShape},
+    target::Target,
+};
+
+/// What the edges said before anything was written.
+pub struct Checked {
+    /// The shapes of the tables in the scope.
+    pub shapes: BTreeMap<ResourceName, TableShape>,
+    /// Identity of the source.
+    pub source: String,
+    /// Identities of the targets that the scope writes to.
+    pub targets: BTreeMap<String, String>,
+}
+
+/// Asks source and targets what they are. Writes nothing.
+pub async fn preflight(
+    plan: &Plan,
+    scope: &Scope,
+    source: &dyn Source,
+    targets: &BTreeMap<String, Arc<dyn Target>>,
+    typed: &str,
+) -> Result<Checked, Failure> {
+    let refuse = |error: &EdgeError| refused_by_edge(error, &plan.name, typed);
+    let identity = source.identity().await.map_err(|error| refuse(&error))?;
+    let mut shapes = BTreeMap::new();
+    let chosen = plan
+        .resources
+        .iter()
+        .filter(|one| !is_skipped(scope, &one.name));
+    for resource in chosen.clone() {
+        let shape = source.describe(&resource.from).await.map_err(|error| {
+            let mut failure = refuse(&error);
+            failure.what = format!("resource `{}` cannot be read", resource.name);
+            failure
+        })?;
+        shapes.insert(resource.name.clone(), shape);
+    }
+    let mut identities = BTreeMap::new();
+    for name in plan.targets_of(chosen) {
+        if let Some(target) = targets.get(&name) {
+            identities.insert(
+                name,
+                target.identity().await.map_err(|error| refuse(&error))?,
+            );
+        }
+    }
+    Ok(Checked {
+        shapes,
+        source: identity,
+        targets: identities,
+    })
+}
+
+/// Returns whether a scope leaves the resource out.
+#[must_use]
+pub fn is_skipped(scope: &Scope, name: &ResourceName) -> bool {
+    (!scope.only.is_empty() && !scope.only.contains(name)) || scope.skip.contains(name)
+}
+
+/// Returns what a resource's walk reads.
+#[must_use]
+pub fn row_query(from: &crate::plan::RowSource, scope: &Scope) -> RowQuery {
+    RowQuery {
+        from: from.clone(),
+        ids: scope.ids.clone(),
+    }
+}
