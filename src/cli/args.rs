@@ -87,7 +87,7 @@ pub enum Command {
     History(History),
     /// Tell the story of one run
     Show(Show),
-    /// Look at rows that could not be restored as they are
+    /// Look at rows that could not be restored
     DeadLetters(DeadLetters),
 }
 

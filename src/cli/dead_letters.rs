@@ -1,4 +1,4 @@
-//! `dead-letters`: rows that could not be restored as they are.
+//! `dead-letters`: rows that could not be restored.
 
 use std::collections::{BTreeMap, BTreeSet};
 

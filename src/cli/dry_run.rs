@@ -29,7 +29,7 @@ pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Ou
     let state_path = connect::state_path(&plan, global);
     let file = StateFile {
         path: state_path.clone(),
-        plan: connect::typed(&plan.path, scope, global),
+        plan: format!("{} --dry-run", connect::typed(&plan.path, scope, global)),
     };
     let view = file.view()?;
     let ledger = match &view {
@@ -61,7 +61,7 @@ pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Ou
                 "a dry run changes nothing",
                 format!(
                     "`rekindle status {} --watch` shows the run under way",
-                    file.plan
+                    connect::typed(&plan.path, &Scope::default(), global)
                 ),
             )
             .why(format!("pid {} on {} works with it", owner.pid, owner.host)),
@@ -76,10 +76,7 @@ pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Ou
             Exit::Refused,
             "a run would be refused",
             "a dry run changes nothing",
-            format!(
-                "mend the causes, then `rekindle run --dry-run {}`",
-                file.plan
-            ),
+            format!("mend the causes, then `rekindle run {}`", file.plan),
         )
     }))
 }

@@ -33,12 +33,9 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
             .map_err(|error| refused_by_journal(&error, &file.plan))?;
         for run in &ledger.runs {
             let (stored, bytes_stored, dead) = totals(run);
-            let deaths = run.attempts.iter().filter(|one| {
-                one.end
-                    .as_ref()
-                    .is_some_and(crate::machine::AttemptEnd::is_death)
-            });
-            let deaths = deaths.count();
+            let ended = run.attempts.iter().filter_map(|one| one.end.as_ref());
+            let unseen = run.open_attempt().is_some() && view.running().is_none();
+            let deaths = ended.filter(|end| end.is_death()).count() + usize::from(unseen);
             if screen.json {
                 listed.push(serde_json::json!({
                     "run": run.id, "state": run.state.label(), "scope": status::scope(run), "opened_ms": run.opened_ms,
@@ -51,7 +48,9 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
                 run.state.label().to_owned(),
                 moment(run.opened_ms),
                 duration(Duration::from_millis(
-                    (run.moved_ms - run.opened_ms).max(0).unsigned_abs(),
+                    (run.last_activity_ms() - run.opened_ms)
+                        .max(0)
+                        .unsigned_abs(),
                 )),
                 count(stored),
                 count(dead),
@@ -70,7 +69,7 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
             "run",
             "state",
             "begun",
-            "until moved",
+            "took",
             "rows",
             "dead letters",
             "attempts",
@@ -96,13 +95,25 @@ pub fn show(command: &Show, global: &Global, screen: Screen) -> Outcome {
         }
         known.extend(ledger.runs.iter().map(|run| run.id.to_string()));
     }
-    Err(Stop::Failed(Failure::new(
-        Exit::Usage,
-        format!("there is no run {}", printable(id.as_str())),
-        "nothing was written",
-        "`rekindle history` lists the runs; name the plan after the id when its state file lies elsewhere",
-    )
-    .why(if known.is_empty() { "no state file with a run was found".to_owned() } else { format!("known runs: {}", known.join(", ")) })))
+    Err(Stop::Failed(
+        Failure::new(
+            Exit::Usage,
+            format!("there is no run {}", printable(id.as_str())),
+            "nothing was written",
+            format!(
+                "`rekindle history{}` lists the runs; `rekindle show ID PLAN` shows one",
+                command
+                    .plan
+                    .as_ref()
+                    .map_or_else(String::new, |plan| format!(" {}", plan.display()))
+            ),
+        )
+        .why(if known.is_empty() {
+            "no state file with a run was found".to_owned()
+        } else {
+            format!("known runs: {}", known.join(", "))
+        }),
+    ))
 }
 
 fn totals(run: &RunLedger) -> (u64, u64, u64) {

@@ -240,7 +240,7 @@ fn conclude(ending: Ending, plan: &Plan, hints: &Hints) -> Result<Exit, Failure>
         Ending::Done { dead_letters } => Err(Failure::new(
             Exit::DeadLetters,
             format!(
-                "done, but {} could not be restored as they are",
+                "done, but {} could not be restored",
                 human::counted(dead_letters, "row")
             ),
             "every other row is in its target",

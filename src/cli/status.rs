@@ -16,7 +16,7 @@ use super::{
 use crate::{
     failure::Exit,
     journal::{Owner, View, now_ms},
-    machine::{ResourceLedger, ResourceState, RunLedger, RunState, Scope},
+    machine::{AttemptEnd, ResourceLedger, ResourceState, RunLedger, RunState, Scope},
     report::human::{bytes, count, counted, duration, moment, printable, rate},
 };
 
@@ -119,6 +119,8 @@ fn headline(run: &RunLedger, running: Option<&Owner>) -> String {
         Some(owner) => format!("{state}, pid {} on {} works on it", owner.pid, owner.host),
         None if run.state.is_over() => state.to_owned(),
         None => match run.attempts.last().map(|attempt| attempt.end.as_ref()) {
+            Some(Some(AttemptEnd::Failed { reason })) => format!("{state}: {reason}"),
+            Some(Some(AttemptEnd::Interrupted)) => state.to_owned(),
             Some(Some(end)) => format!("{state}, nobody works on it: {}", end.describe()),
             Some(None) => format!("{state}, nobody works on it: the last process died"),
             None => format!("{state}, nobody works on it"),
@@ -130,7 +132,7 @@ fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: Scre
     let (rows, stored, dead, _) = totals(run);
     let worked = work_ms(run, running.is_some());
     let mut text = format!(
-        "run {}  {}\n  state file {}\n  begun {}, {}, {} and {} stored in {}, {}\n",
+        "run {}  {}\n  state file {}\n  begun {}, {}, {} read and {} stored in {}, {}\n",
         screen.paint(run.id.as_str(), "1"),
         headline(run, running),
         file.path.display(),
@@ -144,15 +146,15 @@ fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: Scre
     if !run.scope.is_whole() {
         text += &format!("  scope {}\n", scope(run));
     }
-    for attempt in run.attempts.iter().filter(|one| {
-        one.end
-            .as_ref()
-            .is_some_and(crate::machine::AttemptEnd::is_death)
-    }) {
+    for attempt in run
+        .attempts
+        .iter()
+        .filter(|one| one.end.as_ref().is_some_and(AttemptEnd::is_death))
+    {
         let end = attempt
             .end
             .as_ref()
-            .map(crate::machine::AttemptEnd::describe)
+            .map(AttemptEnd::describe)
             .unwrap_or_default();
         text += &format!(
             "  attempt {} {end} at {}\n",
@@ -313,7 +315,7 @@ fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>) -> String {
             serde_json::json!({
                 "attempt": attempt.number, "pid": attempt.pid, "host": attempt.host, "started_ms": attempt.started_ms,
                 "ended_ms": attempt.ended_ms, "in_flight_bytes": attempt.in_flight_bytes,
-                "end": attempt.end.as_ref().map(crate::machine::AttemptEnd::describe),
+                "end": attempt.end.as_ref().map(AttemptEnd::describe),
             })
         })
         .collect();

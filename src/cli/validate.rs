@@ -147,8 +147,10 @@ fn ask(loaded: &Loaded) -> Result<Connected, Failure> {
 async fn ask_source(plan: &Plan, source: &dyn Source, found: &mut Connected) {
     let one_line = |error: &EdgeError| chain(error).join(": ");
     match source.identity().await {
-        Ok(identity) => {
-            found.facts.push(("source".to_owned(), identity));
+        Ok(_) => {
+            found
+                .facts
+                .push(("source".to_owned(), source.place().to_owned()));
             for resource in &plan.resources {
                 match source.describe(&resource.from).await {
                     Ok(shape) => found.tables.push(vec![

@@ -39,11 +39,17 @@ pub async fn preflight(
         .iter()
         .filter(|one| !is_skipped(scope, &one.name));
     for resource in chosen.clone() {
-        let shape = source.describe(&resource.from).await.map_err(|error| {
+        let unreadable = |error: EdgeError| {
             let mut failure = refuse(&error);
             failure.what = format!("resource `{}` cannot be read", resource.name);
             failure
-        })?;
+        };
+        let shape = source.describe(&resource.from).await.map_err(unreadable)?;
+        if scope.ids.is_some() {
+            // Ids that cannot be ids of this table are found out now, not by a run that can never end.
+            let query = row_query(&resource.from, scope);
+            source.sample_row_bytes(&query).await.map_err(unreadable)?;
+        }
         shapes.insert(resource.name.clone(), shape);
     }
     let mut identities = BTreeMap::new();

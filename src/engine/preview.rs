@@ -78,7 +78,7 @@ pub async fn preview(
     };
     preview
         .facts
-        .push(("source".to_owned(), checked.source.clone()));
+        .push(("source".to_owned(), source.place().to_owned()));
     if let Some(run) = run {
         for refusal in [
             check_identities(run, &checked, typed),
@@ -141,6 +141,8 @@ async fn ask_target(
         Err(error) => preview.warnings.push(one_line(&error)),
     }
     match target.lease_owner().await {
+        // The lease of the run that goes on is nobody's who would mind.
+        Ok(Some(owner)) if run.is_some_and(|run| run.id == owner.run) => {}
         Ok(Some(owner)) => preview.warnings.push(format!(
             "{place} is leased to run {} of pid {} on {} ({})",
             owner.run, owner.pid, owner.host, owner.state_path

@@ -89,7 +89,9 @@ pub fn in_use(place: &str, owner: &LeaseOwner, typed: &str) -> Failure {
         format!("{place} is in use"),
         "nothing was written",
         format!(
-            "wait for that run, or end it (a lease on Redis runs out 30 s after its process died), then `rekindle run {typed}`"
+            "wait for that run, or end it there with `kill {}` (a lease on Redis runs out 30 s after its process \
+             died), then `rekindle run {typed}`",
+            owner.pid
         ),
     )
     .why(format!(

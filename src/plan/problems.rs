@@ -184,7 +184,7 @@ impl PlanProblems {
         let path = self.text.path.display();
         format!(
             "error: {self}\n\n{problems}  safe:  nothing was read from the source and nothing was written\n  \
-             next:  correct the plan, then run `rekindle validate {path}`\n",
+             next:  correct what is named above, then run `rekindle validate {path}`\n",
             problems = self.text.render(&self.diagnostics, look, width),
         )
     }

@@ -440,7 +440,8 @@ fn state(guarded: &Guarded) -> String {
     let story = guarded
         .rekindle(&format!("show {id} {PLAN} --json"))
         .exits(0);
-    assert!(story.stdout.lines().count() > 12, "{story}");
+    // Five events open a run, and six chunks are stored; the second resource may be bound or not.
+    assert!(story.stdout.lines().count() > 10, "{story}");
     story.stdout
 }
 

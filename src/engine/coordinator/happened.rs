@@ -96,7 +96,8 @@ impl Coordinator {
         let percent = dead as f64 * 100.0 / rows.max(1) as f64;
         (dead > limit.max || (rows >= PERCENT_FROM_ROWS && percent > limit.percent)).then(|| {
             format!(
-                "{dead} of {rows} rows are dead letters, more than `dead_letters` allows ({} rows or {} %)",
+                "{dead} of {rows} rows are dead letters, more than `dead_letters` allows ({} rows or {} %): raise it to accept \
+                 them, or mend the rows and begin anew with `--new`",
                 limit.max, limit.percent
             )
         })
