@@ -440,8 +440,8 @@ fn state(guarded: &Guarded) -> String {
     let story = guarded
         .rekindle(&format!("show {id} {PLAN} --json"))
         .exits(0);
-    // Five events open a run, and six chunks are stored; the second resource may be bound or not.
-    assert!(story.stdout.lines().count() > 10, "{story}");
+    // Five events open a run, two bind its resources, and each of them has stored a chunk.
+    assert!(story.stdout.lines().count() >= 9, "{story}");
     story.stdout
 }
 
