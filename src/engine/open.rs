@@ -305,7 +305,7 @@ fn cancelled(ledger: &Ledger, scope: &Scope) -> Vec<Event> {
 }
 
 /// Returns the partitions that nobody will ask about once `events` are recorded, by run: those of runs that are given up
-/// and of resources that start over because their definition changed.
+/// or done, and of resources that start over because their definition changed.
 fn stale_partitions(ledger: &Ledger, events: &[Event]) -> Vec<(RunId, Vec<PartitionKey>)> {
     let mut stale = Vec::new();
     for event in events {
@@ -315,6 +315,16 @@ fn stale_partitions(ledger: &Ledger, events: &[Event]) -> Vec<(RunId, Vec<Partit
                 event: RunEvent::Cancel,
             } => (run, &[]),
             Event::PlanChanged { run, resources } => (run, resources),
+            // A run that died right after it was done has left its markers behind.
+            Event::RunPlanned { .. } => match ledger
+                .runs
+                .iter()
+                .rev()
+                .find(|run| run.state == RunState::Done)
+            {
+                Some(done) => (&done.id, &[]),
+                None => continue,
+            },
             _ => continue,
         };
         let Some(had) = ledger.run(run) else { continue };

@@ -115,7 +115,7 @@ fn style(width: usize, names: usize) -> ProgressStyle {
 /// Everything has a column of its own, so that bars below each other line up. What a person misses least goes first
 /// on a narrow terminal: a line that is too long would be broken, and its rest stay on the screen.
 fn template(width: usize, names: usize) -> String {
-    let names = names.clamp(1, width / 4);
+    let names = names.clamp(1, (width / 4).max(1));
     let rest = match width {
         110.. => "{rows:>23} {rate:>16} {eta:>4} left  {msg:24!}",
         90..110 => "{rows:>23} {rate:>16} {eta:>4} left",
@@ -198,6 +198,14 @@ impl Observer for ProgressBars {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_terminal_is_too_narrow_to_run_on() {
+        // A fresh pseudo-terminal has no size at all.
+        for width in 0..40 {
+            assert!(ProgressStyle::with_template(&template(width, 40)).is_ok());
+        }
+    }
 
     #[test]
     fn a_line_fits_on_its_terminal() {

@@ -136,6 +136,33 @@ async fn what_was_lost_between_two_runs_is_made_good_by_the_next() {
 }
 
 #[tokio::test]
+async fn what_was_lost_after_the_last_check_of_a_run_that_died_is_made_good_by_the_next() {
+    let mut shop = shop("last_moment").await;
+    let held = shop.start_failing(&format!("run {PLAN}"), "before_forget:1:sleep");
+    wait_until("the run is finishing", || {
+        shop.status()["state"] == "finishing"
+    });
+    held.kill_group();
+    shop.redis.run("FLUSHDB");
+    let running = shop.start(&format!("run {PLAN}"));
+    ends_whole_having_started_over(&mut shop, running).await;
+}
+
+#[tokio::test]
+async fn a_policy_that_drops_keys_and_came_in_mid_run_is_not_called_done() {
+    let shop = shop("policy").await;
+    let mut running = shop.start(&format!("run {PLAN} --json"));
+    running.event("a chunk", |event| {
+        (event["event"] == "chunk_stored").then_some(())
+    });
+    shop.redis.run("CONFIG SET maxmemory-policy allkeys-lru");
+    let blocked = running.finish().exits(5);
+    assert!(blocked.to_string().contains("allkeys-lru"), "{blocked}");
+    shop.redis.run("CONFIG SET maxmemory-policy noeviction");
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+}
+
+#[tokio::test]
 async fn an_older_dump_between_two_runs_is_made_good_by_the_next() {
     let mut shop = shop("between_dump").await;
     shop.half_done(40);

@@ -38,7 +38,6 @@ impl Coordinator {
             return Ok(None);
         }
         if state == RunState::Finishing {
-            // Markers may be gone already, so there is no evidence to ask for.
             return self.finish().await.map(Some);
         }
         let blocked: Vec<_> = self
@@ -137,6 +136,28 @@ impl Coordinator {
     pub(super) async fn finish(&mut self) -> Result<Ending, BookError> {
         failpoint::hit("before_forget")?;
         let run = self.book.run_id().clone();
+        let finished = self
+            .book
+            .resources()
+            .iter()
+            .filter(|one| one.state == ResourceState::Verified);
+        let mut events: Vec<_> = finished
+            .map(|one| Event::Resource {
+                run: run.clone(),
+                resource: one.name.clone(),
+                event: ResourceEvent::Finished,
+            })
+            .collect();
+        events.push(Event::Run {
+            run: run.clone(),
+            event: RunEvent::Complete,
+        });
+        events.push(Event::AttemptEnded {
+            run: run.clone(),
+            end: AttemptEnd::Done,
+        });
+        self.book.record(events).await?;
+        // Only now: while markers are there, a run that died before this moment can still prove what it stored.
         for (name, leased) in &self.targets {
             let of_target = |one: &&ResourceLedger| {
                 self.plan
@@ -161,27 +182,6 @@ impl Coordinator {
             }
         }
         failpoint::hit("after_forget")?;
-        let finished = self
-            .book
-            .resources()
-            .iter()
-            .filter(|one| one.state == ResourceState::Verified);
-        let mut events: Vec<_> = finished
-            .map(|one| Event::Resource {
-                run: run.clone(),
-                resource: one.name.clone(),
-                event: ResourceEvent::Finished,
-            })
-            .collect();
-        events.push(Event::Run {
-            run: run.clone(),
-            event: RunEvent::Complete,
-        });
-        events.push(Event::AttemptEnded {
-            run,
-            end: AttemptEnd::Done,
-        });
-        self.book.record(events).await?;
         Ok(Ending::Done {
             dead_letters: self.totals().2,
         })

@@ -29,7 +29,10 @@ impl Coordinator {
         if self.interrupted.is_some() || self.lease_lost.is_some() {
             return Ok(());
         }
-        if matches!(state, RunState::Restoring | RunState::Verifying) {
+        if matches!(
+            state,
+            RunState::Restoring | RunState::Verifying | RunState::Finishing
+        ) {
             self.prove_next();
         }
         if state != RunState::Restoring {

@@ -102,6 +102,10 @@ impl Target for RedisTarget {
         run: &RunId,
         recorded: &[Recorded],
     ) -> Result<Vec<Evidence>, EdgeError> {
+        // A policy that was changed meanwhile drops keys and spares the markers, which are the freshest.
+        Info::read(&self.server)
+            .await?
+            .check(&self.server.place, self.allow_eviction)?;
         evidence::read(&self.server, run, recorded).await
     }
 
