@@ -272,7 +272,7 @@ fn conclude(ending: Ending, plan: &Plan, hints: &Hints) -> Result<Exit, Failure>
         Ending::LeaseLost(why) => Err(Failure::new(
             Exit::InUse,
             "another run writes to a target",
-            "every stored chunk is journaled; nothing more was written",
+            "every stored chunk is journaled; the chunk in hand may have been written over the other run's",
             format!("end the other run, then `rekindle run {run}`"),
         )
         .why(why)),

@@ -17,8 +17,9 @@
 //! (A Lua script would have to unpack 2,000 arguments.)
 //!
 //! The transaction holds all of the chunk, not only its last `MSET`: a flush between two `MSET`s of the first chunk
-//! would otherwise go unnoticed, as there is no marker to watch yet. It also means that what was left behind on a
-//! connection that we gave up can no longer overwrite later work: it finds its marker touched.
+//! would otherwise go unnoticed, as there is no marker to watch yet. From the second chunk on, what was left behind on
+//! a connection we gave up finds its marker touched and writes nothing. Not so the first chunk, which watches nothing,
+//! nor a chunk of another run, whose marker is another key: those can still land late.
 
 use std::io;
 
