@@ -115,7 +115,7 @@ mod tests {
     fn a_chunk_is_used_again_unless_it_held_a_long_row() {
         let budget = Budget::new(1024 * 1024);
         let mut chunk = budget.chunk();
-        chunk.push(&[KeyValue::Uint(1)], b"key", &[0; 1000]);
+        chunk.push(&[KeyValue::Uint(1)], b"key", &[0; 1000], &[]);
         let room = chunk.room();
         budget.take_back(chunk, room as u64);
         let again = budget.chunk();

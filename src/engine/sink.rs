@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::budget::{Budget, Reservation};
 use crate::{
-    chunk::{Chunk, Value},
+    chunk::{Chunk, SourceRow, Value},
     cursor::{Cursor, KeyValue},
     error::ErrorKind,
     machine::{ChunkState, DeadLetter},
@@ -206,7 +206,13 @@ impl RowSink for ChunkSink {
         self.long.map_or(self.bounds.bytes, |(longest, _)| longest)
     }
 
-    fn push(&mut self, cursor: &[KeyValue], key: Option<&[u8]>, value: Value<'_>) -> bool {
+    fn push(&mut self, row: SourceRow<'_>) -> bool {
+        let SourceRow {
+            cursor,
+            key,
+            value,
+            beside,
+        } = row;
         match (key, value) {
             (_, Value::TooLarge(bytes))
                 if bytes <= self.bounds.longest_row && bytes > self.row_bytes() =>
@@ -236,7 +242,7 @@ impl RowSink for ChunkSink {
                 );
             }
             (Some(key), Value::Bytes(value)) => {
-                self.chunk.push(cursor, key, value);
+                self.chunk.push(cursor, key, value, beside);
                 if let Some((_, small)) = &mut self.long {
                     *small = if value.len() as u64 > self.bounds.bytes {
                         0
@@ -319,6 +325,15 @@ mod tests {
         )
     }
 
+    fn row<'a>(cursor: &'a [KeyValue], key: Option<&'a [u8]>, value: Value<'a>) -> SourceRow<'a> {
+        SourceRow {
+            cursor,
+            key,
+            value,
+            beside: &[],
+        }
+    }
+
     fn at(id: u64) -> [KeyValue; 1] {
         [KeyValue::Uint(id)]
     }
@@ -327,12 +342,12 @@ mod tests {
     async fn a_chunk_ends_with_the_row_that_reaches_either_bound() {
         let (mut sink, mut inbox, _stop) = sink(300, 3);
         sink.restart().await.unwrap();
-        assert!(!sink.push(&at(1), Some(b"a"), Value::Bytes(&[0; 100])));
-        assert!(sink.push(&at(2), Some(b"b"), Value::Bytes(&[0; 100])));
+        assert!(!sink.push(row(&at(1), Some(b"a"), Value::Bytes(&[0; 100]))));
+        assert!(sink.push(row(&at(2), Some(b"b"), Value::Bytes(&[0; 100]))));
         sink.flush().await.unwrap();
-        assert!(!sink.push(&at(3), Some(b"a"), Value::Null));
-        assert!(!sink.push(&at(4), None, Value::Bytes(b"x")));
-        assert!(sink.push(&at(5), Some(b"b"), Value::Bytes(b"x")));
+        assert!(!sink.push(row(&at(3), Some(b"a"), Value::Null)));
+        assert!(!sink.push(row(&at(4), None, Value::Bytes(b"x"))));
+        assert!(sink.push(row(&at(5), Some(b"b"), Value::Bytes(b"x"))));
         sink.flush().await.unwrap();
         let first = inbox.recv().await.unwrap();
         assert_eq!((first.rows, first.until), (2, Cursor(at(2).to_vec())));
@@ -352,19 +367,19 @@ mod tests {
     async fn a_long_row_is_asked_for_again_alone_and_one_over_the_budget_is_a_dead_letter() {
         let (mut sink, mut inbox, _stop) = sink(300, 1000);
         sink.restart().await.unwrap();
-        sink.push(&at(1), Some(b"a"), Value::Bytes(b"x"));
-        assert!(sink.push(&at(2), Some(b"b"), Value::TooLarge(5000)));
+        sink.push(row(&at(1), Some(b"a"), Value::Bytes(b"x")));
+        assert!(sink.push(row(&at(2), Some(b"b"), Value::TooLarge(5000))));
         assert_eq!(sink.flush().await, Err(Stopped));
         assert_eq!(sink.why(), SinkStop::LongRow(5000));
         assert_eq!(sink.flushed(), Some(&Cursor(at(1).to_vec())));
         sink.make_room(5000).await.unwrap();
         assert_eq!((sink.page_rows(), sink.row_bytes()), (1, 5000));
-        assert!(sink.push(&at(2), Some(b"b"), Value::Bytes(&[0; 5000])));
+        assert!(sink.push(row(&at(2), Some(b"b"), Value::Bytes(&[0; 5000]))));
         sink.flush().await.unwrap();
-        assert!(sink.push(&at(3), Some(b"c"), Value::TooLarge(70_000)));
+        assert!(sink.push(row(&at(3), Some(b"c"), Value::TooLarge(70_000))));
         sink.flush().await.unwrap();
         for id in 4..30 {
-            sink.push(&at(id), Some(b"d"), Value::Bytes(b"x"));
+            sink.push(row(&at(id), Some(b"d"), Value::Bytes(b"x")));
             sink.flush().await.unwrap();
         }
         assert_eq!(sink.page_rows(), 1000);

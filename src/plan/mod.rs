@@ -293,6 +293,7 @@ defaults:
                 key: "key".to_owned(),
                 value: "data".to_owned(),
                 entity: Some("no".to_owned()),
+                store: None,
                 condition: Some("a = 'b'".to_owned()),
             }
         );

@@ -271,6 +271,7 @@ fn resource(
             key: text(&from.key)?,
             value: text(&from.value)?,
             entity: text(&from.entity),
+            store: None,
             condition: text(&from.condition),
         },
         to,

@@ -104,9 +104,19 @@ pub struct RowSource {
     /// Column with the id of the shop's entity, for `--ids`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
+    /// Column with the name of the row's store, which is a part of the index it goes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// `where:`: an SQL condition of the plan's author, used as it is.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+}
+
+impl RowSource {
+    /// Returns the columns that are read beside cursor, key and value, in the order in which rows carry them.
+    pub fn beside(&self) -> impl Iterator<Item = &str> {
+        self.store.as_deref().into_iter()
+    }
 }
 
 /// Bounds of one chunk: it ends with the row that reaches either.

@@ -1,6 +1,6 @@
 //! Builds the queries that walk a table by its key. Pure: text in, text out.
 //!
-//! The page query gives four columns: cursor, key, value, length of the value in bytes. A value over the limit is
+//! The page query gives four columns and those beside: cursor, key, value, length of the value in bytes. A value over the limit is
 //! not sent: its column is NULL while its length is not, which tells it from a value that is NULL itself. The limit
 //! on rows is a parameter like any other, so that the pages of a scan share two prepared statements.
 //!
@@ -52,7 +52,14 @@ fn page_from(table: &Checked, ids: Option<usize>, after: bool) -> Arc<str> {
     } = table;
     let mut sql = format!(
         "SELECT {cursor}, {key}, CASE WHEN OCTET_LENGTH({value}) > ? THEN NULL ELSE {value} END, \
-         OCTET_LENGTH({value}) FROM {name}{} WHERE {}",
+         OCTET_LENGTH({value})"
+    );
+    for column in &table.beside {
+        let _ = write!(sql, ", {column}");
+    }
+    let _ = write!(
+        sql,
+        " FROM {name}{} WHERE {}",
         hint(table, ids),
         condition(table)
     );

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    chunk::Value,
-    cursor::{KeyRange, KeyValue},
+    chunk::SourceRow,
+    cursor::KeyRange,
     error::EdgeError,
     plan::{RowSource, SourceConfig, SourceKind},
 };
@@ -74,11 +74,11 @@ pub trait RowSink: Send {
     fn page_rows(&self) -> u32;
 
     /// Returns the longest value in bytes (inclusive) that may be read; longer ones are handed over as
-    /// [`Value::TooLarge`] with their length, unread.
+    /// [`Value::TooLarge`](crate::chunk::Value::TooLarge) with their length, unread.
     fn row_bytes(&self) -> u64;
 
     /// Takes one row. Returns `true` when the chunk is full: then [`flush`](Self::flush) comes before the next row.
-    fn push(&mut self, cursor: &[KeyValue], key: Option<&[u8]>, value: Value<'_>) -> bool;
+    fn push(&mut self, row: SourceRow<'_>) -> bool;
 
     /// Hands the chunk on, waiting for room. Called when `push` returned `true` and at the end of each page;
     /// an empty chunk is not handed on.

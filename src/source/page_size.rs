@@ -56,7 +56,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::{chunk::Value, cursor::KeyValue, source::Stopped};
+    use crate::{chunk::SourceRow, source::Stopped};
 
     struct Wish(u32);
 
@@ -68,7 +68,7 @@ mod tests {
         fn row_bytes(&self) -> u64 {
             0
         }
-        fn push(&mut self, _: &[KeyValue], _: Option<&[u8]>, _: Value<'_>) -> bool {
+        fn push(&mut self, _: SourceRow<'_>) -> bool {
             false
         }
         async fn flush(&mut self) -> Result<(), Stopped> {

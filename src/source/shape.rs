@@ -67,6 +67,8 @@ pub(super) struct Checked {
     pub key: String,
     /// The expression that gives the value's bytes.
     pub value: String,
+    /// The expressions that give the bytes of the columns beside them.
+    pub beside: Vec<String>,
     /// The quoted column that `--ids` names.
     pub ids_column: String,
     /// Its plain name, for messages.
@@ -110,6 +112,12 @@ pub(super) fn check(
 
     let mut used = vec![cursor, key, value];
     used.extend(entity);
+    let mut beside = Vec::new();
+    for name in from.beside() {
+        let column = column(name)?;
+        used.push(column);
+        beside.push(bytes_of(dialect, column, &quoted(name)?));
+    }
     Ok(Checked {
         table,
         hint,
@@ -117,6 +125,7 @@ pub(super) fn check(
         unsigned,
         key: bytes_of(dialect, key, &quoted(&key.name)?),
         value: bytes_of(dialect, value, &quoted(&value.name)?),
+        beside,
         ids_column: quoted(&ids.name)?,
         ids_name: ids.name.clone(),
         ids_kind: ids.kind,
@@ -237,7 +246,7 @@ fn bytes_of(dialect: Dialect, column: &Column, quoted: &str) -> String {
     }
 }
 
-/// Names and types of the used columns, in the order cursor, key, value, entity: `id bigint(20) not null; ...`.
+/// Names and types of the used columns, in the order cursor, key, value, entity, beside: `id bigint(20) not null; ...`.
 fn fingerprint(used: &[&Column]) -> String {
     let mut text = String::new();
     for column in used {
@@ -273,6 +282,7 @@ pub(super) mod tests {
             key: "key".into(),
             value: "data".into(),
             entity: None,
+            store: None,
             condition: None,
         }
     }

@@ -73,7 +73,7 @@ fn chunk<K: AsRef<[u8]>, V: AsRef<[u8]>>(rows: &[(K, V)]) -> Chunk {
     let mut chunk = Chunk::default();
     for (i, (key, value)) in rows.iter().enumerate() {
         let cursor = Cursor::single(KeyValue::Uint(i as u64));
-        chunk.push(&cursor.0, key.as_ref(), value.as_ref());
+        chunk.push(&cursor.0, key.as_ref(), value.as_ref(), &[]);
     }
     chunk
 }
@@ -735,6 +735,7 @@ async fn load(url: &str, writers: u64, chunks: u64, value_bytes: usize) {
                         &cursor.0,
                         format!("url:{id}:{seq}:{row}").as_bytes(),
                         &value,
+                        &[],
                     );
                 }
                 writer.write(ChunkSeq(seq), &chunk).await.unwrap();

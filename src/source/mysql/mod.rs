@@ -27,7 +27,7 @@ use super::{
     shape::{self, Checked},
 };
 use crate::{
-    chunk::Value,
+    chunk::{MOST_BESIDE, SourceRow, Value},
     cursor::{KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
     plan::RowSource,
@@ -44,6 +44,8 @@ struct Scan<'a> {
     sql: PageSql,
     ids: Vec<Id>,
     unsigned: bool,
+    /// Columns beside cursor, key and value.
+    beside: usize,
     until: KeyValue,
     /// Longest silence between two rows.
     limit: std::time::Duration,
@@ -162,8 +164,8 @@ impl MySqlSource {
                 };
                 let Some(row) = next else { break };
                 let row = row.map_err(|error| self.edge(scan.doing, &error))?;
-                let (key, full) = push(&row, scan.unsigned, sink)
-                    .map_err(|error| self.edge(scan.doing, &error))?;
+                let (key, full) =
+                    push(&row, scan, sink).map_err(|error| self.edge(scan.doing, &error))?;
                 if after
                     .as_ref()
                     .is_some_and(|before| before.as_i128() >= key.as_i128())
@@ -201,10 +203,10 @@ impl MySqlSource {
 /// Hands one row on; returns its key and whether the chunk is full.
 fn push(
     row: &MySqlRow,
-    unsigned: bool,
+    scan: &Scan<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<(KeyValue, bool), sqlx::Error> {
-    let cursor = if unsigned {
+    let cursor = if scan.unsigned {
         KeyValue::Uint(row.try_get_unchecked(0)?)
     } else {
         KeyValue::Int(row.try_get_unchecked(0)?)
@@ -218,7 +220,16 @@ fn push(
             None => Value::Null,
         },
     };
-    let full = sink.push(std::slice::from_ref(&cursor), key, value);
+    let mut beside = [None; MOST_BESIDE];
+    for (index, column) in beside.iter_mut().take(scan.beside).enumerate() {
+        *column = row.try_get_unchecked(4 + index)?;
+    }
+    let full = sink.push(SourceRow {
+        cursor: std::slice::from_ref(&cursor),
+        key,
+        value,
+        beside: &beside[..scan.beside],
+    });
     Ok((cursor, full))
 }
 
@@ -346,6 +357,7 @@ impl Source for MySqlSource {
             sql: keyset::page(&checked, query.ids.as_ref().map(Vec::len)),
             ids,
             unsigned: checked.unsigned,
+            beside: checked.beside.len(),
             until,
             limit: if filtered {
                 patience.whole_statement()

@@ -29,7 +29,7 @@ use super::{
 use probe::Probe;
 
 use crate::{
-    chunk::Value,
+    chunk::{MOST_BESIDE, SourceRow, Value},
     cursor::{KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
     plan::RowSource,
@@ -177,7 +177,7 @@ impl SqliteSource {
 
             let mut rows = page.raw_query();
             while let Some(row) = rows.next().map_err(edge)? {
-                let (key, full) = push(row, sink)
+                let (key, full) = push(row, table.beside.len(), sink)
                     .map_err(edge)?
                     .ok_or_else(|| self.no_integer(&query.from))?;
                 after = Some(key);
@@ -249,7 +249,11 @@ fn may_block() -> Result<(), EdgeError> {
 }
 
 /// Hands one row on; `None` when its cursor is no integer.
-fn push(row: &Row<'_>, sink: &mut dyn RowSink) -> rusqlite::Result<Option<(KeyValue, bool)>> {
+fn push(
+    row: &Row<'_>,
+    beside: usize,
+    sink: &mut dyn RowSink,
+) -> rusqlite::Result<Option<(KeyValue, bool)>> {
     let ValueRef::Integer(cursor) = row.get_ref(0)? else {
         return Ok(None);
     };
@@ -260,7 +264,17 @@ fn push(row: &Row<'_>, sink: &mut dyn RowSink) -> rusqlite::Result<Option<(KeyVa
         Some(bytes) => Value::Bytes(bytes),
         None => count(row, 3)?.map_or(Value::Null, Value::TooLarge),
     };
-    let full = sink.push(std::slice::from_ref(&cursor), key, value);
+    let mut texts: [String; MOST_BESIDE] = Default::default();
+    let mut columns = [None; MOST_BESIDE];
+    for (index, (column, text)) in columns.iter_mut().zip(&mut texts).take(beside).enumerate() {
+        *column = bytes(row.get_ref(4 + index)?, text);
+    }
+    let full = sink.push(SourceRow {
+        cursor: std::slice::from_ref(&cursor),
+        key,
+        value,
+        beside: &columns[..beside],
+    });
     Ok(Some((cursor, full)))
 }
 

@@ -49,14 +49,14 @@ impl RowSink for Rows {
     fn row_bytes(&self) -> u64 {
         self.row_bytes
     }
-    fn push(&mut self, cursor: &[KeyValue], key: Option<&[u8]>, value: Value<'_>) -> bool {
-        let got = match value {
+    fn push(&mut self, row: SourceRow<'_>) -> bool {
+        let got = match row.value {
             Value::Bytes(bytes) => Got::Bytes(bytes.to_vec()),
             Value::Null => Got::Null,
             Value::TooLarge(length) => Got::TooLarge(length),
         };
         self.seen
-            .push((cursor[0].as_i128(), key.map(<[u8]>::to_vec), got));
+            .push((row.cursor[0].as_i128(), row.key.map(<[u8]>::to_vec), got));
         self.open += 1;
         self.open >= self.chunk_limit
     }
@@ -125,6 +125,7 @@ fn from(cursor: &str) -> RowSource {
         key: "key".into(),
         value: "data".into(),
         entity: None,
+        store: None,
         condition: None,
     }
 }

@@ -75,7 +75,7 @@ fn chunk<K: AsRef<[u8]>, V: AsRef<[u8]>>(rows: &[(K, V)]) -> Chunk {
     let mut chunk = Chunk::default();
     for (i, (key, value)) in rows.iter().enumerate() {
         let cursor = Cursor::single(KeyValue::Uint(i as u64));
-        chunk.push(&cursor.0, key.as_ref(), value.as_ref());
+        chunk.push(&cursor.0, key.as_ref(), value.as_ref(), &[]);
     }
     chunk
 }

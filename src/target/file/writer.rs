@@ -160,7 +160,7 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("url.0001.resp");
         let mut chunk = Chunk::default();
-        chunk.push(&[KeyValue::Uint(1)], b"a", &vec![b'x'; 3 * PIECE]);
+        chunk.push(&[KeyValue::Uint(1)], b"a", &vec![b'x'; 3 * PIECE], &[]);
         let mut writer = FileWriter::open(dir.path(), path.clone(), 0).unwrap();
         // A device that refuses every write with ENOSPC.
         let full = File::options().write(true).open("/dev/full").unwrap();

@@ -342,7 +342,7 @@ mod tests {
         let mut chunk = Chunk::default();
         for (i, size) in sizes.iter().enumerate() {
             let cursor = Cursor::single(KeyValue::Uint(i as u64));
-            chunk.push(&cursor.0, b"k", &vec![b'v'; *size]);
+            chunk.push(&cursor.0, b"k", &vec![b'v'; *size], &[]);
         }
         chunk
     }

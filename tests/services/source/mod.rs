@@ -26,6 +26,7 @@ fn url_table(table: &str) -> RowSource {
         key: "key".into(),
         value: "data".into(),
         entity: None,
+        store: None,
         condition: None,
     }
 }
@@ -436,6 +437,7 @@ async fn describe_checks_every_name() {
         (
             RowSource {
                 entity: Some("fk".into()),
+                store: None,
                 ..good.clone()
             },
             ErrorKind::Missing,

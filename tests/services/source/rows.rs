@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use rekindle::{
-    chunk::Value,
+    chunk::{SourceRow, Value},
     cursor::KeyValue,
     source::{RowSink, Stopped},
 };
@@ -73,14 +73,14 @@ impl RowSink for Rows {
     fn row_bytes(&self) -> u64 {
         self.row_bytes
     }
-    fn push(&mut self, cursor: &[KeyValue], key: Option<&[u8]>, value: Value<'_>) -> bool {
-        let got = match value {
+    fn push(&mut self, row: SourceRow<'_>) -> bool {
+        let got = match row.value {
             Value::Bytes(bytes) => Got::Bytes(bytes.to_vec()),
             Value::Null => Got::Null,
             Value::TooLarge(length) => Got::TooLarge(length),
         };
         self.open
-            .push((cursor[0].clone(), key.map(<[u8]>::to_vec), got));
+            .push((row.cursor[0].clone(), row.key.map(<[u8]>::to_vec), got));
         self.open.len() >= self.chunk_limit
     }
     async fn flush(&mut self) -> Result<(), Stopped> {
