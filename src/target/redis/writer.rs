@@ -393,7 +393,7 @@ mod tests {
     async fn answered(replies: &str) -> EdgeError {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}/0", listener.local_addr().unwrap());
-        let server = Server::parse("storage", &url.into(), Duration::from_secs(10)).unwrap();
+        let server = Server::parse("storage", &url.into(), None, Duration::from_secs(10)).unwrap();
         let run = RunId::from_text("7F3K2M");
         let mut writer = RedisWriter::new(server.into(), "kv:", &run, PartitionId(1));
         let chunk = chunk(&[5]);
