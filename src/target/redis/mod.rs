@@ -1,7 +1,7 @@
 //! Redis as a target. Chunks travel over connections of their own; everything else over the driver.
 //!
-//! Two kinds of keys are rekindle's own and carry no prefix: `rekindle:lease`, and one marker
-//! `rekindle:<run>:<partition>` for each partition.
+//! Three kinds of keys are rekindle's own and carry no prefix: `rekindle:lease`, `rekindle:writer`, and one marker
+//! `rekindle:<run>:<partition>` for each partition. A run that is done leaves none of them.
 
 mod error;
 mod evidence;
@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use self::{info::Info, server::Server, writer::RedisWriter};
+use self::{info::Info, lease::Tenure, server::Server, writer::RedisWriter};
 use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target};
 use crate::{
     error::EdgeError,
@@ -29,6 +29,7 @@ type SharedServer = Arc<Server>;
 /// A Redis server that a plan fills.
 pub struct RedisTarget {
     server: SharedServer,
+    tenure: Arc<Tenure>,
     prefix: String,
     allow_eviction: bool,
 }
@@ -40,16 +41,7 @@ impl RedisTarget {
     ///
     /// `Refused` for a URL that is broken or asks for what is not supported.
     pub fn new(name: &str, config: &RedisConfig) -> Result<Self, EdgeError> {
-        Ok(Self {
-            server: Arc::new(Server::parse(
-                name,
-                &config.url,
-                config.tls.as_ref(),
-                server::RESPONSE_TIMEOUT,
-            )?),
-            prefix: config.prefix.clone(),
-            allow_eviction: config.allow_eviction,
-        })
+        Self::with_response_timeout(name, config, server::RESPONSE_TIMEOUT)
     }
 
     /// As [`RedisTarget::new`], waiting for answers no longer than `limit` (30 s otherwise).
@@ -62,13 +54,15 @@ impl RedisTarget {
         config: &RedisConfig,
         limit: Duration,
     ) -> Result<Self, EdgeError> {
+        let server = Arc::new(Server::parse(
+            name,
+            &config.url,
+            config.tls.as_ref(),
+            limit,
+        )?);
         Ok(Self {
-            server: Arc::new(Server::parse(
-                name,
-                &config.url,
-                config.tls.as_ref(),
-                limit,
-            )?),
+            tenure: Arc::new(Tenure::new(Arc::clone(&server))),
+            server,
             prefix: config.prefix.clone(),
             allow_eviction: config.allow_eviction,
         })
@@ -93,19 +87,19 @@ impl Target for RedisTarget {
     }
 
     async fn take_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError> {
-        lease::take(&self.server, owner).await
+        self.tenure.take(owner).await
     }
 
     async fn renew_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError> {
-        lease::take(&self.server, owner).await
+        self.tenure.renew(owner).await
     }
 
     async fn release_lease(&self, owner: &LeaseOwner) -> Result<(), EdgeError> {
-        lease::release(&self.server, owner).await
+        self.tenure.release(owner).await
     }
 
     async fn lease_owner(&self) -> Result<Option<LeaseOwner>, EdgeError> {
-        lease::owner(&self.server).await
+        self.tenure.owner().await
     }
 
     async fn evidence(
@@ -128,9 +122,9 @@ impl Target for RedisTarget {
         _stored: ChunkSeq,
         _length: Option<u64>,
     ) -> Result<Box<dyn ChunkWriter>, EdgeError> {
-        let server = Arc::clone(&self.server);
         Ok(Box::new(RedisWriter::new(
-            server,
+            Arc::clone(&self.server),
+            Arc::clone(&self.tenure),
             &self.prefix,
             run,
             partition.id,
@@ -139,6 +133,11 @@ impl Target for RedisTarget {
 
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
         evidence::forget(&self.server, run, partitions).await
+    }
+
+    async fn retire(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
+        evidence::forget(&self.server, run, partitions).await?;
+        self.tenure.retire().await
     }
 
     async fn clear(&self, _resource: &ResourceName, _partial: bool) -> Result<(), EdgeError> {
