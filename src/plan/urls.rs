@@ -27,6 +27,8 @@ pub(super) struct UrlFault {
 const SOURCE_HELP: &str =
     "write `mysql://user:password@host:3306/database`, `mariadb://...` or `sqlite:path/to/file`";
 const REDIS_HELP: &str = "write `redis://host:6379/0` or `redis://user:password@host:6379/0`";
+const SEARCH_HELP: &str =
+    "write `http://host:9200`, `http://user:password@host:9200`, or a list of nodes";
 const ESCAPE_HELP: &str = "in a password, write `@` as `%40`, `/` as `%2F`, `:` as `%3A`, `#` as `%23`, `?` as `%3F`, `%` as `%25`";
 
 /// Returns what the URL of a source names.
@@ -68,6 +70,21 @@ pub(super) fn redis(url: &str) -> Result<(), UrlFault> {
         }
         Some(scheme @ ("rediss" | "unix" | "redis+unix")) => Err(later(scheme, REDIS_HELP)),
         other => Err(foreign(other, url, REDIS_HELP)),
+    }
+}
+
+/// Checks the URL of one node of a search target.
+pub(super) fn search(url: &str) -> Result<(), UrlFault> {
+    match scheme(url) {
+        Some("http") => {
+            let parsed = server(url, SEARCH_HELP)?;
+            if parsed.query().is_some() {
+                return Err(invalid("has a `?` in it", ESCAPE_HELP));
+            }
+            Ok(())
+        }
+        Some(scheme @ "https") => Err(later(scheme, SEARCH_HELP)),
+        other => Err(foreign(other, url, SEARCH_HELP)),
     }
 }
 
@@ -193,6 +210,23 @@ mod tests {
             redis("rediss://cache.test").unwrap_err().code,
             Code::NotSupported
         );
+    }
+
+    #[test]
+    fn search_urls_name_a_node() {
+        for right in ["http://search.test:9200", "http://u:p@search.test/es/"] {
+            assert_eq!(search(right), Ok(()), "{right}");
+        }
+        for wrong in [
+            "",
+            "search.test:9200",
+            "http://",
+            "http://h/?a=b",
+            "http://h/#x",
+        ] {
+            assert_eq!(search(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
+        }
+        assert_eq!(search("https://h").unwrap_err().code, Code::NotSupported);
     }
 
     #[test]
