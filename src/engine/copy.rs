@@ -246,6 +246,9 @@ impl Walk {
                     let Some(wait) = waits.next() else {
                         return Err(Ended::Failed(error));
                     };
+                    // What the target asked for, as far as the plan lets anything wait.
+                    let asked = error.not_before.unwrap_or_default();
+                    let wait = wait.max(asked.min(self.retry.cap));
                     let resource = Some(self.partition.resource.clone());
                     self.report(Report::Waiting {
                         resource,

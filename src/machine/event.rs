@@ -83,6 +83,9 @@ pub enum Event {
         estimated_rows: u64,
         /// Its partitions in key order.
         partitions: Vec<PartitionPlan>,
+        /// What its rows go to, where the target gives that an identity of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incarnation: Option<String>,
     },
     /// A resource moved.
     Resource {

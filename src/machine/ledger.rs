@@ -65,6 +65,9 @@ pub struct ResourceLedger {
     pub voids: u32,
     /// In key order; empty until bound.
     pub partitions: Vec<PartitionLedger>,
+    /// What its rows go to, once bound, where the target gives that an identity of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<String>,
     /// When it was last bound, milliseconds since 1970.
     pub started_ms: Option<i64>,
     /// When it was synced.
@@ -222,6 +225,7 @@ impl Ledger {
                 columns,
                 estimated_rows,
                 partitions,
+                incarnation,
             } => {
                 let mut last = self.last_partition;
                 let ledger = self.run_mut(run, event)?.resource_mut(resource, event)?;
@@ -230,6 +234,7 @@ impl Ledger {
                 ledger.estimated_rows = *estimated_rows;
                 ledger.started_ms = Some(at_ms);
                 ledger.ended_ms = None;
+                ledger.incarnation.clone_from(incarnation);
                 ledger.partitions.clear();
                 for plan in partitions {
                     if plan.id.0 <= last {
@@ -433,6 +438,7 @@ impl ResourceLedger {
             estimated_rows: 0,
             voids: 0,
             partitions: Vec::new(),
+            incarnation: None,
             started_ms: None,
             ended_ms: None,
         };

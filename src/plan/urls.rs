@@ -38,6 +38,8 @@ pub(super) struct UrlFault {
 const SOURCE_HELP: &str =
     "write `mysql://user:password@host:3306/database`, `mariadb://...` or `sqlite:path/to/file`";
 const REDIS_HELP: &str = "write `redis://user:password@host:6379/0`, `rediss://...` for TLS, or `unix:///path/to/socket?db=0`";
+const SEARCH_HELP: &str =
+    "write `http://host:9200`, `http://user:password@host:9200`, or a list of nodes";
 const ESCAPE_HELP: &str = "in a password, write `@` as `%40`, `/` as `%2F`, `:` as `%3A`, `#` as `%23`, `?` as `%3F`, `%` as `%25`";
 
 /// Returns what the URL of a source names.
@@ -119,6 +121,21 @@ fn is_database(text: &str) -> bool {
 /// Returns whether the URL of a source says something about TLS by itself: `?ssl-mode=...`, `?sslrootcert=...`.
 pub(super) fn says_tls(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| url.query_pairs().any(|(name, _)| name.starts_with("ssl")))
+}
+
+/// Checks the URL of one node of a search target.
+pub(super) fn search(url: &str) -> Result<(), UrlFault> {
+    match scheme(url) {
+        Some("http") => {
+            let parsed = server(url, SEARCH_HELP)?;
+            if parsed.query().is_some() {
+                return Err(invalid("has a `?` in it", ESCAPE_HELP));
+            }
+            Ok(())
+        }
+        Some(scheme @ "https") => Err(later(scheme, SEARCH_HELP)),
+        other => Err(foreign(other, url, SEARCH_HELP)),
+    }
 }
 
 /// Returns the scheme, if there is one that could be meant as such.
@@ -258,6 +275,23 @@ mod tests {
         ] {
             assert_eq!(redis(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
         }
+    }
+
+    #[test]
+    fn search_urls_name_a_node() {
+        for right in ["http://search.test:9200", "http://u:p@search.test/es/"] {
+            assert_eq!(search(right), Ok(()), "{right}");
+        }
+        for wrong in [
+            "",
+            "search.test:9200",
+            "http://",
+            "http://h/?a=b",
+            "http://h/#x",
+        ] {
+            assert_eq!(search(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
+        }
+        assert_eq!(search("https://h").unwrap_err().code, Code::NotSupported);
     }
 
     #[test]

@@ -155,7 +155,11 @@ impl Coordinator {
         if self.interrupted.is_some() {
             return Ok(());
         }
-        let Bound { shape, ranges } = match bound {
+        let Bound {
+            shape,
+            ranges,
+            incarnation,
+        } = match bound {
             Ok(bound) => bound,
             Err(error) => return self.failed(&name, &error).await,
         };
@@ -181,6 +185,7 @@ impl Coordinator {
                 columns: shape.fingerprint.clone(),
                 estimated_rows: shape.estimated_rows,
                 partitions,
+                incarnation,
             }])
             .await?;
         self.emit(&report::Event::ResourceStarted {
