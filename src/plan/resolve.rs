@@ -97,6 +97,10 @@ fn source(url: &Value<String>, folder: &Path) -> Option<SourceConfig> {
             kind: SourceKind::Mysql,
             url: url.value.clone().into(),
         },
+        SourceUrl::Postgres => SourceConfig {
+            kind: SourceKind::Postgres,
+            url: url.value.clone().into(),
+        },
         SourceUrl::Sqlite(path) => SourceConfig {
             kind: SourceKind::Sqlite,
             url: format!("sqlite:{}", absolute(folder, &path).to_str()?).into(),

@@ -42,6 +42,8 @@ pub struct SourceConfig {
 pub enum SourceKind {
     /// `mysql://` and `mariadb://`.
     Mysql,
+    /// `postgres://` and `postgresql://`.
+    Postgres,
     /// `sqlite:`.
     Sqlite,
 }

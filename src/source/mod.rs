@@ -1,14 +1,17 @@
 //! Where rows come from, in key order. Edges name the kind of their errors and never retry.
 //!
 //! ```text
-//! plan's names -> shape (checked against the catalogue) -> quote -> keyset (page query) -> mysql | sqlite
+//! plan's names -> shape (checked against the catalogue) -> quote -> keyset (page query) -> mysql | postgres | sqlite
 //! partition (even key ranges from index probes)            page_size (rows of the next page)
 //! ```
 
 mod keyset;
 pub mod mysql;
+mod network;
 mod page_size;
 mod partition;
+mod patience;
+pub mod postgres;
 mod quote;
 mod shape;
 pub mod sqlite;
@@ -16,6 +19,7 @@ pub mod sqlite;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use patience::Patience;
 
 use crate::{
     chunk::SourceRow,
@@ -138,7 +142,10 @@ pub trait Source: Send + Sync {
 pub async fn connect(config: &SourceConfig) -> Result<Arc<dyn Source>, EdgeError> {
     Ok(match config.kind {
         SourceKind::Mysql => {
-            Arc::new(mysql::MySqlSource::connect(&config.url, mysql::Patience::default()).await?)
+            Arc::new(mysql::MySqlSource::connect(&config.url, Patience::default()).await?)
+        }
+        SourceKind::Postgres => {
+            Arc::new(postgres::PostgresSource::connect(&config.url, Patience::default()).await?)
         }
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::open(&config.url)?),
     })

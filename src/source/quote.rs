@@ -12,6 +12,8 @@ use sqlx::AssertSqlSafe;
 pub(super) enum Dialect {
     /// MariaDB and MySQL: `` `name` ``.
     Mysql,
+    /// PostgreSQL: `"name"`.
+    Postgres,
     /// SQLite: `"name"`.
     Sqlite,
 }
@@ -26,7 +28,7 @@ pub(super) fn identifier(dialect: Dialect, name: &str) -> Option<String> {
     }
     let quote = match dialect {
         Dialect::Mysql => '`',
-        Dialect::Sqlite => '"',
+        Dialect::Postgres | Dialect::Sqlite => '"',
     };
     let mut quoted = String::with_capacity(name.len() + 2);
     quoted.push(quote);
@@ -77,7 +79,7 @@ mod tests {
 
     #[test]
     fn names_that_no_server_can_hold_are_refused() {
-        for dialect in [Dialect::Mysql, Dialect::Sqlite] {
+        for dialect in [Dialect::Mysql, Dialect::Postgres, Dialect::Sqlite] {
             assert_eq!(identifier(dialect, ""), None);
             assert_eq!(identifier(dialect, "a\0b"), None);
         }

@@ -47,6 +47,8 @@ pub(super) struct UniqueIndex {
 /// What the catalogue says about one table.
 #[derive(Debug, Clone)]
 pub(super) struct Catalogue {
+    /// The table as a query names it, quoted, where that is more than the plan's own name: with its schema.
+    pub table: Option<String>,
     pub columns: Vec<Column>,
     pub unique: Vec<UniqueIndex>,
     pub estimated_rows: u64,
@@ -103,7 +105,10 @@ pub(super) fn check(
     };
     let column = |name: &str| find_column(place, &from.table, name, &catalogue.columns);
 
-    let table = quoted(&from.table)?;
+    let table = match &catalogue.table {
+        Some(table) => table.clone(),
+        None => quoted(&from.table)?,
+    };
     let (cursor, hint, unsigned) = check_cursor(place, from, catalogue)?;
     let key = column(&from.key)?;
     let value = column(&from.value)?;
@@ -237,11 +242,18 @@ fn check_cursor<'a>(
 fn bytes_of(dialect: Dialect, column: &Column, quoted: &str) -> String {
     match (dialect, column.kind) {
         // SQLite has types per value, not per column: the reader turns numbers into text.
-        (Dialect::Sqlite, _) | (Dialect::Mysql, ColumnKind::Bytes) => quoted.to_owned(),
+        (Dialect::Sqlite, _) | (Dialect::Mysql | Dialect::Postgres, ColumnKind::Bytes) => {
+            quoted.to_owned()
+        }
         // So that OCTET_LENGTH counts the bytes that are sent, not those that are stored.
         (Dialect::Mysql, ColumnKind::ForeignText) => format!("CONVERT({quoted} USING utf8mb4)"),
         (Dialect::Mysql, ColumnKind::Integer { .. } | ColumnKind::Other) => {
             format!("CAST({quoted} AS CHAR)")
+        }
+        // The bytes themselves: the server's conversion on the way out comes after OCTET_LENGTH.
+        (Dialect::Postgres, ColumnKind::ForeignText) => format!("convert_to({quoted}, 'UTF8')"),
+        (Dialect::Postgres, ColumnKind::Integer { .. } | ColumnKind::Other) => {
+            format!("CAST({quoted} AS text)")
         }
     }
 }
@@ -295,6 +307,7 @@ pub(super) mod tests {
             nullable,
         };
         Catalogue {
+            table: None,
             columns: vec![
                 column(
                     "id_url",

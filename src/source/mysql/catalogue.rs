@@ -41,6 +41,7 @@ pub(super) async fn table(
     }
     let Some(row) = exact else { return Ok(None) };
     let mut catalogue = Catalogue {
+        table: None,
         columns: Vec::new(),
         unique: Vec::new(),
         estimated_rows: text(row, 1)?.parse().unwrap_or(0),

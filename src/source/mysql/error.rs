@@ -1,10 +1,11 @@
 //! What sqlx reports -> the kinds of errors that the engine tells apart.
 
-use std::io;
-
 use sqlx::mysql::MySqlDatabaseError;
 
-use crate::error::{EdgeError, ErrorKind};
+use crate::{
+    error::{EdgeError, ErrorKind},
+    source::network::{self, one_line},
+};
 
 /// Returns `error` as an edge error: `mariadb at db.test:3306/shop refused <doing>: <server's text>`, one line.
 ///
@@ -27,7 +28,7 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
                 format!("{place} refused {doing}: {text} (error {number})"),
             )
         }
-        sqlx::Error::Io(io) => connection(place, doing, io),
+        sqlx::Error::Io(io) => network::fault(place, doing, io),
         sqlx::Error::Tls(cause) => (
             ErrorKind::Connection,
             format!(
@@ -67,33 +68,6 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
         ),
     };
     EdgeError::new(kind, message)
-}
-
-fn connection(place: &str, doing: &str, error: &io::Error) -> (ErrorKind, String) {
-    let text = one_line(&error.to_string());
-    if text.contains("failed to lookup address") {
-        // EAI_AGAIN, the resolver's "try later", passes; a name that does not exist does not.
-        let kind = if text.contains("Temporary failure") {
-            ErrorKind::Connection
-        } else {
-            ErrorKind::Missing
-        };
-        return (kind, format!("{place} is not to be found: {text}"));
-    }
-    match error.kind() {
-        io::ErrorKind::TimedOut => (
-            ErrorKind::Timeout,
-            format!("{place} did not answer {doing}: {text}"),
-        ),
-        io::ErrorKind::UnexpectedEof => (
-            ErrorKind::Connection,
-            format!("{place} closed the connection during {doing}"),
-        ),
-        _ => (
-            ErrorKind::Connection,
-            format!("{place} is not reachable for {doing}: {text}"),
-        ),
-    }
 }
 
 /// Numbers of MySQL 5.7-8.4 and MariaDB 10-11, by what the engine should do.
@@ -136,12 +110,10 @@ const fn quotes_values(number: u16) -> bool {
     )
 }
 
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]

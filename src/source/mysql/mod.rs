@@ -15,11 +15,10 @@ use sqlx::{
     query::Query,
 };
 
-pub use session::Patience;
 use session::{Flavour, Sessions};
 
 use super::{
-    RowQuery, RowSink, ScanError, Source, TableShape,
+    Patience, RowQuery, RowSink, ScanError, Source, TableShape,
     keyset::{self, Id, PageSql},
     page_size::PageSize,
     partition,

@@ -97,6 +97,7 @@ pub(super) fn table(connection: &Connection, table: &str) -> rusqlite::Result<Op
         }
     }
     Ok(Some(Catalogue {
+        table: None,
         estimated_rows: estimated_rows(connection, table, rowid.as_deref())?,
         estimated_bytes: None,
         columns,

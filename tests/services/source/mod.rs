@@ -1,5 +1,6 @@
-//! The MariaDB source against a real server.
+//! The sources against real servers: MariaDB here, the others in files of their own.
 
+mod postgres;
 mod rows;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -8,13 +9,11 @@ use rekindle::{
     cursor::{Cursor, KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
     plan::{RowSource, SourceConfig, SourceKind},
-    source::{
-        self, RowQuery, ScanError, Source,
-        mysql::{MySqlSource, Patience},
-    },
+    source::{self, Patience, RowQuery, ScanError, Source, mysql::MySqlSource},
 };
 use rows::{Got, Line, Rows, Trouble};
 use secrecy::SecretString;
+use sqlx::{AssertSqlSafe, Executor};
 use tokio::net::TcpListener;
 
 use crate::support::Database;
@@ -589,10 +588,20 @@ async fn a_killed_connection_loses_no_row() {
         .expect("partitions")
         .remove(0);
     let mut rows = Rows::new(20_000, 100);
-    rows.trouble = Trouble::Kill {
-        admin: database.another().await,
-        database: database.name.clone(),
-    };
+    let (mut admin, name) = (database.another().await, database.name.clone());
+    rows.trouble = Trouble::Act(Box::pin(async move {
+        let id: i64 = sqlx::query_scalar(
+            "SELECT id FROM processlist WHERE db = ? AND info LIKE 'SELECT `id`%'",
+        )
+        .bind(name)
+        .fetch_one(&mut admin)
+        .await
+        .expect("the scan is running");
+        admin
+            .execute(AssertSqlSafe(format!("KILL CONNECTION {id}")))
+            .await
+            .expect("killed");
+    }));
     let Err(ScanError::Source(error)) = source.scan(&all("t"), &range, &mut rows).await else {
         panic!("the scan did not notice")
     };
