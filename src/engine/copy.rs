@@ -397,9 +397,10 @@ fn reported_end(until: &Cursor) -> Cursor {
             until
                 .0
                 .iter()
-                .map(|value| match *value {
+                .map(|value| match value {
                     KeyValue::Int(id) => KeyValue::Int(id + 1),
                     KeyValue::Uint(id) => KeyValue::Uint(id + 1),
+                    other => other.clone(),
                 })
                 .collect(),
         );

@@ -4,7 +4,7 @@ use sqlx::{PgConnection, Row, postgres::types::Oid};
 
 use crate::source::{
     quote::{self, Dialect},
-    shape::{Catalogue, Column, ColumnKind, UniqueIndex},
+    shape::{Catalogue, Column, ColumnKind, KeyKind, KeyType, UniqueIndex},
 };
 
 /// Tables and views: those that the search path finds by their bare names, the others as `schema.name`.
@@ -94,6 +94,7 @@ pub(super) async fn table(
             name: row.try_get(0)?,
             type_text: row.try_get(1)?,
             kind: kind(row.try_get(2)?, utf8),
+            key: key(row.try_get(2)?),
             nullable: !row.try_get::<bool, _>(3)?,
         });
     }
@@ -145,4 +146,21 @@ fn kind(name: &str, utf8: bool) -> ColumnKind {
         "text" | "varchar" | "bpchar" => ColumnKind::ForeignText,
         _ => ColumnKind::Other,
     }
+}
+
+/// Returns how a column serves in a cursor. Not floating-point numbers, and no type where one value has several texts.
+fn key(name: &str) -> Option<KeyType> {
+    Some(match name {
+        "int2" | "int4" | "int8" => KeyType::bare(KeyKind::Int),
+        "text" | "varchar" => KeyType::bare(KeyKind::Text),
+        // Compared with a text it would be one, without its blanks and its index.
+        "bpchar" => KeyType::cast(KeyKind::Text, name),
+        "bytea" => KeyType::bare(KeyKind::Bytes),
+        "numeric" => KeyType::cast(KeyKind::Decimal, name),
+        "date" => KeyType::cast(KeyKind::Date, name),
+        "timestamp" | "timestamptz" => KeyType::cast(KeyKind::Timestamp, name),
+        "time" => KeyType::cast(KeyKind::Time, name),
+        "uuid" => KeyType::cast(KeyKind::Uuid, name),
+        _ => return None,
+    })
 }

@@ -5,13 +5,11 @@ mod error;
 mod probe;
 mod session;
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    Connection, Executor, PgConnection, Postgres, Row,
+    Arguments, Connection, Executor, PgConnection, Postgres, Row,
     postgres::{PgArguments, PgConnectOptions, PgRow},
     query::Query,
 };
@@ -21,16 +19,16 @@ use probe::Probe;
 use session::Sessions;
 
 use super::{
-    Patience, RowQuery, RowSink, ScanError, Source, TableShape,
-    keyset::{self, Id, PageSql},
+    Patience, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
+    keyset::{self, Bound, Id, PageSql, Statement, Values},
     page_size::PageSize,
     partition,
     quote::{self, Dialect},
-    shape::{self, Checked},
+    shape::{self, Checked, KeyKind},
 };
 use crate::{
     chunk::{MOST_BESIDE, SourceRow, Value},
-    cursor::{KeyRange, KeyValue},
+    cursor::{Cursor, KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
     plan::RowSource,
 };
@@ -66,9 +64,11 @@ pub struct PostgresSource {
 struct Scan<'a> {
     sql: PageSql,
     ids: Vec<Id>,
+    /// The columns of the cursor.
+    cursor: Vec<KeyKind>,
     /// Columns beside cursor, key and value.
     beside: usize,
-    until: KeyValue,
+    until: &'a Cursor,
     /// Longest silence between two rows.
     limit: std::time::Duration,
     doing: &'a str,
@@ -119,15 +119,18 @@ impl PostgresSource {
         &self,
         connection: &mut PgConnection,
         doing: &str,
-        sql: &Arc<str>,
+        sql: &Statement,
         ids: &[Id],
     ) -> Result<[u64; N], EdgeError> {
         let limit = self.sessions.patience.whole_statement();
+        let values = Values {
+            ids,
+            ..Values::default()
+        };
+        let query = bind(sql, &values)?;
         self.sessions
             .within(doing, limit, async {
-                let row = bind_ids(sqlx::query(quote::statement(sql)), ids)
-                    .fetch_one(connection)
-                    .await?;
+                let row = query.fetch_one(connection).await?;
                 let mut numbers = [0; N];
                 for (column, number) in numbers.iter_mut().enumerate() {
                     *number = row
@@ -140,14 +143,41 @@ impl PostgresSource {
             .await
     }
 
+    /// Returns the key of a query of one row, if it has one.
+    async fn key(
+        &self,
+        connection: &mut PgConnection,
+        table: &Checked,
+        sql: &Statement,
+        values: &Values<'_>,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let doing = "its key range";
+        let query = bind(sql, values)?;
+        let row = self
+            .sessions
+            .within(doing, self.sessions.patience.read, async {
+                query.fetch_optional(connection).await
+            })
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut key = Vec::new();
+        let kinds = table.cursor.iter().map(|column| column.key.kind);
+        read_key(&row, kinds, &mut key).map_err(|error| self.edge(doing, &error))?;
+        Ok(Some(Cursor(key)))
+    }
+
+    /// Returns once the range is read (`Ok`), or the sink stopped it between two pages; the connection is in order then.
     async fn pages(
         &self,
         connection: &mut PgConnection,
         scan: &Scan<'_>,
-        mut after: Option<KeyValue>,
+        after: Option<&Cursor>,
         sink: &mut dyn RowSink,
-    ) -> Result<(), ScanError> {
+    ) -> Result<Result<(), Stopped>, ScanError> {
         let mut size = PageSize::new();
+        let mut after = after.cloned();
+        // The key in hand; its slots are used again and again.
+        let mut key = Vec::new();
         loop {
             let rows = size.begin(sink);
             let sql = if after.is_some() {
@@ -155,14 +185,14 @@ impl PostgresSource {
             } else {
                 &scan.sql.first
             };
-            let longest = i64::try_from(sink.row_bytes()).unwrap_or(i64::MAX);
-            let mut query = sqlx::query(quote::statement(sql)).bind(longest);
-            if let Some(after) = &after {
-                query = bind_key(query, after);
-            }
-            query = bind_ids(bind_key(query, &scan.until), &scan.ids).bind(i64::from(rows));
-
-            let mut stream = query.fetch(&mut *connection);
+            let values = Values {
+                value_limit: sink.row_bytes(),
+                after: after.as_ref(),
+                until: Some(scan.until),
+                ids: &scan.ids,
+                rows,
+            };
+            let mut stream = bind(sql, &values)?.fetch(&mut *connection);
             loop {
                 // Most rows lie in the buffer already: asking first spares them a timer.
                 let next = match stream.next().now_or_never() {
@@ -173,9 +203,15 @@ impl PostgresSource {
                 };
                 let Some(row) = next else { break };
                 let row = row.map_err(|error| self.edge(scan.doing, &error))?;
-                let (key, full) =
-                    push(&row, scan, sink).map_err(|error| self.edge(scan.doing, &error))?;
-                after = Some(key);
+                let full = push(&row, scan, &mut key, sink)
+                    .map_err(|error| self.edge(scan.doing, &error))?;
+                match &mut after {
+                    Some(before) if keyset::is_out_of_order(before, &key) => {
+                        return Err(ScanError::Source(self.out_of_order(scan.doing)));
+                    }
+                    Some(before) => std::mem::swap(&mut before.0, &mut key),
+                    None => after = Some(Cursor(std::mem::take(&mut key))),
+                }
                 size.row(full);
                 if full {
                     sink.flush().await?;
@@ -186,9 +222,19 @@ impl PostgresSource {
             connection.shrink_buffers();
             sink.flush().await?;
             if size.end() {
-                return Ok(());
+                return Ok(Ok(()));
+            }
+            if let Err(stopped) = sink.page_ended() {
+                return Ok(Err(stopped));
             }
         }
+    }
+
+    fn out_of_order(&self, doing: &str) -> EdgeError {
+        EdgeError::new(
+            ErrorKind::Internal,
+            format!("{} gave rows of {doing} out of key order", self.place()),
+        )
     }
 
     fn edge(&self, doing: &str, error: &sqlx::Error) -> EdgeError {
@@ -216,68 +262,90 @@ fn options(url: &str) -> Result<PgConnectOptions, String> {
     Ok(options)
 }
 
-/// Hands one row on; returns its key and whether the chunk is full.
+/// Reads a row's key into `key` and hands the row on; returns whether the chunk is full.
 fn push(
     row: &PgRow,
     scan: &Scan<'_>,
+    key: &mut Vec<KeyValue>,
     sink: &mut dyn RowSink,
-) -> Result<(KeyValue, bool), sqlx::Error> {
-    let cursor = KeyValue::Int(row.try_get_unchecked(0)?);
-    let key: Option<&[u8]> = row.try_get_unchecked(1)?;
-    let bytes: Option<&[u8]> = row.try_get_unchecked(2)?;
+) -> Result<bool, sqlx::Error> {
+    read_key(row, scan.cursor.iter().copied(), key)?;
+    let at = scan.cursor.len();
+    let bytes: Option<&[u8]> = row.try_get_unchecked(at + 1)?;
     let value = match bytes {
         Some(bytes) => Value::Bytes(bytes),
-        None => match row.try_get_unchecked::<Option<i64>, _>(3)? {
+        None => match row.try_get_unchecked::<Option<i64>, _>(at + 2)? {
             Some(length) => Value::TooLarge(length.unsigned_abs()),
             None => Value::Null,
         },
     };
     let mut beside = [None; MOST_BESIDE];
     for (index, column) in beside.iter_mut().take(scan.beside).enumerate() {
-        *column = row.try_get_unchecked(4 + index)?;
+        *column = row.try_get_unchecked(at + 3 + index)?;
     }
-    let full = sink.push(SourceRow {
-        cursor: std::slice::from_ref(&cursor),
-        key,
+    Ok(sink.push(SourceRow {
+        cursor: key,
+        key: row.try_get_unchecked(at)?,
         value,
         beside: &beside[..scan.beside],
-    });
-    Ok((cursor, full))
+    }))
 }
 
-type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
-
-fn bind_key<'q>(query: PgQuery<'q>, key: &KeyValue) -> PgQuery<'q> {
-    match *key {
-        KeyValue::Int(value) => query.bind(value),
-        KeyValue::Uint(value) => query.bind(i64::try_from(value).unwrap_or(i64::MAX)),
-    }
-}
-
-fn bind_ids<'q>(mut query: PgQuery<'q>, ids: &'q [Id]) -> PgQuery<'q> {
-    for id in ids {
-        query = match id {
-            Id::Key(key) => bind_key(query, key),
-            Id::Text(text) => query.bind(text.as_str()),
+/// Reads the first columns of a row into `key`, in place of what is there.
+fn read_key(
+    row: &PgRow,
+    kinds: impl Iterator<Item = KeyKind>,
+    key: &mut Vec<KeyValue>,
+) -> Result<(), sqlx::Error> {
+    for (at, kind) in kinds.enumerate() {
+        // The server sends UTF-8, for the session asks for it.
+        let text = || row.try_get_unchecked::<String, _>(at);
+        let value = match kind {
+            KeyKind::Int | KeyKind::Uint => KeyValue::Int(row.try_get_unchecked(at)?),
+            KeyKind::Bytes => KeyValue::Bytes(row.try_get_unchecked(at)?),
+            KeyKind::Text | KeyKind::Any => KeyValue::Text(text()?),
+            KeyKind::Decimal => KeyValue::Decimal(text()?),
+            KeyKind::Timestamp => KeyValue::Timestamp(text()?),
+            KeyKind::Date => KeyValue::Date(text()?),
+            KeyKind::Time => KeyValue::Time(text()?),
+            KeyKind::Uuid => KeyValue::Uuid(text()?),
         };
-    }
-    query
-}
-
-/// Temporary: `?` becomes `$n` outside of the condition.
-fn dollars(sql: &str) -> Arc<str> {
-    let mut out = String::new();
-    let mut number = 0;
-    for c in sql.chars() {
-        if c == '?' {
-            number += 1;
-            out.push('$');
-            out.push_str(&number.to_string());
-        } else {
-            out.push(c);
+        match key.get_mut(at) {
+            Some(slot) => *slot = value,
+            None => key.push(value),
         }
     }
-    out.replace("AS UNSIGNED", "AS BIGINT").into()
+    Ok(())
+}
+
+/// Returns `sql` with its placeholders bound; the values are copied.
+fn bind(
+    sql: &Statement,
+    values: &Values<'_>,
+) -> Result<Query<'static, Postgres, PgArguments>, EdgeError> {
+    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let mut arguments = PgArguments::default();
+    for bound in sql.bound(values)? {
+        match bound {
+            Bound::Number(number) => arguments.add(whole(number)),
+            Bound::Text(text) => arguments.add(text),
+            Bound::Key(key) => match key {
+                KeyValue::Int(value) => arguments.add(value),
+                KeyValue::Uint(value) => arguments.add(whole(*value)),
+                KeyValue::Bytes(bytes) => arguments.add(bytes.as_slice()),
+                KeyValue::Text(text)
+                | KeyValue::Decimal(text)
+                | KeyValue::Timestamp(text)
+                | KeyValue::Date(text)
+                | KeyValue::Time(text)
+                | KeyValue::Uuid(text) => arguments.add(text.as_str()),
+            },
+        }
+        .map_err(|error| {
+            EdgeError::new(ErrorKind::Internal, "a key cannot be sent").because(error)
+        })?;
+    }
+    Ok(sqlx::query_with(quote::statement(&sql.sql), arguments))
 }
 
 #[async_trait]
@@ -350,8 +418,8 @@ impl Source for PostgresSource {
         let mut connection = self.sessions.take().await?;
         let checked = self.checked(&mut connection, &query.from).await?;
         let wanted = if query.ids.is_some() { 1 } else { wanted };
-        let mut probe = Probe::new(&self.sessions, &mut connection, &checked);
-        let ranges = partition::ranges(&mut probe, wanted, checked.unsigned).await?;
+        let mut probe = Probe::new(self, &mut connection, &checked);
+        let ranges = partition::ranges(&mut probe, wanted, &checked.cursor).await?;
         self.sessions.give_back(connection);
         Ok(ranges)
     }
@@ -365,20 +433,17 @@ impl Source for PostgresSource {
         let mut connection = self.sessions.take().await?;
         let checked = self.checked(&mut connection, &query.from).await?;
         let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
-        let (after, until) = keyset::bounds(range)?;
+        keyset::check_range(&checked, range)?;
         let doing = format!("the rows of `{}`", query.from.table);
         // Without a filter every row read is a row sent; with one the server may search long before it sends.
         let filtered = query.ids.is_some() || query.from.condition.is_some();
         let patience = self.sessions.patience;
-        let sql = keyset::page(&checked, query.ids.as_ref().map(Vec::len));
         let scan = Scan {
-            sql: PageSql {
-                first: dollars(&sql.first),
-                next: dollars(&sql.next),
-            },
+            sql: keyset::page(&checked, query.ids.as_ref().map(Vec::len)),
             ids,
+            cursor: checked.cursor.iter().map(|one| one.key.kind).collect(),
             beside: checked.beside.len(),
-            until,
+            until: &range.until,
             limit: if filtered {
                 patience.whole_statement()
             } else {
@@ -388,19 +453,22 @@ impl Source for PostgresSource {
         };
         let along = query.ids.is_none();
         self.sessions.walk(&mut connection, along).await?;
-        self.pages(&mut connection, &scan, after, sink).await?;
+        let done = self
+            .pages(&mut connection, &scan, range.after.as_ref(), sink)
+            .await?;
         if along {
             self.sessions.walk(&mut connection, false).await?;
         }
+        // Also when the sink stopped it between two pages.
         self.sessions.give_back(connection);
-        Ok(())
+        done.map_err(ScanError::from)
     }
 
     async fn count(&self, query: &RowQuery) -> Result<u64, EdgeError> {
         let mut connection = self.sessions.take().await?;
         let checked = self.checked(&mut connection, &query.from).await?;
         let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
-        let sql = dollars(&keyset::count(&checked, query.ids.as_ref().map(Vec::len)));
+        let sql = keyset::count(&checked, query.ids.as_ref().map(Vec::len));
         let doing = format!("the count of `{}`", query.from.table);
         let [rows] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
         self.sessions.give_back(connection);
@@ -411,7 +479,7 @@ impl Source for PostgresSource {
         let mut connection = self.sessions.take().await?;
         let checked = self.checked(&mut connection, &query.from).await?;
         let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
-        let sql = dollars(&keyset::sample(&checked, query.ids.as_ref().map(Vec::len)));
+        let sql = keyset::sample(&checked, query.ids.as_ref().map(Vec::len));
         let doing = format!("a sample of `{}`", query.from.table);
         let [rows, bytes] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
         self.sessions.give_back(connection);

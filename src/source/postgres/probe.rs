@@ -3,10 +3,15 @@
 use async_trait::async_trait;
 use sqlx::{Executor, PgConnection, Row};
 
-use super::{catalogue, session::Sessions};
+use super::{PostgresSource, catalogue};
 use crate::{
+    cursor::Cursor,
     error::EdgeError,
-    source::{partition, quote, shape::Checked},
+    source::{
+        keyset::{self, Values},
+        partition, quote,
+        shape::Checked,
+    },
 };
 
 /// Pages of the table that are looked at to see how its keys are spread. Neighbours on a page have neighbouring keys, so
@@ -20,7 +25,7 @@ const PAGES: &str = "SELECT GREATEST(1, pg_catalog.pg_relation_size($1::text::re
 
 /// Asks the cursor's index. Filters play no part: the bounds are those of the whole table.
 pub(super) struct Probe<'a> {
-    sessions: &'a Sessions,
+    source: &'a PostgresSource,
     connection: &'a mut PgConnection,
     table: &'a Checked,
     sample: Option<Sample>,
@@ -37,22 +42,29 @@ struct Sample {
 
 impl<'a> Probe<'a> {
     pub(super) const fn new(
-        sessions: &'a Sessions,
+        source: &'a PostgresSource,
         connection: &'a mut PgConnection,
         table: &'a Checked,
     ) -> Self {
         Self {
-            sessions,
+            source,
             connection,
             table,
             sample: None,
         }
     }
 
+    /// Returns the quoted table and the first column of its cursor.
+    fn first(&self) -> (&'a str, &'a str) {
+        let Checked { table, cursor, .. } = self.table;
+        (table, cursor.first().map_or("", |column| &column.quoted))
+    }
+
     /// Runs a query of one row by the text protocol, where every number comes as text, whatever its type.
     async fn keys(&mut self, sql: String) -> Result<[Option<i128>; 2], EdgeError> {
-        let limit = self.sessions.patience.read;
-        self.sessions
+        let limit = self.source.sessions.patience.read;
+        self.source
+            .sessions
             .within("its key range", limit, async {
                 let row = sqlx::raw_sql(quote::statement(&sql.into()))
                     .fetch_one(&mut *self.connection)
@@ -68,9 +80,10 @@ impl<'a> Probe<'a> {
     }
 
     async fn sampled(&mut self) -> Result<Sample, EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
-        let limit = self.sessions.patience.read;
-        self.sessions
+        let (table, cursor) = self.first();
+        let limit = self.source.sessions.patience.read;
+        self.source
+            .sessions
             .within("its key range", limit, async {
                 let pages: i64 = sqlx::query_scalar(PAGES)
                     .bind(table)
@@ -101,14 +114,14 @@ impl<'a> Probe<'a> {
 #[async_trait]
 impl partition::Probe for Probe<'_> {
     async fn bounds(&mut self) -> Result<Option<(i128, i128)>, EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
+        let (table, cursor) = self.first();
         let sql = format!("SELECT MIN({cursor}), MAX({cursor}) FROM {table}");
         let [low, high] = self.keys(sql).await?;
         Ok(low.zip(high))
     }
 
     async fn around(&mut self, middle: i128) -> Result<(Option<i128>, Option<i128>), EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
+        let (table, cursor) = self.first();
         let sql = format!(
             "SELECT (SELECT MAX({cursor}) FROM {table} WHERE {cursor} <= {middle}), \
              (SELECT MIN({cursor}) FROM {table} WHERE {cursor} > {middle})"
@@ -119,9 +132,10 @@ impl partition::Probe for Probe<'_> {
 
     async fn is_small(&mut self, _: (i128, i128), rows: u64) -> Result<bool, EdgeError> {
         let sql = format!("SELECT FROM {}", self.table.table);
-        let limit = self.sessions.patience.read;
+        let limit = self.source.sessions.patience.read;
         let estimate = catalogue::estimate(self.connection, &sql);
         Ok(self
+            .source
             .sessions
             .within("its key range", limit, estimate)
             .await?
@@ -138,5 +152,12 @@ impl partition::Probe for Probe<'_> {
         let rows = within as u64 * sample.rows_per_key;
         self.sample = Some(sample);
         Ok(rows)
+    }
+
+    async fn last(&mut self, first: Option<i128>) -> Result<Option<Cursor>, EdgeError> {
+        let sql = keyset::last(self.table, first);
+        self.source
+            .key(self.connection, self.table, &sql, &Values::default())
+            .await
     }
 }

@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, types::ValueRef};
 
-use super::SqliteSource;
+use super::{SqliteSource, read_key};
 use crate::{
+    cursor::Cursor,
     error::EdgeError,
     plan::RowSource,
-    source::{partition, shape::Checked},
+    source::{keyset, partition, shape::Checked},
 };
 
 /// Asks the cursor's index. Filters play no part: the bounds are those of the whole table.
@@ -29,29 +30,28 @@ impl Probe<'_> {
         self.source.edge("its key range", error)
     }
 
-    /// Runs a query of two integers or NULLs.
+    /// Returns the quoted table and the first column of its cursor.
+    fn first(&self) -> (&str, &str) {
+        let first = self.table.cursor.first().map_or("", |one| &one.quoted);
+        (&self.table.table, first)
+    }
+
+    /// Runs a query of two integers; anything else reads as `None`.
     fn pair(&self, sql: &str, bounds: &[i64]) -> Result<[Option<i128>; 2], EdgeError> {
-        let read = |row: &Row<'_>, column: usize| -> rusqlite::Result<Result<Option<i128>, ()>> {
+        let read = |row: &Row<'_>, column: usize| -> rusqlite::Result<Option<i128>> {
             Ok(match row.get_ref(column)? {
-                ValueRef::Null => Ok(None),
-                ValueRef::Integer(key) => Ok(Some(key.into())),
-                _ => Err(()),
+                ValueRef::Integer(key) => Some(key.into()),
+                _ => None,
             })
         };
-        let pair = self
-            .connection
+        self.connection
             .prepare_cached(sql)
             .and_then(|mut statement| {
                 statement.query_row(rusqlite::params_from_iter(bounds), |row| {
                     Ok([read(row, 0)?, read(row, 1)?])
                 })
             })
-            .map_err(|error| self.edge(&error))?;
-        let [first, second] = pair;
-        match (first, second) {
-            (Ok(first), Ok(second)) => Ok([first, second]),
-            _ => Err(self.source.no_integer(self.from)),
-        }
+            .map_err(|error| self.edge(&error))
     }
 }
 
@@ -63,7 +63,7 @@ fn narrow(key: i128) -> i64 {
 #[async_trait]
 impl partition::Probe for Probe<'_> {
     async fn bounds(&mut self) -> Result<Option<(i128, i128)>, EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
+        let (table, cursor) = self.first();
         let sql = format!(
             "SELECT (SELECT MIN({cursor}) FROM {table}), (SELECT MAX({cursor}) FROM {table})"
         );
@@ -72,7 +72,7 @@ impl partition::Probe for Probe<'_> {
     }
 
     async fn around(&mut self, middle: i128) -> Result<(Option<i128>, Option<i128>), EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
+        let (table, cursor) = self.first();
         let sql = format!(
             "SELECT (SELECT {cursor} FROM {table} WHERE {cursor} <= ?1 ORDER BY {cursor} DESC LIMIT 1), \
              (SELECT {cursor} FROM {table} WHERE {cursor} > ?1 ORDER BY {cursor} LIMIT 1)"
@@ -94,7 +94,7 @@ impl partition::Probe for Probe<'_> {
     /// SQLite has no estimate of its own: a few rows are stepped at evenly spaced places, and their density is taken
     /// for that of the stretch up to the next place.
     async fn estimate(&mut self, low: i128, high: i128) -> Result<u64, EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
+        let (table, cursor) = self.first();
         let sql = format!(
             "SELECT COUNT(*), MAX(k) FROM (SELECT {cursor} AS k FROM {table} WHERE {cursor} >= ?1 AND {cursor} <= ?2 \
              ORDER BY {cursor} LIMIT {SAMPLE_ROWS})"
@@ -114,5 +114,21 @@ impl partition::Probe for Probe<'_> {
             };
         }
         Ok(u64::try_from(rows).unwrap_or(u64::MAX))
+    }
+
+    async fn last(&mut self, first: Option<i128>) -> Result<Option<Cursor>, EdgeError> {
+        let doing = "its key range";
+        let mut statement = self
+            .connection
+            .prepare(&keyset::last(self.table, first).sql)
+            .map_err(|error| self.edge(&error))?;
+        let mut rows = statement.raw_query();
+        let Some(row) = rows.next().map_err(|error| self.edge(&error))? else {
+            return Ok(None);
+        };
+        let mut key = Vec::new();
+        read_key(row, self.table.cursor.len(), &mut key)
+            .map_err(|unfit| self.source.unfit(self.from, doing, unfit))?;
+        Ok(Some(Cursor(key)))
     }
 }

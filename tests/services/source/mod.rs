@@ -396,7 +396,7 @@ async fn describe_checks_every_name() {
         shape.fingerprint,
         "id bigint(20) unsigned not null; key varchar(255); data text"
     );
-    assert!(shape.cursor_unsigned);
+    assert!(shape.single_integer);
 
     for (from, kind, says) in [
         (

@@ -59,7 +59,10 @@ impl Rows {
     }
 
     pub fn keys(&self) -> Vec<i128> {
-        self.kept.iter().map(|(key, ..)| key.as_i128()).collect()
+        self.kept
+            .iter()
+            .map(|(key, ..)| key.as_i128().expect("an integer"))
+            .collect()
     }
 }
 
