@@ -5,6 +5,7 @@ mod kill;
 mod memory;
 mod output;
 mod postgres;
+mod postgres_shop;
 mod redis_faults;
 mod redis_server;
 mod refusals;

@@ -102,6 +102,14 @@ impl PgDatabase {
         number.map_or(0, |number| number.try_into().expect("not negative"))
     }
 
+    /// Returns the one column of a query, in its order.
+    pub async fn texts(&mut self, sql: String) -> Vec<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_all(&mut self.connection)
+            .await
+            .expect("texts")
+    }
+
     /// Returns how many rows of `table` the server has read, by its own count. Sessions report when they end: wait
     /// until they have.
     pub async fn rows_read(&mut self, table: &str) -> u64 {

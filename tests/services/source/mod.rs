@@ -1,6 +1,7 @@
 //! The sources against real servers: MariaDB here, the others in files of their own.
 
 mod postgres;
+mod postgres_keys;
 mod rows;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -27,7 +27,7 @@ fn config(url: impl Into<String>) -> SourceConfig {
     }
 }
 
-async fn connect(database: &PgDatabase) -> Arc<dyn Source> {
+pub async fn connect(database: &PgDatabase) -> Arc<dyn Source> {
     source::connect(&config(database.url()))
         .await
         .expect("connects")
