@@ -163,10 +163,12 @@ pub trait Source: Send + Sync {
 pub async fn connect(config: &SourceConfig) -> Result<Arc<dyn Source>, EdgeError> {
     Ok(match config.kind {
         SourceKind::Mysql => {
-            Arc::new(mysql::MySqlSource::connect(&config.url, Patience::default()).await?)
+            let (tls, patience) = (config.tls.as_ref(), Patience::default());
+            Arc::new(mysql::MySqlSource::connect(&config.url, tls, patience).await?)
         }
         SourceKind::Postgres => {
-            Arc::new(postgres::PostgresSource::connect(&config.url, Patience::default()).await?)
+            let (tls, patience) = (config.tls.as_ref(), Patience::default());
+            Arc::new(postgres::PostgresSource::connect(&config.url, tls, patience).await?)
         }
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::open(&config.url)?),
     })

@@ -5,6 +5,7 @@ use sqlx::postgres::PgDatabaseError;
 use crate::{
     error::{EdgeError, ErrorKind},
     source::network::{self, one_line},
+    tls,
 };
 
 /// Returns `error` as an edge error: `postgres at db.test:5432/shop refused <doing>: <server's text>`, one line.
@@ -12,6 +13,9 @@ use crate::{
 /// Only the server's first text is kept: it names users, hosts, tables and columns, while detail and context may quote
 /// rows. Where it may quote a value itself it is left out.
 pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
+    if let Some((kind, why)) = tls::explain(error) {
+        return EdgeError::new(kind, format!("no TLS connection to {place}: {why}"));
+    }
     let (kind, message) = match error {
         sqlx::Error::Database(database) => {
             let (state, routine) = database
@@ -26,10 +30,14 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
             )
         }
         sqlx::Error::Io(io) => network::fault(place, doing, io),
+        sqlx::Error::Tls(cause) if cause.to_string().contains("does not support TLS") => (
+            ErrorKind::Refused,
+            format!("no TLS connection to {place}: {}", tls::NO_TLS),
+        ),
         sqlx::Error::Tls(cause) => (
-            ErrorKind::Connection,
+            ErrorKind::Refused,
             format!(
-                "{place} and rekindle do not agree on TLS: {}",
+                "no TLS connection to {place}: {}",
                 one_line(&cause.to_string())
             ),
         ),
@@ -217,7 +225,7 @@ mod tests {
         );
         assert_eq!(
             text(sqlx::Error::Tls("no TLS there".into())).0,
-            ErrorKind::Connection
+            ErrorKind::Refused
         );
     }
 }

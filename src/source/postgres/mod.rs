@@ -31,6 +31,7 @@ use crate::{
     cursor::{Cursor, KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
     plan::RowSource,
+    tls::{self, TlsConfig},
 };
 
 /// What a URL may ask for. The driver would log any other parameter with its value.
@@ -80,9 +81,14 @@ impl PostgresSource {
     /// # Errors
     ///
     /// `Refused` for a URL that cannot be read or names no database, else what the server says.
-    pub async fn connect(url: &SecretString, patience: Patience) -> Result<Self, EdgeError> {
+    pub async fn connect(
+        url: &SecretString,
+        tls: Option<&TlsConfig>,
+        patience: Patience,
+    ) -> Result<Self, EdgeError> {
         let options = options(url.expose_secret())
             .map_err(|what| EdgeError::new(ErrorKind::Refused, what))?;
+        let options = tls::postgres(options, tls);
         Ok(Self {
             database: options.get_database().unwrap_or_default().to_owned(),
             sessions: Sessions::open(options, patience).await?,

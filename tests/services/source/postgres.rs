@@ -24,6 +24,7 @@ fn config(url: impl Into<String>) -> SourceConfig {
     SourceConfig {
         kind: SourceKind::Postgres,
         url: SecretString::from(url.into()),
+        tls: None,
     }
 }
 
@@ -449,8 +450,8 @@ async fn a_server_that_refuses_says_why() {
     assert!(error.message.contains(&free.to_string()), "{error}");
 
     let error = refusal(database.url_with(|url| url.set_query(Some("sslmode=require")))).await;
-    assert_eq!(error.kind, ErrorKind::Connection, "{error}");
-    assert!(error.message.contains("do not agree on TLS"), "{error}");
+    assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+    assert!(error.message.contains("does not speak TLS"), "{error}");
 
     for url in [
         "postgres://user:secret@host",
@@ -817,7 +818,7 @@ async fn a_backend_that_hangs_is_a_timeout_and_loses_no_row() {
         read: Duration::from_millis(500),
         ..Patience::default()
     };
-    let source = PostgresSource::connect(&SecretString::from(database.url()), patience)
+    let source = PostgresSource::connect(&SecretString::from(database.url()), None, patience)
         .await
         .expect("connects");
     let range = long_table(&mut database, &source).await;
@@ -852,7 +853,7 @@ async fn what_takes_too_long_is_cut_by_the_server() {
         statement: Duration::from_secs(1),
         ..Patience::default()
     };
-    let source = PostgresSource::connect(&SecretString::from(database.url()), patience)
+    let source = PostgresSource::connect(&SecretString::from(database.url()), None, patience)
         .await
         .expect("connects");
     let slow = filtered("t", "pg_sleep(20) IS NOT NULL");
