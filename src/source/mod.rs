@@ -3,9 +3,11 @@
 //! ```text
 //! plan's names -> shape (checked against the catalogue) -> quote -> keyset (page query) -> mysql | sqlite
 //! partition (even key ranges from index probes)            page_size (rows of the next page)
+//! middle (where a range that is being walked is cut)
 //! ```
 
 mod keyset;
+mod middle;
 pub mod mysql;
 mod page_size;
 mod partition;

@@ -2,7 +2,7 @@
 
 use super::{Coordinator, Ending, count};
 use crate::{
-    engine::{book::BookError, evidence::partition_keys},
+    engine::{book::BookError, evidence::partition_keys, read::schema_changed},
     failpoint,
     machine::{
         AttemptEnd, Event, IllegalTransition, ResourceEvent, ResourceLedger, ResourceState,
@@ -119,11 +119,10 @@ impl Coordinator {
                     resource.columns.as_ref()?,
                     &self.shapes.get(&resource.name)?.fingerprint,
                 );
+                let table = &self.plan.resource(&resource.name)?.from.table;
                 (had != now).then(|| {
-                    (
-                        resource.name.clone(),
-                        format!("its columns changed from {had} to {now}"),
-                    )
+                    let error = schema_changed(table, had, now);
+                    (resource.name.clone(), error.to_string())
                 })
             })
             .collect();

@@ -21,6 +21,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::{
     RowQuery, RowSink, ScanError, Source, TableShape,
     keyset::{self, Bound, Id, Statement as Sql, Values},
+    middle,
     page_size::PageSize,
     partition,
     quote::Dialect,
@@ -166,6 +167,7 @@ impl SqliteSource {
                 value_limit: sink.row_bytes(),
                 after: after.as_ref(),
                 until: Some(&range.until),
+                from: None,
                 ids: &ids,
             };
             let (page, bound) = if after.is_some() {
@@ -403,6 +405,26 @@ impl Source for SqliteSource {
                 from: &query.from,
             };
             Handle::current().block_on(partition::ranges(&mut probe, wanted, &table.cursor))
+        })
+    }
+
+    async fn middle(
+        &self,
+        query: &RowQuery,
+        range: &KeyRange,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        may_block()?;
+        tokio::task::block_in_place(|| {
+            let connection = self.connect()?;
+            let table = self.checked(&connection, &query.from)?;
+            keyset::check_range(&table, range)?;
+            let mut probe = Probe {
+                source: self,
+                connection,
+                table: &table,
+                from: &query.from,
+            };
+            Handle::current().block_on(middle::middle(&mut probe, range))
         })
     }
 
