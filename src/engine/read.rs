@@ -16,7 +16,7 @@ use crate::{
     failpoint,
     ids::{PartitionId, ResourceName},
     plan::RetryPolicy,
-    source::{RowQuery, RowSink, ScanError, Source},
+    source::{RowQuery, RowSink, ScanError, Source, schema_changed},
 };
 
 /// The reading half of a walk.
@@ -165,17 +165,6 @@ impl Reader {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Returns the error for columns that are not what they were when the resource was bound.
-pub(super) fn schema_changed(table: &str, had: &str, now: &str) -> EdgeError {
-    EdgeError::new(
-        ErrorKind::SchemaChanged,
-        format!(
-            "the columns of `{table}` changed under the run: they were [{had}], now [{now}]; put them back, or begin anew with \
-             `--new`"
-        ),
-    )
 }
 
 async fn scan(

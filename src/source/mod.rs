@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub(crate) use shape::schema_changed;
+
 use crate::{
     chunk::SourceRow,
     cursor::{Cursor, KeyRange},

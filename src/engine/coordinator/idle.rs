@@ -2,13 +2,14 @@
 
 use super::{Coordinator, Ending, count};
 use crate::{
-    engine::{book::BookError, evidence::partition_keys, read::schema_changed},
+    engine::{book::BookError, evidence::partition_keys},
     failpoint,
     machine::{
         AttemptEnd, Event, IllegalTransition, ResourceEvent, ResourceLedger, ResourceState,
         RunEvent, RunState,
     },
     report,
+    source::schema_changed,
 };
 
 impl Coordinator {

@@ -149,12 +149,18 @@ impl SqliteSource {
         range: &KeyRange,
         sink: &mut dyn RowSink,
     ) -> Result<(), ScanError> {
+        let doing = format!("the rows of `{}`", query.from.table);
+        let edge = |error: rusqlite::Error| self.edge(&doing, &error);
+        let schema = || {
+            connection
+                .pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))
+                .map_err(edge)
+        };
+        let mut version = schema()?;
         let table = self.checked(connection, &query.from)?;
         let ids = keyset::typed_ids(&table, query.ids.as_deref().unwrap_or_default())?;
         let sql = keyset::page(&table, query.ids.as_ref().map(Vec::len));
         keyset::check_range(&table, range)?;
-        let doing = format!("the rows of `{}`", query.from.table);
-        let edge = |error: rusqlite::Error| self.edge(&doing, &error);
         let runtime = Handle::current();
         let mut first = connection.prepare(&sql.first.sql).map_err(edge)?;
         let mut next = connection.prepare(&sql.next.sql).map_err(edge)?;
@@ -162,6 +168,17 @@ impl SqliteSource {
         let mut after = range.after.clone();
         let mut key = Vec::new();
         loop {
+            // SQLite prepares a page again by itself where its table changed, and reads whatever the columns are by then. The
+            // transaction ties the page to the columns that were looked at.
+            connection.execute_batch("BEGIN").map_err(edge)?;
+            let now = schema()?;
+            if std::mem::replace(&mut version, now) != now {
+                let now = self.checked(connection, &query.from)?.shape.fingerprint;
+                if now != table.shape.fingerprint {
+                    let had = &table.shape.fingerprint;
+                    return Err(shape::schema_changed(&query.from.table, had, &now).into());
+                }
+            }
             let values = Values {
                 rows: size.begin(sink),
                 value_limit: sink.row_bytes(),
@@ -194,6 +211,7 @@ impl SqliteSource {
                 }
             }
             drop(rows);
+            connection.execute_batch("COMMIT").map_err(edge)?;
             runtime.block_on(sink.flush())?;
             if size.end() {
                 return Ok(());
