@@ -40,6 +40,8 @@ pub(super) enum Param {
     Until(usize),
     /// One of the ids.
     Id(usize),
+    /// A value of one column, to search from.
+    From,
     /// Most rows.
     Rows,
 }
@@ -57,6 +59,7 @@ pub(super) struct Values<'a> {
     pub value_limit: u64,
     pub after: Option<&'a Cursor>,
     pub until: Option<&'a Cursor>,
+    pub from: Option<&'a KeyValue>,
     pub ids: &'a [Id],
     pub rows: u32,
 }
@@ -86,6 +89,7 @@ impl Statement {
                     Param::Rows => Some(Bound::Number(values.rows.into())),
                     Param::After(at) => column(values.after, at),
                     Param::Until(at) => column(values.until, at),
+                    Param::From => values.from.map(Bound::Key),
                     Param::Id(at) => values.ids.get(at).map(|id| match id {
                         Id::Key(key) => Bound::Key(key),
                         Id::Text(text) => Bound::Text(text),
@@ -331,6 +335,73 @@ pub(super) fn sample(table: &Checked, ids: Option<usize>) -> Statement {
 /// Returns the query for the greatest key, with `first` among those whose first column is at or below that number. No
 /// parameters.
 pub(super) fn last(table: &Checked, first: Option<i128>) -> Statement {
+    let mut sql = select_key(table);
+    if let (Some(first), [column, ..]) = (first, table.cursor.as_slice()) {
+        let _ = write!(sql.text, " WHERE {} <= {first}", column.quoted);
+    }
+    sql.order(table, " DESC");
+    sql.push(" LIMIT 1");
+    sql.finish()
+}
+
+/// Returns the query for the least key. No parameters.
+pub(super) fn least(table: &Checked) -> Statement {
+    let mut sql = select_key(table);
+    sql.order(table, "");
+    sql.push(" LIMIT 1");
+    sql.finish()
+}
+
+/// Returns the query for the greatest key between two keys, both excluded, that has the first `same` columns of the lower
+/// one; with `from` for the least such key whose next column is at least a value. Parameters: after, until, from.
+pub(super) fn seek(table: &Checked, same: usize, from: bool) -> Statement {
+    let mut sql = select_key(table);
+    sql.push(" WHERE ");
+    sql.compare(&table.cursor, ">", Param::After);
+    sql.push(" AND ");
+    sql.compare(&table.cursor, "<", Param::Until);
+    for (at, column) in table.cursor.iter().enumerate().take(same) {
+        sql.push(" AND ");
+        sql.column(column, "=", Param::After(at));
+    }
+    if from && let Some(column) = table.cursor.get(same) {
+        sql.push(" AND ");
+        sql.column(column, ">=", Param::From);
+    }
+    if from {
+        sql.order(table, "");
+    } else {
+        sql.order(table, " DESC");
+    }
+    sql.push(" LIMIT 1");
+    sql.finish()
+}
+
+/// Returns the condition of a range's rows behind `before`: an EXPLAIN or a count. Parameters: after (if there is one),
+/// until, rows (if `limit`).
+pub(super) fn rows_of_range(table: &Checked, before: &str, after: bool, limit: bool) -> Statement {
+    let mut sql = Writer::new(table.dialect);
+    let first = table.cursor.first().map_or("", |column| &column.quoted);
+    let _ = write!(
+        sql.text,
+        "{before}SELECT {first} FROM {}{} WHERE ",
+        table.table,
+        hint(table, None)
+    );
+    if after {
+        sql.compare(&table.cursor, ">", Param::After);
+        sql.push(" AND ");
+    }
+    sql.compare(&table.cursor, "<=", Param::Until);
+    if limit {
+        sql.push(" LIMIT ");
+        sql.limit(Param::Rows);
+        sql.push(") AS counted");
+    }
+    sql.finish()
+}
+
+fn select_key(table: &Checked) -> Writer {
     let mut sql = Writer::new(table.dialect);
     let _ = write!(
         sql.text,
@@ -339,12 +410,7 @@ pub(super) fn last(table: &Checked, first: Option<i128>) -> Statement {
         table.table,
         hint(table, None),
     );
-    if let (Some(first), [column, ..]) = (first, table.cursor.as_slice()) {
-        let _ = write!(sql.text, " WHERE {} <= {first}", column.quoted);
-    }
-    sql.order(table, " DESC");
-    sql.push(" LIMIT 1");
-    sql.finish()
+    sql
 }
 
 /// Returns two queries without rows or parameters that fail when the plan's condition is not one whole condition.
@@ -607,6 +673,7 @@ mod tests {
             value_limit: 9,
             after: Some(&after),
             until: Some(&until),
+            from: None,
             ids: &[],
             rows: 7,
         };

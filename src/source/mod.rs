@@ -3,9 +3,11 @@
 //! ```text
 //! plan's names -> shape (checked against the catalogue) -> quote -> keyset (page query) -> mysql | postgres | sqlite
 //! partition (even key ranges from index probes)            page_size (rows of the next page)
+//! middle (where a range that is being walked is cut)
 //! ```
 
 mod keyset;
+mod middle;
 pub mod mysql;
 mod network;
 mod page_size;
@@ -20,6 +22,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 pub use patience::Patience;
+
+pub(crate) use shape::schema_changed;
 
 use crate::{
     chunk::SourceRow,

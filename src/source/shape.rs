@@ -240,6 +240,17 @@ pub(super) fn check(
     })
 }
 
+/// Returns the error for columns that are not what they were when the resource was bound.
+pub fn schema_changed(table: &str, had: &str, now: &str) -> EdgeError {
+    EdgeError::new(
+        ErrorKind::SchemaChanged,
+        format!(
+            "the columns of `{table}` changed under the run: they were [{had}], now [{now}]; put them back, or begin anew with \
+             `--new`"
+        ),
+    )
+}
+
 /// Returns the error for a table that the catalogue does not have, with the nearest of `tables`.
 pub(super) fn missing_table(place: &str, table: &str, tables: &[String]) -> EdgeError {
     EdgeError::new(

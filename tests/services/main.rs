@@ -1,5 +1,6 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod drift;
 mod in_use;
 mod kill;
 mod memory;
@@ -11,6 +12,7 @@ mod redis_server;
 mod refusals;
 mod restore;
 mod scope;
+mod sharing;
 mod shop;
 mod source;
 mod state_file;

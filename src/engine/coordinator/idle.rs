@@ -9,6 +9,7 @@ use crate::{
         RunEvent, RunState,
     },
     report,
+    source::schema_changed,
 };
 
 impl Coordinator {
@@ -119,11 +120,10 @@ impl Coordinator {
                     resource.columns.as_ref()?,
                     &self.shapes.get(&resource.name)?.fingerprint,
                 );
+                let table = &self.plan.resource(&resource.name)?.from.table;
                 (had != now).then(|| {
-                    (
-                        resource.name.clone(),
-                        format!("its columns changed from {had} to {now}"),
-                    )
+                    let error = schema_changed(table, had, now);
+                    (resource.name.clone(), error.to_string())
                 })
             })
             .collect();

@@ -21,7 +21,10 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
             let number = database
                 .try_downcast_ref::<MySqlDatabaseError>()
                 .map_or(0, MySqlDatabaseError::number);
-            let text = if quotes_values(number) {
+            let text = if number == PACKET_TOO_LARGE {
+                "a row is longer than its `max_allowed_packet`; raise that setting of the server"
+                    .to_owned()
+            } else if quotes_values(number) {
                 "a value does not fit its use (the server's text quotes it and is left out)"
                     .to_owned()
             } else {
@@ -78,6 +81,9 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
     EdgeError::new(kind, message)
 }
 
+/// The server cannot send a row of this length, this time or another.
+const PACKET_TOO_LARGE: u16 = 1153;
+
 /// Numbers of MySQL 5.7-8.4 and MariaDB 10-11, by what the engine should do.
 const fn server_kind(number: u16) -> ErrorKind {
     match number {
@@ -98,7 +104,8 @@ const fn server_kind(number: u16) -> ErrorKind {
         | 1077
         | 1079
         | 1080
-        | 1152..=1161
+        | 1152
+        | 1154..=1161
         | 1184
         | 1317
         | 1927
@@ -138,6 +145,7 @@ mod tests {
             (1927, ErrorKind::Connection),
             (1053, ErrorKind::Connection),
             (1064, ErrorKind::Refused),
+            (PACKET_TOO_LARGE, ErrorKind::Refused),
         ] {
             assert_eq!(server_kind(number), kind, "{number}");
         }

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod error;
+mod probe;
 mod session;
 
 use async_trait::async_trait;
@@ -13,11 +14,13 @@ use sqlx::{
     query::Query,
 };
 
+use probe::Probe;
 use session::{Flavour, Sessions};
 
 use super::{
     Patience, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
     keyset::{self, Bound, Id, PageSql, Statement, Values},
+    middle,
     page_size::PageSize,
     partition,
     quote::{self, Dialect},
@@ -185,6 +188,7 @@ impl MySqlSource {
                 value_limit: sink.row_bytes(),
                 after: after.as_ref(),
                 until: Some(scan.until),
+                from: None,
                 ids: &scan.ids,
                 rows,
             };
@@ -416,6 +420,24 @@ impl Source for MySqlSource {
         Ok(ranges)
     }
 
+    async fn middle(
+        &self,
+        query: &RowQuery,
+        range: &KeyRange,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, &query.from).await?;
+        keyset::check_range(&checked, range)?;
+        let mut probe = Probe {
+            source: self,
+            connection: &mut connection,
+            table: &checked,
+        };
+        let middle = middle::middle(&mut probe, range).await?;
+        self.sessions.give_back(connection);
+        Ok(middle)
+    }
+
     async fn scan(
         &self,
         query: &RowQuery,
@@ -471,103 +493,5 @@ impl Source for MySqlSource {
         let [rows, bytes] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
         self.sessions.give_back(connection);
         Ok(bytes.checked_div(rows))
-    }
-}
-
-/// Asks the cursor's index. Filters play no part: the bounds are those of the whole table.
-struct Probe<'a> {
-    source: &'a MySqlSource,
-    connection: &'a mut MySqlConnection,
-    table: &'a Checked,
-}
-
-impl Probe<'_> {
-    /// Runs a query by the text protocol, where every number comes as text, whatever its type.
-    async fn texts(
-        &mut self,
-        sql: String,
-        columns: &[&str],
-    ) -> Result<Vec<Option<String>>, EdgeError> {
-        let sessions = &self.source.sessions;
-        sessions
-            .within("its key range", sessions.patience.read, async {
-                let row = sqlx::raw_sql(quote::statement(&sql.into()))
-                    .fetch_one(&mut *self.connection)
-                    .await?;
-                columns
-                    .iter()
-                    .map(|column| row.try_get_unchecked(*column))
-                    .collect()
-            })
-            .await
-    }
-
-    async fn keys(&mut self, sql: String) -> Result<[Option<i128>; 2], EdgeError> {
-        let texts = self.texts(sql, &["a", "b"]).await?;
-        let mut keys = [None; 2];
-        for (key, text) in keys.iter_mut().zip(texts) {
-            *key = text.and_then(|text| text.parse().ok());
-        }
-        Ok(keys)
-    }
-}
-
-impl Probe<'_> {
-    /// Returns the quoted table, the hint that forces the cursor's index, and its first column.
-    fn first(&self) -> (&str, &str, &str) {
-        let Checked {
-            table,
-            hint,
-            cursor,
-            ..
-        } = self.table;
-        let first = cursor.first().map_or("", |column| &column.quoted);
-        (table, hint, first)
-    }
-}
-
-#[async_trait]
-impl partition::Probe for Probe<'_> {
-    async fn bounds(&mut self) -> Result<Option<(i128, i128)>, EdgeError> {
-        let (table, hint, cursor) = self.first();
-        let sql = format!(
-            "SELECT (SELECT MIN({cursor}) FROM {table} {hint}) AS a, (SELECT MAX({cursor}) FROM {table} {hint}) AS b"
-        );
-        let [low, high] = self.keys(sql).await?;
-        Ok(low.zip(high))
-    }
-
-    async fn around(&mut self, middle: i128) -> Result<(Option<i128>, Option<i128>), EdgeError> {
-        let (table, hint, cursor) = self.first();
-        let sql = format!(
-            "SELECT (SELECT {cursor} FROM {table} {hint} WHERE {cursor} <= {middle} ORDER BY {cursor} DESC LIMIT 1) AS a, \
-             (SELECT {cursor} FROM {table} {hint} WHERE {cursor} > {middle} ORDER BY {cursor} LIMIT 1) AS b"
-        );
-        let [below, above] = self.keys(sql).await?;
-        Ok((below, above))
-    }
-
-    async fn is_small(&mut self, keys: (i128, i128), rows: u64) -> Result<bool, EdgeError> {
-        Ok(self.estimate(keys.0, keys.1).await? < rows)
-    }
-
-    /// The optimizer's dives into the index: two descents, exact for a few pages, extrapolated beyond.
-    async fn estimate(&mut self, low: i128, high: i128) -> Result<u64, EdgeError> {
-        let (table, hint, cursor) = self.first();
-        let sql = format!(
-            "EXPLAIN SELECT {cursor} FROM {table} {hint} WHERE {cursor} >= {low} AND {cursor} <= {high}"
-        );
-        let rows = self.texts(sql, &["rows"]).await?;
-        Ok(rows
-            .into_iter()
-            .flatten()
-            .find_map(|rows| rows.parse().ok())
-            .unwrap_or(0))
-    }
-    async fn last(&mut self, first: Option<i128>) -> Result<Option<Cursor>, EdgeError> {
-        let sql = keyset::last(self.table, first);
-        self.source
-            .key(self.connection, self.table, &sql, &Values::default())
-            .await
     }
 }

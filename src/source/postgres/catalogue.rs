@@ -131,11 +131,15 @@ pub(super) async fn estimate(
     let plan = sqlx::raw_sql(quote::statement(&sql))
         .fetch_one(connection)
         .await?;
-    let plan: &str = plan.try_get_unchecked(0)?;
-    Ok(serde_json::from_str(plan)
+    Ok(planned_rows(plan.try_get_unchecked(0)?))
+}
+
+/// Returns how many rows the answer to an EXPLAIN in JSON expects.
+pub(super) fn planned_rows(plan: &str) -> u64 {
+    serde_json::from_str(plan)
         .ok()
         .and_then(|plan: serde_json::Value| plan[0]["Plan"]["Plan Rows"].as_u64())
-        .unwrap_or(0))
+        .unwrap_or(0)
 }
 
 fn kind(name: &str, utf8: bool) -> ColumnKind {

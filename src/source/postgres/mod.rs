@@ -21,6 +21,7 @@ use session::Sessions;
 use super::{
     Patience, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
     keyset::{self, Bound, Id, PageSql, Statement, Values},
+    middle,
     page_size::PageSize,
     partition,
     quote::{self, Dialect},
@@ -195,6 +196,7 @@ impl PostgresSource {
                 value_limit: sink.row_bytes(),
                 after: after.as_ref(),
                 until: Some(scan.until),
+                from: None,
                 ids: &scan.ids,
                 rows,
             };
@@ -428,6 +430,22 @@ impl Source for PostgresSource {
         let ranges = partition::ranges(&mut probe, wanted, &checked.cursor).await?;
         self.sessions.give_back(connection);
         Ok(ranges)
+    }
+
+    async fn middle(
+        &self,
+        query: &RowQuery,
+        range: &KeyRange,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, &query.from).await?;
+        keyset::check_range(&checked, range)?;
+        self.sessions.walk(&mut connection, true).await?;
+        let mut probe = Probe::new(self, &mut connection, &checked);
+        let middle = middle::middle(&mut probe, range).await?;
+        self.sessions.walk(&mut connection, false).await?;
+        self.sessions.give_back(connection);
+        Ok(middle)
     }
 
     async fn scan(

@@ -5,10 +5,11 @@ use sqlx::{Executor, PgConnection, Row};
 
 use super::{PostgresSource, catalogue};
 use crate::{
-    cursor::Cursor,
+    cursor::{Cursor, KeyValue},
     error::EdgeError,
     source::{
-        keyset::{self, Values},
+        keyset::{self, Statement, Values},
+        middle::Halves,
         partition, quote,
         shape::Checked,
     },
@@ -55,7 +56,7 @@ impl<'a> Probe<'a> {
     }
 
     /// Returns the quoted table and the first column of its cursor.
-    fn first(&self) -> (&'a str, &'a str) {
+    fn names(&self) -> (&'a str, &'a str) {
         let Checked { table, cursor, .. } = self.table;
         (table, cursor.first().map_or("", |column| &column.quoted))
     }
@@ -80,7 +81,7 @@ impl<'a> Probe<'a> {
     }
 
     async fn sampled(&mut self) -> Result<Sample, EdgeError> {
-        let (table, cursor) = self.first();
+        let (table, cursor) = self.names();
         let limit = self.source.sessions.patience.read;
         self.source
             .sessions
@@ -114,14 +115,14 @@ impl<'a> Probe<'a> {
 #[async_trait]
 impl partition::Probe for Probe<'_> {
     async fn bounds(&mut self) -> Result<Option<(i128, i128)>, EdgeError> {
-        let (table, cursor) = self.first();
+        let (table, cursor) = self.names();
         let sql = format!("SELECT MIN({cursor}), MAX({cursor}) FROM {table}");
         let [low, high] = self.keys(sql).await?;
         Ok(low.zip(high))
     }
 
     async fn around(&mut self, middle: i128) -> Result<(Option<i128>, Option<i128>), EdgeError> {
-        let (table, cursor) = self.first();
+        let (table, cursor) = self.names();
         let sql = format!(
             "SELECT (SELECT MAX({cursor}) FROM {table} WHERE {cursor} <= {middle}), \
              (SELECT MIN({cursor}) FROM {table} WHERE {cursor} > {middle})"
@@ -156,8 +157,77 @@ impl partition::Probe for Probe<'_> {
 
     async fn last(&mut self, first: Option<i128>) -> Result<Option<Cursor>, EdgeError> {
         let sql = keyset::last(self.table, first);
+        self.key(&sql, &Values::default()).await
+    }
+}
+
+impl Probe<'_> {
+    async fn key(
+        &mut self,
+        sql: &Statement,
+        values: &Values<'_>,
+    ) -> Result<Option<Cursor>, EdgeError> {
         self.source
-            .key(self.connection, self.table, &sql, &Values::default())
+            .key(self.connection, self.table, sql, values)
+            .await
+    }
+}
+
+#[async_trait]
+impl Halves for Probe<'_> {
+    async fn least(&mut self) -> Result<Option<Cursor>, EdgeError> {
+        self.key(&keyset::least(self.table), &Values::default())
+            .await
+    }
+
+    async fn first(
+        &mut self,
+        low: &Cursor,
+        high: &Cursor,
+        same: usize,
+        from: &KeyValue,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let values = Values {
+            after: Some(low),
+            until: Some(high),
+            from: Some(from),
+            ..Values::default()
+        };
+        self.key(&keyset::seek(self.table, same, true), &values)
+            .await
+    }
+
+    async fn last(
+        &mut self,
+        low: &Cursor,
+        high: &Cursor,
+        same: usize,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let values = Values {
+            after: Some(low),
+            until: Some(high),
+            ..Values::default()
+        };
+        self.key(&keyset::seek(self.table, same, false), &values)
+            .await
+    }
+
+    /// The planner's estimate, which looks up the ends of the table in the index and the rest in its statistics.
+    async fn rows(&mut self, after: Option<&Cursor>, until: &Cursor) -> Result<u64, EdgeError> {
+        let values = Values {
+            after,
+            until: Some(until),
+            ..Values::default()
+        };
+        let sql =
+            keyset::rows_of_range(self.table, "EXPLAIN (FORMAT JSON) ", after.is_some(), false);
+        let query = super::bind(&sql, &values)?;
+        let sessions = &self.source.sessions;
+        sessions
+            .within("its key range", sessions.patience.read, async {
+                let plan = query.fetch_one(&mut *self.connection).await?;
+                Ok(catalogue::planned_rows(plan.try_get_unchecked(0)?))
+            })
             .await
     }
 }

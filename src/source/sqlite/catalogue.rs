@@ -56,7 +56,14 @@ pub(super) fn table(connection: &Connection, table: &str) -> rusqlite::Result<Op
             } else {
                 ColumnKind::Bytes
             },
-            key: (!real).then(|| KeyType::bare(KeyKind::Any)),
+            // Only `--ids` minds: everything that is read has its own type.
+            key: (!real).then(|| {
+                KeyType::bare(if is_one_of(&["BLOB"]) {
+                    KeyKind::Bytes
+                } else {
+                    KeyKind::Any
+                })
+            }),
             name,
             type_text,
             nullable: !row.get::<_, bool>(2)?,

@@ -21,6 +21,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::{
     RowQuery, RowSink, ScanError, Source, TableShape,
     keyset::{self, Bound, Id, Statement as Sql, Values},
+    middle,
     page_size::PageSize,
     partition,
     quote::Dialect,
@@ -148,12 +149,18 @@ impl SqliteSource {
         range: &KeyRange,
         sink: &mut dyn RowSink,
     ) -> Result<(), ScanError> {
+        let doing = format!("the rows of `{}`", query.from.table);
+        let edge = |error: rusqlite::Error| self.edge(&doing, &error);
+        let schema = || {
+            connection
+                .pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))
+                .map_err(edge)
+        };
+        let mut version = schema()?;
         let table = self.checked(connection, &query.from)?;
         let ids = keyset::typed_ids(&table, query.ids.as_deref().unwrap_or_default())?;
         let sql = keyset::page(&table, query.ids.as_ref().map(Vec::len));
         keyset::check_range(&table, range)?;
-        let doing = format!("the rows of `{}`", query.from.table);
-        let edge = |error: rusqlite::Error| self.edge(&doing, &error);
         let runtime = Handle::current();
         let mut first = connection.prepare(&sql.first.sql).map_err(edge)?;
         let mut next = connection.prepare(&sql.next.sql).map_err(edge)?;
@@ -161,11 +168,23 @@ impl SqliteSource {
         let mut after = range.after.clone();
         let mut key = Vec::new();
         loop {
+            // SQLite prepares a page again by itself where its table changed, and reads whatever the columns are by then. The
+            // transaction ties the page to the columns that were looked at.
+            connection.execute_batch("BEGIN").map_err(edge)?;
+            let now = schema()?;
+            if std::mem::replace(&mut version, now) != now {
+                let now = self.checked(connection, &query.from)?.shape.fingerprint;
+                if now != table.shape.fingerprint {
+                    let had = &table.shape.fingerprint;
+                    return Err(shape::schema_changed(&query.from.table, had, &now).into());
+                }
+            }
             let values = Values {
                 rows: size.begin(sink),
                 value_limit: sink.row_bytes(),
                 after: after.as_ref(),
                 until: Some(&range.until),
+                from: None,
                 ids: &ids,
             };
             let (page, bound) = if after.is_some() {
@@ -192,6 +211,7 @@ impl SqliteSource {
                 }
             }
             drop(rows);
+            connection.execute_batch("COMMIT").map_err(edge)?;
             runtime.block_on(sink.flush())?;
             if size.end() {
                 return Ok(());
@@ -403,6 +423,26 @@ impl Source for SqliteSource {
                 from: &query.from,
             };
             Handle::current().block_on(partition::ranges(&mut probe, wanted, &table.cursor))
+        })
+    }
+
+    async fn middle(
+        &self,
+        query: &RowQuery,
+        range: &KeyRange,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        may_block()?;
+        tokio::task::block_in_place(|| {
+            let connection = self.connect()?;
+            let table = self.checked(&connection, &query.from)?;
+            keyset::check_range(&table, range)?;
+            let mut probe = Probe {
+                source: self,
+                connection,
+                table: &table,
+                from: &query.from,
+            };
+            Handle::current().block_on(middle::middle(&mut probe, range))
         })
     }
 

@@ -3,12 +3,17 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, types::ValueRef};
 
-use super::{SqliteSource, read_key};
+use super::{SqliteSource, count, read_key};
 use crate::{
-    cursor::Cursor,
+    cursor::{Cursor, KeyValue},
     error::EdgeError,
     plan::RowSource,
-    source::{keyset, partition, shape::Checked},
+    source::{
+        keyset::{self, Statement as Sql, Values},
+        middle::{Halves, LEAST_ROWS},
+        partition,
+        shape::Checked,
+    },
 };
 
 /// Asks the cursor's index. Filters play no part: the bounds are those of the whole table.
@@ -31,7 +36,7 @@ impl Probe<'_> {
     }
 
     /// Returns the quoted table and the first column of its cursor.
-    fn first(&self) -> (&str, &str) {
+    fn names(&self) -> (&str, &str) {
         let first = self.table.cursor.first().map_or("", |one| &one.quoted);
         (&self.table.table, first)
     }
@@ -63,7 +68,7 @@ fn narrow(key: i128) -> i64 {
 #[async_trait]
 impl partition::Probe for Probe<'_> {
     async fn bounds(&mut self) -> Result<Option<(i128, i128)>, EdgeError> {
-        let (table, cursor) = self.first();
+        let (table, cursor) = self.names();
         let sql = format!(
             "SELECT (SELECT MIN({cursor}) FROM {table}), (SELECT MAX({cursor}) FROM {table})"
         );
@@ -72,7 +77,7 @@ impl partition::Probe for Probe<'_> {
     }
 
     async fn around(&mut self, middle: i128) -> Result<(Option<i128>, Option<i128>), EdgeError> {
-        let (table, cursor) = self.first();
+        let (table, cursor) = self.names();
         let sql = format!(
             "SELECT (SELECT {cursor} FROM {table} WHERE {cursor} <= ?1 ORDER BY {cursor} DESC LIMIT 1), \
              (SELECT {cursor} FROM {table} WHERE {cursor} > ?1 ORDER BY {cursor} LIMIT 1)"
@@ -94,7 +99,7 @@ impl partition::Probe for Probe<'_> {
     /// SQLite has no estimate of its own: a few rows are stepped at evenly spaced places, and their density is taken
     /// for that of the stretch up to the next place.
     async fn estimate(&mut self, low: i128, high: i128) -> Result<u64, EdgeError> {
-        let (table, cursor) = self.first();
+        let (table, cursor) = self.names();
         let sql = format!(
             "SELECT COUNT(*), MAX(k) FROM (SELECT {cursor} AS k FROM {table} WHERE {cursor} >= ?1 AND {cursor} <= ?2 \
              ORDER BY {cursor} LIMIT {SAMPLE_ROWS})"
@@ -117,18 +122,83 @@ impl partition::Probe for Probe<'_> {
     }
 
     async fn last(&mut self, first: Option<i128>) -> Result<Option<Cursor>, EdgeError> {
-        let doing = "its key range";
+        self.key(&keyset::last(self.table, first), &Values::default())
+    }
+}
+
+impl Probe<'_> {
+    /// Returns the key of a query of one row, if it has one.
+    fn key(&self, sql: &Sql, values: &Values<'_>) -> Result<Option<Cursor>, EdgeError> {
+        let bound = sql.bound(values)?;
         let mut statement = self
             .connection
-            .prepare(&keyset::last(self.table, first).sql)
+            .prepare(&sql.sql)
             .map_err(|error| self.edge(&error))?;
-        let mut rows = statement.raw_query();
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(bound))
+            .map_err(|error| self.edge(&error))?;
         let Some(row) = rows.next().map_err(|error| self.edge(&error))? else {
             return Ok(None);
         };
         let mut key = Vec::new();
         read_key(row, self.table.cursor.len(), &mut key)
-            .map_err(|unfit| self.source.unfit(self.from, doing, unfit))?;
+            .map_err(|unfit| self.source.unfit(self.from, "its key range", unfit))?;
         Ok(Some(Cursor(key)))
+    }
+}
+
+#[async_trait]
+impl Halves for Probe<'_> {
+    async fn least(&mut self) -> Result<Option<Cursor>, EdgeError> {
+        self.key(&keyset::least(self.table), &Values::default())
+    }
+
+    async fn first(
+        &mut self,
+        low: &Cursor,
+        high: &Cursor,
+        same: usize,
+        from: &KeyValue,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let values = Values {
+            after: Some(low),
+            until: Some(high),
+            from: Some(from),
+            ..Values::default()
+        };
+        self.key(&keyset::seek(self.table, same, true), &values)
+    }
+
+    async fn last(
+        &mut self,
+        low: &Cursor,
+        high: &Cursor,
+        same: usize,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let values = Values {
+            after: Some(low),
+            until: Some(high),
+            ..Values::default()
+        };
+        self.key(&keyset::seek(self.table, same, false), &values)
+    }
+
+    /// SQLite has no estimate for keys that are not counted with: whether there are enough rows is counted.
+    async fn rows(&mut self, after: Option<&Cursor>, until: &Cursor) -> Result<u64, EdgeError> {
+        let values = Values {
+            after,
+            until: Some(until),
+            rows: u32::try_from(LEAST_ROWS).unwrap_or(u32::MAX),
+            ..Values::default()
+        };
+        let before = "SELECT COUNT(*) FROM (";
+        let sql = keyset::rows_of_range(self.table, before, after.is_some(), true);
+        let bound = sql.bound(&values)?;
+        self.connection
+            .query_row(&sql.sql, rusqlite::params_from_iter(bound), |row| {
+                count(row, 0)
+            })
+            .map(|rows| rows.unwrap_or(0))
+            .map_err(|error| self.edge(&error))
     }
 }

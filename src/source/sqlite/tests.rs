@@ -264,6 +264,7 @@ async fn a_scan_stops_and_goes_on_after_the_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[expect(clippy::too_many_lines, reason = "a table of refusals")]
 async fn describe_tells_usable_cursors() {
     let shop = Shop::new(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, n INT NOT NULL UNIQUE, maybe INT UNIQUE, part INT NOT NULL, key TEXT, data TEXT,
