@@ -22,7 +22,7 @@ test: ## everything; on Debian installs and starts the servers it needs
 test-hermetic: ## the tests that need no server
 	@tests/run-all hermetic
 
-test-services: ## the tests against MariaDB, Redis, Elasticsearch and OpenSearch
+test-services: ## the tests against MariaDB, PostgreSQL, Redis, Elasticsearch and OpenSearch
 	@tests/run-all services
 
 soak: ## the crash enumerator at every kill point, not only a sample

@@ -14,6 +14,7 @@ mod open;
 mod pace;
 mod preflight;
 mod preview;
+mod read;
 mod refuse;
 mod retry;
 mod sink;

@@ -209,10 +209,13 @@ pub(super) fn project(
         Event::Run { run, .. } | Event::Identified { run, .. } => put_run(connection, ledger, run)?,
         Event::ResourceBound { run, resource, .. } => {
             put_resource(connection, ledger, run, resource, true)?;
-            connection.execute(
-                "UPDATE meta SET value = ?1 WHERE key = 'last_partition'",
-                [ledger.last_partition.to_string()],
-            )?;
+            put_last_partition(connection, ledger)?;
+        }
+        Event::PartitionCut { partition, rest } => {
+            for id in [*partition, rest.id] {
+                put_partition(connection, ledger, id)?;
+            }
+            put_last_partition(connection, ledger)?;
         }
         Event::Resource {
             run,
@@ -223,12 +226,7 @@ pub(super) fn project(
             put_resource(connection, ledger, run, resource, anew)?;
         }
         Event::Partition { partition, .. } | Event::Chunk { partition, .. } => {
-            if let Some((run, resource, partition)) = ledger.partition(*partition) {
-                PARTITION.put(
-                    connection,
-                    &partition_row(&run.id, &resource.name, partition),
-                )?;
-            }
+            put_partition(connection, ledger, *partition)?;
         }
         Event::DeadLettersDropped { .. } | Event::Noted { .. } | Event::Compacted { .. } => {}
     }
@@ -373,6 +371,28 @@ fn last_partition(connection: &Connection) -> Result<u64, Fault> {
     )?;
     text.parse()
         .map_err(|_| Fault::table("meta", "last_partition", "is not a number"))
+}
+
+fn put_last_partition(connection: &Connection, ledger: &Ledger) -> rusqlite::Result<()> {
+    connection.execute(
+        "UPDATE meta SET value = ?1 WHERE key = 'last_partition'",
+        [ledger.last_partition.to_string()],
+    )?;
+    Ok(())
+}
+
+fn put_partition(
+    connection: &Connection,
+    ledger: &Ledger,
+    id: PartitionId,
+) -> rusqlite::Result<()> {
+    if let Some((run, resource, partition)) = ledger.partition(id) {
+        PARTITION.put(
+            connection,
+            &partition_row(&run.id, &resource.name, partition),
+        )?;
+    }
+    Ok(())
 }
 
 fn put_run(connection: &Connection, ledger: &Ledger, id: &RunId) -> rusqlite::Result<()> {

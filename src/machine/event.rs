@@ -103,6 +103,13 @@ pub enum Event {
         /// How.
         event: PartitionEvent,
     },
+    /// A partition that is being walked was cut in two: it now ends where `rest` begins.
+    PartitionCut {
+        /// The partition that keeps its beginning.
+        partition: PartitionId,
+        /// The rest of its rows, a partition of its own from here on.
+        rest: PartitionPlan,
+    },
     /// A chunk is stored, with the rows of it that will never pass.
     Chunk {
         /// The partition.
@@ -151,6 +158,7 @@ impl Event {
             Self::ResourceBound { .. } => "resource_bound",
             Self::Resource { .. } => "resource",
             Self::Partition { .. } => "partition",
+            Self::PartitionCut { .. } => "partition_cut",
             Self::Chunk { .. } => "chunk",
             Self::DeadLettersDropped { .. } => "dead_letters_dropped",
             Self::Noted { .. } => "noted",

@@ -115,6 +115,11 @@ fn source(
             url: url.value.clone().into(),
             tls,
         },
+        SourceUrl::Postgres => SourceConfig {
+            kind: SourceKind::Postgres,
+            url: url.value.clone().into(),
+            tls,
+        },
         SourceUrl::Sqlite(path) => SourceConfig {
             kind: SourceKind::Sqlite,
             url: format!("sqlite:{}", absolute(folder, &path).to_str()?).into(),

@@ -44,6 +44,8 @@ pub struct SourceConfig {
 pub enum SourceKind {
     /// `mysql://` and `mariadb://`.
     Mysql,
+    /// `postgres://` and `postgresql://`.
+    Postgres,
     /// `sqlite:`.
     Sqlite,
 }

@@ -9,6 +9,8 @@ use super::diagnostic::Code;
 pub(super) enum SourceUrl {
     /// `mysql://` or `mariadb://`, used as it is.
     Mysql,
+    /// `postgres://` or `postgresql://`, used as it is.
+    Postgres,
     /// The path after `sqlite:`, relative to the plan file's folder.
     Sqlite(String),
 }
@@ -27,7 +29,7 @@ pub(super) enum RedisUrl {
 /// Why a URL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UrlFault {
-    /// `InvalidUrl`, or `NotSupported` for a scheme of the grammar that this release does not carry out.
+    /// `InvalidUrl`.
     pub code: Code,
     /// What is wrong, to be put after the key's name: `is empty`.
     pub message: String,
@@ -35,8 +37,7 @@ pub(super) struct UrlFault {
     pub help: &'static str,
 }
 
-const SOURCE_HELP: &str =
-    "write `mysql://user:password@host:3306/database`, `mariadb://...` or `sqlite:path/to/file`";
+const SOURCE_HELP: &str = "write `mysql://user:password@host:3306/database`, `mariadb://...`, `postgres://...` or `sqlite:path/to/file`";
 const REDIS_HELP: &str = "write `redis://user:password@host:6379/0`, `rediss://...` for TLS, or `unix:///path/to/socket?db=0`";
 const SEARCH_HELP: &str =
     "write `http://host:9200`, `http://user:password@host:9200`, or a list of nodes";
@@ -56,14 +57,17 @@ pub(super) fn source(url: &str) -> Result<SourceUrl, UrlFault> {
         };
     }
     match scheme(url) {
-        Some("mysql" | "mariadb") => {
+        Some(scheme @ ("mysql" | "mariadb" | "postgres" | "postgresql")) => {
             let parsed = server(url, SOURCE_HELP)?;
             if parsed.path().trim_matches('/').is_empty() {
                 return Err(invalid("names no database", SOURCE_HELP));
             }
-            Ok(SourceUrl::Mysql)
+            Ok(if scheme.starts_with("postgres") {
+                SourceUrl::Postgres
+            } else {
+                SourceUrl::Mysql
+            })
         }
-        Some(scheme @ ("postgres" | "postgresql")) => Err(later(scheme, SOURCE_HELP)),
         other => Err(foreign(other, url, SOURCE_HELP)),
     }
 }
@@ -179,14 +183,6 @@ fn foreign(scheme: Option<&str>, url: &str, help: &'static str) -> UrlFault {
     }
 }
 
-fn later(scheme: &str, help: &'static str) -> UrlFault {
-    UrlFault {
-        code: Code::NotSupported,
-        message: format!("begins with `{scheme}://`, which is not supported by this release"),
-        help,
-    }
-}
-
 fn invalid(message: &str, help: &'static str) -> UrlFault {
     UrlFault {
         code: Code::InvalidUrl,
@@ -209,6 +205,13 @@ mod tests {
             source("mariadb://u@db.test/shop?charset=utf8mb4"),
             Ok(SourceUrl::Mysql)
         );
+        for url in [
+            "postgres://db.test/shop",
+            "postgresql://u:p@db.test:5433/shop?sslmode=verify-full",
+            "postgres://u@%2Fvar%2Frun%2Fpostgresql/shop",
+        ] {
+            assert_eq!(source(url), Ok(SourceUrl::Postgres), "{url}");
+        }
         assert_eq!(
             source("sqlite:a/b.db"),
             Ok(SourceUrl::Sqlite("a/b.db".into()))
@@ -232,14 +235,12 @@ mod tests {
             "mysql://u:p/w@db.test/shop",
             "mysql://u:p#w@db.test/shop",
             "mysql://u:p w@db.test/shop",
+            "postgres://db.test",
+            "postgres:///shop",
             "oracle://db.test/shop",
         ] {
             assert_eq!(source(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
         }
-        assert_eq!(
-            source("postgres://db.test/shop").unwrap_err().code,
-            Code::NotSupported
-        );
     }
 
     #[test]
@@ -298,6 +299,7 @@ mod tests {
     fn a_fault_never_repeats_the_url() {
         for url in [
             "mysql://u:gehe/im@h/d",
+            "postgres://u:gehe#im@h/d",
             "geheim://u:p@h",
             "geheim",
             "redis://:geheim@h:x/1",

@@ -15,11 +15,13 @@ use crate::{
 };
 
 /// The fail points of the program.
-pub const FAIL_POINTS: [&str; 11] = [
+pub const FAIL_POINTS: [&str; 13] = [
     "after_ack",
     "after_commit",
+    "after_cut",
     "after_forget",
     "before_attempt",
+    "before_cut",
     "before_finish",
     "before_forget",
     "before_read",

@@ -1,9 +1,12 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod drift;
 mod in_use;
 mod kill;
 mod memory;
 mod output;
+mod postgres;
+mod postgres_shop;
 mod redis_faults;
 mod redis_server;
 mod refusals;
@@ -12,6 +15,7 @@ mod scope;
 mod search;
 mod search_faults;
 mod search_server;
+mod sharing;
 mod shop;
 mod source;
 mod state_file;

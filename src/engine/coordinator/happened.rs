@@ -37,6 +37,12 @@ impl Coordinator {
                 self.stored(resource, partition, progress, dead_letters, state)
                     .await
             }
+            Report::Share {
+                resource,
+                partition,
+                at,
+                done,
+            } => self.share(resource, partition, at, done).await,
             Report::Waiting {
                 resource,
                 error,
@@ -121,6 +127,9 @@ impl Coordinator {
         let Some(job) = self.jobs.remove(&id) else {
             return Ok(());
         };
+        if let Job::Walk(name, partition) = &job {
+            self.shares.ended(name, *partition);
+        }
         match (job, finished) {
             (Job::Bind(name), Some(Finished::Bound(bound))) => self.bound(name, *bound).await,
             (Job::Walk(name, partition), Some(Finished::Walked(ended))) => {

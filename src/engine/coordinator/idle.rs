@@ -11,6 +11,7 @@ use crate::{
     },
     plan::RetryPolicy,
     report,
+    source::schema_changed,
 };
 
 /// How often a target is asked to remove what says that the run wrote there.
@@ -124,11 +125,10 @@ impl Coordinator {
                     resource.columns.as_ref()?,
                     &self.shapes.get(&resource.name)?.fingerprint,
                 );
+                let table = &self.plan.resource(&resource.name)?.from.table;
                 (had != now).then(|| {
-                    (
-                        resource.name.clone(),
-                        format!("its columns changed from {had} to {now}"),
-                    )
+                    let error = schema_changed(table, had, now);
+                    (resource.name.clone(), error.to_string())
                 })
             })
             .collect();

@@ -4,6 +4,7 @@ mod happened;
 mod idle;
 mod proof;
 mod schedule;
+mod share;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -126,6 +127,7 @@ pub struct Coordinator {
     /// Targets whose evidence has to be compared before anything is written to them.
     unproven: BTreeSet<String>,
     rewinds: BTreeMap<ResourceName, u32>,
+    shares: share::Shares,
     interrupted: Option<Instant>,
     lease_lost: Option<String>,
     bug: bool,
@@ -171,6 +173,7 @@ impl Coordinator {
             reports: mpsc::channel(8),
             unproven,
             rewinds: BTreeMap::new(),
+            shares: share::Shares::default(),
             interrupted: None,
             lease_lost: None,
             bug: false,

@@ -47,6 +47,7 @@ impl Coordinator {
             return Ok(());
         }
         self.walk_open();
+        self.ask_to_share();
         self.bind_next();
         Ok(())
     }
@@ -247,6 +248,7 @@ impl Coordinator {
             .stops
             .entry(name.clone())
             .or_insert_with(|| watch::channel(false).0);
+        let wanted = self.shares.flag(id);
         let walk = Walk {
             run: self.book.run_id().clone(),
             partition: partition_key(run, ledger, partition),
@@ -263,6 +265,8 @@ impl Coordinator {
             retry: defaults.retry.clone(),
             quota,
             stop: stop.subscribe(),
+            share: wanted,
+            columns: ledger.columns.clone().unwrap_or_default(),
             reports: self.reports.0.clone(),
         };
         let task = self
