@@ -1,5 +1,6 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod certificates;
 mod in_use;
 mod kill;
 mod memory;
@@ -15,3 +16,4 @@ mod source;
 mod state_file;
 mod support;
 mod target;
+mod tls;

@@ -186,6 +186,10 @@ impl Server {
             .copied()
     }
 
+    pub(super) fn uses_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     pub(super) fn address(&self) -> &Address {
         &self.address
     }
