@@ -16,7 +16,7 @@ java_home() {
   local home version
   for home in /usr/lib/jvm/*/ "${JAVA_HOME:-/none}"/; do
     [ -x "${home}bin/java" ] && [ ! -L "${home%/}" ] || continue
-    version=$("${home}bin/java" -version 2>&1 | sed -n '1s/.*"\([0-9]*\).*/\1/p')
+    version=$("${home}bin/java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n1)
     [ "${version:-0}" -lt "$1" ] || echo "$version ${home%/}"
   done | sort -n | head -n1 | cut -d' ' -f2
 }
