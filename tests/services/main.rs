@@ -1,12 +1,14 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
 mod drift;
+mod certificates;
 mod in_use;
 mod kill;
 mod memory;
 mod output;
 mod postgres;
 mod postgres_shop;
+mod redis_cluster;
 mod redis_faults;
 mod redis_server;
 mod refusals;
@@ -21,3 +23,4 @@ mod source;
 mod state_file;
 mod support;
 mod target;
+mod tls;
