@@ -207,6 +207,7 @@ async fn connect(kind: SourceKind, url: String) -> Arc<dyn Source> {
     let config = SourceConfig {
         kind,
         url: SecretString::from(url),
+        tls: None,
     };
     source::connect(&config).await.expect("connects")
 }
