@@ -24,3 +24,4 @@ pub mod report;
 pub mod source;
 pub mod supervisor;
 pub mod target;
+pub mod value;

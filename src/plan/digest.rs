@@ -18,11 +18,12 @@ impl Plan {
     #[must_use]
     pub fn definition(&self, resource: &Resource) -> String {
         let name = &resource.to;
-        // `value`, `compress` and `format` have one form so far. They are written already, so that definitions
-        // journaled today still compare equal when there is a choice.
+        // `format` has one form so far. It is written already, so that definitions journaled today still compare equal
+        // when there is a choice.
         let target = match self.targets.get(name) {
             Some(TargetConfig::Redis(redis)) => json!({
-                "name": name, "kind": "redis", "prefix": redis.prefix, "value": "raw", "compress": "none",
+                "name": name, "kind": "redis", "prefix": redis.prefix, "value": redis.value.label(),
+                "compress": redis.compress.label(),
             }),
             Some(TargetConfig::File(_)) => {
                 json!({ "name": name, "kind": "file", "format": "resp" })

@@ -144,10 +144,10 @@ pub(super) const FALLBACK: &[Key] = &[now("to"), later("after_crashes"), later("
 pub(super) const DEAD_LETTERS: &[Key] = &[now("max"), now("percent")];
 
 /// `redis.value`: what is done to a value on its way.
-pub(super) const VALUE: &[Word] = &[word("raw"), later_word("php")];
+pub(super) const VALUE: &[Word] = &[word("raw"), word("php")];
 
 /// `redis.compress`
-pub(super) const COMPRESS: &[Word] = &[word("none"), later_word("gzip")];
+pub(super) const COMPRESS: &[Word] = &[word("none"), word("gzip")];
 
 /// `file.format`
 pub(super) const FORMAT: &[Word] = &[word("resp"), later_word("ndjson")];

@@ -33,8 +33,8 @@ pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, Plan, RedisConfig, Resource, RetryPolicy,
-    RowSource, SourceConfig, SourceKind, TargetConfig,
+    ChunkLimit, Compression, DeadLetterLimit, Defaults, FileConfig, Plan, RedisConfig, Resource,
+    RetryPolicy, RowSource, SourceConfig, SourceKind, TargetConfig, ValueForm,
 };
 
 use decode::Decoder;

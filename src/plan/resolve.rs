@@ -108,8 +108,22 @@ fn target(target: &model::Target, folder: &Path, used: &mut Used) -> Option<Targ
     let path = |key: &str| format!("targets.{}.{key}", target.name.value);
     Some(match target.kind.as_ref()? {
         TargetKind::Redis(redis) => {
-            note(!redis.value_given, path("redis.value"), "raw", used);
-            note(!redis.compress_given, path("redis.compress"), "none", used);
+            let (value, compress) = (
+                redis.value.unwrap_or_default(),
+                redis.compress.unwrap_or_default(),
+            );
+            note(
+                redis.value.is_none(),
+                path("redis.value"),
+                value.label(),
+                used,
+            );
+            note(
+                redis.compress.is_none(),
+                path("redis.compress"),
+                compress.label(),
+                used,
+            );
             TargetConfig::Redis(RedisConfig {
                 url: redis.url.as_ref()?.value.clone().into(),
                 prefix: redis.prefix.as_ref().map_or_else(
@@ -119,6 +133,8 @@ fn target(target: &model::Target, folder: &Path, used: &mut Used) -> Option<Targ
                     },
                     |prefix| prefix.value.clone(),
                 ),
+                value,
+                compress,
                 allow_eviction: or(
                     redis.allow_eviction.as_ref(),
                     path("redis.allow_eviction"),

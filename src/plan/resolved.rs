@@ -62,8 +62,70 @@ pub struct RedisConfig {
     pub url: SecretString,
     /// Put before every key.
     pub prefix: String,
+    /// How values are written.
+    pub value: ValueForm,
+    /// How they are packed then.
+    pub compress: Compression,
     /// Whether an eviction policy that drops keys is accepted.
     pub allow_eviction: bool,
+}
+
+/// `value` of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ValueForm {
+    /// The column's bytes as they are.
+    #[default]
+    Raw,
+    /// JSON as PHP writes it after it read it.
+    Php,
+}
+
+/// `compress` of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// As PHP's `gzencode` at level 3, above 200 bytes.
+    Gzip,
+}
+
+impl ValueForm {
+    /// Every form.
+    pub const ALL: [Self; 2] = [Self::Raw, Self::Php];
+
+    /// Returns the form as a plan names it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Php => "php",
+        }
+    }
+}
+
+impl Compression {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::None, Self::Gzip];
+
+    /// Returns the kind as a plan names it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+impl TargetConfig {
+    /// Returns how the target wants its values.
+    const fn encoding(&self) -> (ValueForm, Compression) {
+        match self {
+            Self::Redis(redis) => (redis.value, redis.compress),
+            Self::File(_) => (ValueForm::Raw, Compression::None),
+        }
+    }
 }
 
 /// `file:` of a target.
@@ -170,6 +232,14 @@ impl Plan {
         self.resources
             .iter()
             .find(|resource| resource.name == *name)
+    }
+
+    /// Returns how the target of `resource` wants its values.
+    #[must_use]
+    pub fn encoding(&self, resource: &Resource) -> (ValueForm, Compression) {
+        self.targets
+            .get(&resource.to)
+            .map_or_else(Default::default, TargetConfig::encoding)
     }
 
     /// Returns the names of the targets that `resources` write to.

@@ -4,6 +4,7 @@ mod in_use;
 mod kill;
 mod memory;
 mod output;
+mod php;
 mod redis_faults;
 mod redis_server;
 mod refusals;

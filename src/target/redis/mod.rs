@@ -139,7 +139,10 @@ impl Target for RedisTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::{
+        error::ErrorKind,
+        plan::{Compression, ValueForm},
+    };
 
     fn target(url: &str) -> Result<RedisTarget, EdgeError> {
         RedisTarget::new(
@@ -147,6 +150,8 @@ mod tests {
             &RedisConfig {
                 url: url.into(),
                 prefix: "kv:".into(),
+                value: ValueForm::Raw,
+                compress: Compression::None,
                 allow_eviction: false,
             },
         )
