@@ -1,7 +1,7 @@
 # The front door. `make` lists what there is.
 SHELL := bash
 
-.PHONY: help build fmt check test test-hermetic test-services soak demo bench servers servers-down clean-servers
+.PHONY: help build fmt check test test-hermetic test-services soak demo bench bench-values servers servers-down clean-servers
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ demo: ## restore a shop to files, be killed half-way, go on; needs Rust and a C 
 
 bench: ## rows per second beside the servers' own floor
 	@tests/bench/run
+
+bench-values: ## bytes per second of values as PHP writes them
+	@cargo bench --bench values
 
 servers: ## start the test servers; then: . target/servers/env
 	@tests/servers/up
