@@ -272,8 +272,8 @@ fn conclude(ending: Ending, plan: &Plan, hints: &Hints) -> Result<Exit, Failure>
         Ending::LeaseLost(why) => Err(Failure::new(
             Exit::InUse,
             "another run writes to a target",
-            "every stored chunk is journaled; the chunk in hand may have been written over the other run's",
-            format!("end the other run, then `rekindle run {run}`"),
+            "every stored chunk is journaled; nothing was written over the other run's",
+            format!("when the other run has ended, `rekindle run {run}` starts its resources over"),
         )
         .why(why)),
         Ending::Broken(error) => Err(engine::refused_by_book(&error, run)),

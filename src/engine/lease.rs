@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::Mutex;
 
 use crate::{
-    error::{EdgeError, ErrorKind},
+    error::EdgeError,
     target::{Lease, LeaseOwner, Target},
 };
 
@@ -60,17 +60,7 @@ impl LeaseKeeper {
                 *renewed = before;
                 Ok(())
             }
-            Lease::TakenBy(other) => Err(EdgeError::new(
-                ErrorKind::LeaseLost,
-                format!(
-                    "{} now belongs to run {} of pid {} on {} ({})",
-                    self.target.place(),
-                    other.run,
-                    other.pid,
-                    other.host,
-                    other.state_path
-                ),
-            )),
+            Lease::TakenBy(other) => Err(other.lease_lost(self.target.place())),
         }
     }
 

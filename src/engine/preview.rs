@@ -170,7 +170,7 @@ async fn ask_target(
                     Evidence::Stands => continue,
                 };
                 preview.redo.push(format!(
-                    "`{}` partition {} is journaled up to chunk {}, but {place} holds {left}: it is done again",
+                    "`{}` partition {} is journaled up to chunk {}, but {place} proves {left}: the rest is done again",
                     had.partition.resource, had.partition.ordinal, had.chunk
                 ));
             }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     chunk::Chunk,
-    error::EdgeError,
+    error::{EdgeError, ErrorKind},
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     plan::TargetConfig,
 };
@@ -58,6 +58,20 @@ pub struct LeaseOwner {
     pub pid: u32,
     /// The run it carries out.
     pub run: RunId,
+}
+
+impl LeaseOwner {
+    /// Returns the error of a run that finds `self` in its place at `place`.
+    #[must_use]
+    pub fn lease_lost(&self, place: &str) -> EdgeError {
+        EdgeError::new(
+            ErrorKind::LeaseLost,
+            format!(
+                "{place} now belongs to run {} of pid {} on {} ({})",
+                self.run, self.pid, self.host, self.state_path
+            ),
+        )
+    }
 }
 
 /// What became of an attempt to take or renew a lease.
@@ -151,10 +165,11 @@ pub trait Target: Send + Sync {
     async fn facts(&self) -> Result<Vec<(String, String)>, EdgeError>;
 
     /// Takes the lease for `owner`, or takes it over when `owner.state` already holds it. The engine renews it
-    /// well within its time to live.
+    /// well within its time to live. When another state file or run wrote to the target since, no evidence from before
+    /// stands any more.
     async fn take_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError>;
 
-    /// Renews the lease, taking it again when it vanished and nobody else has it.
+    /// Renews the lease, taking it again when it vanished and nobody else has it or wrote meanwhile.
     async fn renew_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError>;
 
     /// Gives the lease back. Does nothing when it is not ours.
@@ -180,8 +195,14 @@ pub trait Target: Send + Sync {
         length: Option<u64>,
     ) -> Result<Box<dyn ChunkWriter>, EdgeError>;
 
-    /// Removes the markers of these partitions: the run is done, nobody needs them any more.
+    /// Removes the markers of these partitions: their work was given up.
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError>;
+
+    /// Removes the markers of these partitions, which are all of the run's, and whatever else says that the run wrote
+    /// here: it is done.
+    async fn retire(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
+        self.forget(run, partitions).await
+    }
 
     /// Gets ready for a resource that begins: removes content that belongs to it alone, as files do; with `partial`, only
     /// what partial runs left. Rows in a store that others share stay.

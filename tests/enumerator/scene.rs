@@ -246,7 +246,11 @@ impl Scene {
             return None;
         }
         let text = content.get(&format!("rekindle:{run}:{partition}"));
-        Some(text.map_or(0, |text| String::from_utf8_lossy(text).parse().unwrap_or(0)))
+        let chunk = |text: &Vec<u8>| {
+            let text = String::from_utf8_lossy(text);
+            text.split(' ').next()?.parse().ok()
+        };
+        Some(text.and_then(chunk).unwrap_or(0))
     }
 
     /// Keeps the folder for a person to look at, and returns its path.

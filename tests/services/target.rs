@@ -20,6 +20,12 @@ use rekindle::{
     },
 };
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
+
 use crate::redis_server::{RedisServer, free_port};
 
 const RUN: &str = "7F3K2M";
@@ -28,6 +34,7 @@ const MARKER: &[u8] = b"rekindle:7F3K2M:31";
 fn config(url: &str) -> RedisConfig {
     RedisConfig {
         url: url.into(),
+        tls: None,
         prefix: "kv:".into(),
         value: ValueForm::Raw,
         compress: Compression::None,
@@ -53,10 +60,22 @@ fn partition(id: u64) -> PartitionKey {
 }
 
 async fn writer(target: &dyn Target) -> Box<dyn ChunkWriter> {
+    assert_eq!(target.take_lease(&owner("a")).await.unwrap(), Lease::Held);
+    writer_of(target).await
+}
+
+/// Returns a writer of whoever holds the lease.
+async fn writer_of(target: &dyn Target) -> Box<dyn ChunkWriter> {
     target
         .writer(&RunId::from_text(RUN), &partition(31), ChunkSeq(0), None)
         .await
         .expect("a writer")
+}
+
+/// Returns the chunk that the marker names.
+fn marked(server: &RedisServer) -> Option<u64> {
+    let marker = String::from_utf8(server.get(MARKER)?).unwrap();
+    marker.split(' ').next()?.parse().ok()
 }
 
 async fn evidence(target: &dyn Target, chunk: u64) -> Evidence {
@@ -125,9 +144,9 @@ async fn bytes_arrive_as_they_are() {
         assert!(found.as_ref() == Some(value), "{}", key.escape_ascii());
     }
     assert_eq!(server.get(b"kv:twice").unwrap(), b"second");
-    assert_eq!(server.get(MARKER).unwrap(), b"1");
+    assert_eq!(marked(&server), Some(1));
     let keys: u64 = server.ask(0, &cmd("DBSIZE"));
-    assert_eq!(keys, 8, "seven rows and the marker");
+    assert_eq!(keys, 10, "seven rows, lease, claim and marker");
 }
 
 #[tokio::test]
@@ -146,7 +165,7 @@ async fn a_chunk_of_many_msets_arrives_whole() {
         "3499".repeat(100).as_bytes()
     );
     let keys: u64 = server.ask(0, &cmd("DBSIZE"));
-    assert_eq!(keys, 3_501);
+    assert_eq!(keys, 3_503);
     assert_eq!(evidence(&*target, 3).await, Evidence::Stands);
     assert_eq!(
         evidence(&*target, 4).await,
@@ -169,7 +188,7 @@ async fn the_database_of_the_url_is_written() {
             .facts()
             .await
             .unwrap()
-            .contains(&("keys".into(), "2".into()))
+            .contains(&("keys".into(), "4".into()))
     );
 
     let nowhere = target_at(&server.url(999));
@@ -202,12 +221,13 @@ async fn rows_that_would_overwrite_the_evidence_are_rejected() {
         ("a", "1"),
         ("rekindle:7F3K2M:31", "9"),
         ("rekindle:lease", "x"),
+        ("rekindle:writer", "x"),
         ("b", "2"),
     ];
     let written = writer.write(ChunkSeq(1), &chunk(&rows)).await.unwrap();
     let rejected: Vec<usize> = written.rejected.iter().map(|r| r.row).collect();
-    assert_eq!(rejected, [1, 2]);
-    assert_eq!(server.get(MARKER).unwrap(), b"1");
+    assert_eq!(rejected, [1, 2, 3]);
+    assert_eq!(marked(&server), Some(1));
     assert_eq!(server.get(b"b").unwrap(), b"2");
 }
 
@@ -271,14 +291,14 @@ async fn a_restart_with_empty_memory_is_noticed() {
         )
     );
     server.launch();
-    let lost = write(&mut writer, 2, &[("b", "2")]).await.unwrap_err();
-    assert_eq!(lost.kind, ErrorKind::EvidenceLost);
     // The control connection died with the old server; the call after that finds the new one.
     let died = target
         .facts()
         .await
         .expect_err("the old connection is gone");
     assert_eq!(died.kind, ErrorKind::Connection);
+    let lost = write(&mut writer, 2, &[("b", "2")]).await.unwrap_err();
+    assert_eq!(lost.kind, ErrorKind::EvidenceLost);
     assert_eq!(
         evidence(&*target, 1).await,
         Evidence::UpToChunk(ChunkSeq(0))
@@ -298,6 +318,10 @@ async fn an_older_dump_is_noticed_and_says_how_far_it_goes() {
     }
     server.kill();
     server.launch();
+    target
+        .facts()
+        .await
+        .expect_err("the old connection is gone");
     assert_eq!(
         evidence(&*target, 5).await,
         Evidence::UpToChunk(ChunkSeq(2))
@@ -359,14 +383,14 @@ async fn full_memory_is_named_and_the_last_mset_leaves_nothing() {
         )
     );
     assert_eq!(server.get(b"kv:full:0"), None);
-    assert_eq!(server.get(MARKER).unwrap(), b"1");
+    assert_eq!(marked(&server), Some(1));
     // Nor does a chunk of several MSETs claim to be there.
     let large: Vec<(String, String)> = (0..5)
         .map(|i| (format!("large:{i}"), "x".repeat(300_000)))
         .collect();
     let full = writer.write(ChunkSeq(2), &chunk(&large)).await.unwrap_err();
     assert_eq!(full.kind, ErrorKind::TargetMemory);
-    assert_eq!(server.get(MARKER).unwrap(), b"1");
+    assert_eq!(marked(&server), Some(1));
 
     server.run("CONFIG SET maxmemory 0");
     writer.write(ChunkSeq(2), &chunk(&rows)).await.unwrap();
@@ -386,7 +410,7 @@ async fn a_wrong_password_is_one_of_credentials_and_is_never_shown() {
         let error = target.identity().await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Credentials, "{login}");
         assert!(!format!("{error:?}").contains("canary"));
-        let mut writer = writer(&*target).await;
+        let mut writer = writer_of(&*target).await;
         let error = write(&mut writer, 1, &[("a", "1")]).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Credentials, "{login}");
         assert!(!format!("{error:?}").contains("canary"));
@@ -404,7 +428,7 @@ async fn a_user_without_rights_is_one_of_credentials() {
     let server = RedisServer::start();
     server.run("ACL SETUSER reader on >pw ~* +@read +@connection");
     let target = target_at(&format!("redis://reader:pw@127.0.0.1:{}/0", server.port()));
-    let mut writer = writer(&*target).await;
+    let mut writer = writer_of(&*target).await;
     let error = write(&mut writer, 1, &[("secret-key", "1")])
         .await
         .unwrap_err();
@@ -632,6 +656,209 @@ async fn markers_are_forgotten_and_rows_stay() {
     assert_eq!(server.get(b"kv:a").unwrap(), b"1");
 }
 
+#[tokio::test]
+async fn what_was_stored_before_another_run_wrote_here_proves_nothing() {
+    for other_is_done in [false, true] {
+        let server = RedisServer::start();
+        let (first, second) = (target(&server), target(&server));
+        let mut ours = writer(&*first).await;
+        write(&mut ours, 1, &[("a", "ours")]).await.unwrap();
+        write(&mut ours, 2, &[("b", "ours")]).await.unwrap();
+        first.release_lease(&owner("a")).await.unwrap();
+
+        let other = LeaseOwner {
+            run: RunId::from_text("OTHER1"),
+            ..owner("b")
+        };
+        assert_eq!(second.take_lease(&other).await.unwrap(), Lease::Held);
+        let mut theirs = second
+            .writer(&other.run, &partition(7), ChunkSeq(0), None)
+            .await
+            .unwrap();
+        write(&mut theirs, 1, &[("a", "theirs")]).await.unwrap();
+        if other_is_done {
+            second.retire(&other.run, &[partition(7)]).await.unwrap();
+        }
+        second.release_lease(&other).await.unwrap();
+
+        // The next process of the first run, killed again before it could journal what it found.
+        for _ in 0..2 {
+            let third = target(&server);
+            assert_eq!(third.take_lease(&owner("a")).await.unwrap(), Lease::Held);
+            let found = evidence(&*third, 2).await;
+            assert_eq!(found, Evidence::UpToChunk(ChunkSeq(0)));
+            let mut writer = writer_of(&*third).await;
+            let lost = write(&mut writer, 3, &[("c", "3")]).await.unwrap_err();
+            assert_eq!(lost.kind, ErrorKind::EvidenceLost);
+            assert_eq!(server.get(b"kv:c"), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_was_stopped_for_longer_than_its_lease_writes_nothing_more() {
+    for other_is_done in [false, true] {
+        let server = RedisServer::start();
+        let (first, second) = (target(&server), target(&server));
+        let mut ours = writer(&*first).await;
+        write(&mut ours, 1, &[("a", "ours")]).await.unwrap();
+        server.run("PEXPIRE rekindle:lease -1");
+        let other = LeaseOwner {
+            run: RunId::from_text("OTHER1"),
+            ..owner("b")
+        };
+        assert_eq!(second.take_lease(&other).await.unwrap(), Lease::Held);
+        if other_is_done {
+            second.retire(&other.run, &[]).await.unwrap();
+            second.release_lease(&other).await.unwrap();
+        }
+        let late = write(&mut ours, 2, &[("b", "ours")]).await.unwrap_err();
+        assert_eq!(server.get(b"kv:b"), None);
+        if other_is_done {
+            // Nobody is in the way any more: what was stored is done again.
+            assert_eq!(late.kind, ErrorKind::EvidenceLost);
+            write(&mut ours, 1, &[("a", "again")]).await.unwrap();
+            assert_eq!(evidence(&*first, 1).await, Evidence::Stands);
+        } else {
+            assert_eq!(late.kind, ErrorKind::LeaseLost);
+            assert!(
+                late.message.ends_with(
+                    " now belongs to run OTHER1 of pid 4121 on batch-2 (/srv/state/b.sqlite)"
+                ),
+                "{late}"
+            );
+            // A lease that ran out changes nothing: the other run has not ended.
+            server.run("PEXPIRE rekindle:lease -1");
+            let still = write(&mut ours, 1, &[("a", "ours")]).await.unwrap_err();
+            assert_eq!(still.kind, ErrorKind::LeaseLost);
+            assert!(matches!(
+                first.renew_lease(&owner("a")).await.unwrap(),
+                Lease::TakenBy(_)
+            ));
+        }
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_a_dead_process_left_in_the_network_change_nothing() {
+    for stuck in [1, 2] {
+        let server = RedisServer::start();
+        let line = StuckLine::to(server.port()).await;
+        let dead = target_at(&format!("redis://127.0.0.1:{}/0", line.port));
+        let mut writer_that_dies = writer(&*dead).await;
+        for seq in 1..stuck {
+            write(&mut writer_that_dies, seq, &[("a", "1")])
+                .await
+                .unwrap();
+        }
+        line.hold(b"MULTI");
+        {
+            let rows = chunk(&[("a", "stale")]);
+            let mut stale = writer_that_dies.write(ChunkSeq(stuck), &rows);
+            let mut held = line.held.clone();
+            tokio::select! {
+                _ = &mut stale => panic!("the line held nothing back"),
+                held = held.wait_for(|held| *held) => drop(held.unwrap()),
+            }
+        }
+        drop(writer_that_dies);
+
+        // The same run in a new process, as far as the same chunk and beyond.
+        let reborn = LeaseOwner {
+            pid: 4122,
+            ..owner("a")
+        };
+        let next = target(&server);
+        assert_eq!(next.take_lease(&reborn).await.unwrap(), Lease::Held);
+        let mut writer = writer_of(&*next).await;
+        for seq in stuck..stuck + 2 {
+            write(&mut writer, seq, &[("a", "fresh")]).await.unwrap();
+        }
+        let executed = line.let_go().await;
+        assert!(executed.contains("*-1\r\n"), "{executed}");
+        assert_eq!(server.get(b"kv:a").unwrap(), b"fresh");
+        assert_eq!(marked(&server), Some(stuck + 1));
+    }
+}
+
+/// A line to a server on which bytes can get stuck while whoever sent them dies.
+struct StuckLine {
+    port: u16,
+    /// What makes it hold back everything from these bytes on; empty for nothing.
+    from: watch::Sender<&'static [u8]>,
+    held: watch::Receiver<bool>,
+    go_on: watch::Sender<bool>,
+    answers: mpsc::Receiver<String>,
+}
+
+impl StuckLine {
+    async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = listener.local_addr().unwrap().port();
+        let (from, watched) = watch::channel(&b""[..]);
+        let (holding, held) = watch::channel(false);
+        let (go_on, gone_on) = watch::channel(false);
+        let (told, answers) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let (watched, holding) = (watched.clone(), holding.clone());
+                let (mut gone_on, told) = (gone_on.clone(), told.clone());
+                tokio::spawn(async move {
+                    let (mut from_client, mut to_client) = client.into_split();
+                    let (mut from_server, mut to_server) = server.into_split();
+                    let back = tokio::spawn(async move {
+                        let mut answers = Vec::new();
+                        let mut buffer = [0; 4096];
+                        while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
+                            answers.extend_from_slice(&buffer[..count]);
+                            // Nobody may be there any more to hear them.
+                            to_client.write_all(&buffer[..count]).await.ok();
+                        }
+                        String::from_utf8_lossy(&answers).into_owned()
+                    });
+                    let mut buffer = vec![0; 64 * 1024];
+                    let mut stuck = false;
+                    while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+                        let word = *watched.borrow();
+                        let sent = &buffer[..count];
+                        if !word.is_empty() && sent.windows(word.len()).any(|part| part == word) {
+                            stuck = true;
+                            holding.send_replace(true);
+                            gone_on.wait_for(|go_on| *go_on).await.unwrap();
+                        }
+                        to_server.write_all(sent).await.unwrap();
+                    }
+                    to_server.shutdown().await.unwrap();
+                    let answers = back.await.unwrap();
+                    if stuck {
+                        told.send(answers).await.unwrap();
+                    }
+                });
+            }
+        });
+        Self {
+            port: here,
+            from,
+            held,
+            go_on,
+            answers,
+        }
+    }
+
+    /// Holds back the first bytes that contain `word`, and what follows them.
+    fn hold(&self, word: &'static [u8]) {
+        self.from.send_replace(word);
+    }
+
+    /// Lets the bytes through, and returns all that the server answered on that connection.
+    async fn let_go(mut self) -> String {
+        self.go_on.send_replace(true);
+        self.answers.recv().await.unwrap()
+    }
+}
+
 /// Highest resident memory of this process so far, in KiB.
 fn peak_kib() -> u64 {
     fs::read_to_string("/proc/self/status")
@@ -720,6 +947,7 @@ async fn measure_two_writers() {
 /// Writes `chunks` chunks of 1,000 rows with each of `writers` writers side by side.
 async fn load(url: &str, writers: u64, chunks: u64, value_bytes: usize) {
     let target = target_at(url);
+    target.take_lease(&owner("a")).await.unwrap();
     let mut tasks = Vec::new();
     for id in 0..writers {
         let target = Arc::clone(&target);

@@ -171,7 +171,7 @@ impl Coordinator {
                 .filter(of_target)
                 .flat_map(|resource| partition_keys(ledger, resource))
                 .collect();
-            if let Err(error) = leased.target.forget(&run, &keys).await {
+            if let Err(error) = leased.target.retire(&run, &keys).await {
                 let text = format!(
                     "markers of the run stay behind in {}: {error}",
                     leased.target.place()

@@ -216,10 +216,23 @@ impl Coordinator {
             .book
             .resource(name)
             .map_or(0, |resource| resource.totals().0);
-        let reason = format!("{place} no longer holds any of the {rows} rows that were stored");
+        let reason = format!(
+            "{place} no longer proves that it holds any of the {rows} rows that were stored: it was emptied, or another \
+             run wrote to it"
+        );
         let partial = self.book.run()?.scope.ids.is_some();
+        let run = self.book.run()?;
+        let keys = run
+            .resources
+            .iter()
+            .find(|one| one.name == *name)
+            .map_or_else(Vec::new, |one| evidence::partition_keys(run, one));
         // Content first: a crash in between finds no evidence and starts over again.
-        if let Err(error) = target.clear(name, partial).await {
+        let cleared = match target.clear(name, partial).await {
+            Ok(()) => target.forget(self.book.run_id(), &keys).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = cleared {
             return self.failed(name, &error).await;
         }
         let event = ResourceEvent::StartedOver {

@@ -8,9 +8,12 @@ mod limits;
 mod names;
 mod shared_keys;
 mod targets;
+mod tls;
 mod urls;
 
 pub(super) use names::part_is_sound as is_plan_name;
+
+use std::path::Path;
 
 use super::{diagnostic::Diagnostic, model::Model};
 
@@ -29,9 +32,10 @@ const RULES: [Rule; 9] = [
     shared_keys::check,
 ];
 
-/// Applies every rule.
-pub(super) fn all(model: &Model, problems: &mut Vec<Diagnostic>) {
+/// Applies every rule. Files that the plan names are looked for in `folder`.
+pub(super) fn all(model: &Model, folder: &Path, problems: &mut Vec<Diagnostic>) {
     for rule in RULES {
         rule(model, problems);
     }
+    tls::check(model, folder, problems);
 }

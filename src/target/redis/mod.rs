@@ -1,13 +1,14 @@
 //! Redis as a target. Chunks travel over connections of their own; everything else over the driver.
 //!
-//! Two kinds of keys are rekindle's own and carry no prefix: `rekindle:lease`, and one marker
-//! `rekindle:<run>:<partition>` for each partition.
+//! Three kinds of keys are rekindle's own and carry no prefix: `rekindle:lease`, `rekindle:writer`, and one marker
+//! `rekindle:<run>:<partition>` for each partition. A run that is done leaves none of them.
 
 mod error;
 mod evidence;
 mod info;
 mod lease;
 mod server;
+mod socket;
 mod wire;
 mod writer;
 
@@ -15,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use self::{info::Info, server::Server, writer::RedisWriter};
+use self::{info::Info, lease::Tenure, server::Server, writer::RedisWriter};
 use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target};
 use crate::{
     error::EdgeError,
@@ -28,6 +29,7 @@ type SharedServer = Arc<Server>;
 /// A Redis server that a plan fills.
 pub struct RedisTarget {
     server: SharedServer,
+    tenure: Arc<Tenure>,
     prefix: String,
     allow_eviction: bool,
 }
@@ -39,11 +41,7 @@ impl RedisTarget {
     ///
     /// `Refused` for a URL that is broken or asks for what is not supported.
     pub fn new(name: &str, config: &RedisConfig) -> Result<Self, EdgeError> {
-        Ok(Self {
-            server: Arc::new(Server::parse(name, &config.url, server::RESPONSE_TIMEOUT)?),
-            prefix: config.prefix.clone(),
-            allow_eviction: config.allow_eviction,
-        })
+        Self::with_response_timeout(name, config, server::RESPONSE_TIMEOUT)
     }
 
     /// As [`RedisTarget::new`], waiting for answers no longer than `limit` (30 s otherwise).
@@ -56,8 +54,15 @@ impl RedisTarget {
         config: &RedisConfig,
         limit: Duration,
     ) -> Result<Self, EdgeError> {
+        let server = Arc::new(Server::parse(
+            name,
+            &config.url,
+            config.tls.as_ref(),
+            limit,
+        )?);
         Ok(Self {
-            server: Arc::new(Server::parse(name, &config.url, limit)?),
+            tenure: Arc::new(Tenure::new(Arc::clone(&server))),
+            server,
             prefix: config.prefix.clone(),
             allow_eviction: config.allow_eviction,
         })
@@ -82,19 +87,19 @@ impl Target for RedisTarget {
     }
 
     async fn take_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError> {
-        lease::take(&self.server, owner).await
+        self.tenure.take(owner).await
     }
 
     async fn renew_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError> {
-        lease::take(&self.server, owner).await
+        self.tenure.renew(owner).await
     }
 
     async fn release_lease(&self, owner: &LeaseOwner) -> Result<(), EdgeError> {
-        lease::release(&self.server, owner).await
+        self.tenure.release(owner).await
     }
 
     async fn lease_owner(&self) -> Result<Option<LeaseOwner>, EdgeError> {
-        lease::owner(&self.server).await
+        self.tenure.owner().await
     }
 
     async fn evidence(
@@ -117,9 +122,9 @@ impl Target for RedisTarget {
         _stored: ChunkSeq,
         _length: Option<u64>,
     ) -> Result<Box<dyn ChunkWriter>, EdgeError> {
-        let server = Arc::clone(&self.server);
         Ok(Box::new(RedisWriter::new(
-            server,
+            Arc::clone(&self.server),
+            Arc::clone(&self.tenure),
             &self.prefix,
             run,
             partition.id,
@@ -128,6 +133,11 @@ impl Target for RedisTarget {
 
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
         evidence::forget(&self.server, run, partitions).await
+    }
+
+    async fn retire(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
+        evidence::forget(&self.server, run, partitions).await?;
+        self.tenure.retire().await
     }
 
     async fn clear(&self, _resource: &ResourceName, _partial: bool) -> Result<(), EdgeError> {
@@ -149,6 +159,7 @@ mod tests {
             "storage",
             &RedisConfig {
                 url: url.into(),
+                tls: None,
                 prefix: "kv:".into(),
                 value: ValueForm::Raw,
                 compress: Compression::None,
@@ -166,6 +177,8 @@ mod tests {
             ),
             ("redis://:hunter2@[::1]:7000", "redis at [::1]:7000/0"),
             ("valkey://127.0.0.1:7000/", "redis at 127.0.0.1:7000/0"),
+            ("rediss://:hunter2@[::1]:7000/1", "redis at [::1]:7000/1"),
+            ("valkeys://cache.test", "redis at cache.test:6379/0"),
         ] {
             let target = target(url).unwrap();
             assert_eq!(target.place(), place);
@@ -174,13 +187,18 @@ mod tests {
                 place.replace("redis at ", "redis://")
             );
         }
+        for scheme in ["unix", "redis+unix"] {
+            let target = target(&format!("{scheme}:///run/r.sock?db=3&pass=hunter2")).unwrap();
+            assert_eq!(target.place(), "redis at unix:/run/r.sock?db=3");
+            assert_eq!(target.server.identity(), "redis+unix:/run/r.sock?db=3");
+        }
     }
 
     #[test]
     fn urls_that_cannot_be_used_are_refused_without_being_shown() {
         for url in [
-            "rediss://:hunter2@cache.test",
-            "unix:///run/redis.sock?pass=hunter2",
+            "rediss://:hunter2@cache.test#insecure",
+            "unix:///run/redis.sock?pass=hunter2&db=x",
             "http://:hunter2@cache.test",
             "redis://:hunter2@cache.test/seven",
             "redis://:hunter2@",
