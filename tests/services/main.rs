@@ -1,11 +1,12 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
-mod drift;
 mod certificates;
+mod drift;
 mod in_use;
 mod kill;
 mod memory;
 mod output;
+mod php;
 mod postgres;
 mod postgres_shop;
 mod redis_cluster;
