@@ -11,6 +11,7 @@
 pub mod chunk;
 pub mod cli;
 pub mod cursor;
+pub mod draft;
 pub mod engine;
 pub mod error;
 pub mod failpoint;

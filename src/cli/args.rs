@@ -75,6 +75,8 @@ pub enum ColorWhen {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a plan from what a database holds
+    Init(Init),
     /// Check a plan; writes nothing anywhere
     Validate(Validate),
     /// Restore what the plan names, going on where an unfinished run stopped
@@ -92,6 +94,23 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle init --source '${DATABASE_URL}' -o plans/shop.yaml\n  \
+    rekindle init --source sqlite:shop.db"
+)]
+pub struct Init {
+    /// The database: mysql://, postgres:// or sqlite:; `${NAME}` is filled in, so that no password is typed here
+    #[arg(long, value_name = "URL")]
+    pub source: String,
+    /// Write the plan to this file [default: stdout]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite FILE if it is there
+    #[arg(long, requires = "output")]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Validate {
     /// The plan file
     pub plan: PathBuf,
@@ -106,7 +125,8 @@ pub struct Validate {
 #[derive(Debug, Args)]
 #[expect(
     clippy::struct_field_names,
-    reason = "`dry_run` is what the flag is called"
+    clippy::struct_excessive_bools,
+    reason = "`dry_run` is what the flag is called, and each flag is a choice of its own"
 )]
 #[command(
     after_help = "Examples:\n  rekindle run plans/shop.yaml --dry-run\n  rekindle run plans/shop.yaml\n  \
@@ -118,6 +138,9 @@ pub struct Run {
     /// Connect and read only: show what a run would do
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: warnings count as errors
+    #[arg(long, requires = "dry_run")]
+    pub strict: bool,
     /// Only these resources
     #[arg(long, value_name = "R,..", value_delimiter = ',')]
     pub only: Vec<String>,

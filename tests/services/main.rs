@@ -1,8 +1,10 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
 mod certificates;
+mod coverage;
 mod drift;
 mod in_use;
+mod init;
 mod kill;
 mod memory;
 mod output;

@@ -1,0 +1,7 @@
+//! What a database holds -> the text of a plan. Pure; what it writes passes `validate` as it is.
+
+mod pick;
+mod write;
+
+pub use pick::{Draft, Drafted, LeftOut, draft};
+pub use write::{Heading, text};
