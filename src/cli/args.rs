@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::draft::Preset;
+
 /// Fill Redis and search read models again from the database they were built from, and survive being killed anywhere
 #[derive(Debug, Parser)]
 #[command(
@@ -102,6 +104,9 @@ pub struct Init {
     /// The database: mysql://, postgres:// or sqlite:; `${NAME}` is filled in, so that no password is typed here
     #[arg(long, value_name = "URL")]
     pub source: String,
+    /// Whose tables these are: their names, entities and index types are known then
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub preset: Option<Preset>,
     /// Write the plan to this file [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,

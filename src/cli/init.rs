@@ -49,7 +49,7 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
             .map_err(|error| unreadable(&error))?;
         Ok::<_, Failure>((connected.place().to_owned(), tables))
     })?;
-    let draft = draft::draft(&tables);
+    let draft = draft::draft(&tables, command.preset);
     if draft.resources.is_empty() {
         return Err(nothing(&place, &draft).into());
     }
@@ -57,6 +57,7 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
         place: &place,
         database: &source.database,
         source_url: &source.written,
+        preset: command.preset,
         file: &file.map_or_else(|| "PLAN".to_owned(), |file| file.display().to_string()),
     };
     let text = draft::text(&heading, &draft);

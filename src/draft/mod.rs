@@ -5,3 +5,10 @@ mod write;
 
 pub use pick::{Draft, Drafted, LeftOut, draft};
 pub use write::{Heading, text};
+
+/// Whose tables a database holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Preset {
+    /// Those of Spryker's own modules.
+    Spryker,
+}

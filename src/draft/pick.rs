@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::source::ReadModel;
+use super::Preset;
+use crate::{
+    source::ReadModel,
+    spryker::{self, Kind, Table},
+};
 
 /// A resource of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,10 @@ pub struct Drafted {
     pub by_store: bool,
     /// Whether it goes to the search cluster.
     pub search: bool,
+    /// What fills `{type}` of its index, where that is known.
+    pub kind: Option<&'static str>,
+    /// What a person should know of it.
+    pub notes: Vec<String>,
 }
 
 /// A table that a person has to look at.
@@ -47,11 +55,20 @@ pub struct Draft {
 
 /// Returns what a plan can say about these tables.
 #[must_use]
-pub fn draft(tables: &[ReadModel]) -> Draft {
+pub fn draft(tables: &[ReadModel], preset: Option<Preset>) -> Draft {
+    let known = |table: &ReadModel| match preset {
+        Some(Preset::Spryker) => spryker::by_table(table.table()),
+        None => None,
+    };
     let mut draft = Draft::default();
-    let mut taken = BTreeSet::new();
+    // No other table takes a name that the shop's console knows.
+    let mut taken: BTreeSet<String> = tables
+        .iter()
+        .filter_map(known)
+        .filter_map(known_name)
+        .collect();
     for table in tables {
-        match resource(table, &taken) {
+        match resource(table, known(table), &taken) {
             Ok(resource) => {
                 taken.insert(resource.name.to_lowercase());
                 draft.resources.push(resource);
@@ -66,7 +83,40 @@ pub fn draft(tables: &[ReadModel]) -> Draft {
     draft
 }
 
-fn resource(table: &ReadModel, taken: &BTreeSet<String>) -> Result<Drafted, &'static str> {
+/// Returns what the shop's console calls a table, with its kind where that name has two.
+fn known_name(known: &Table) -> Option<String> {
+    let name = known.name?;
+    Some(if spryker::find(name).count() > 1 {
+        format!("{name}/{}", known.kind.label())
+    } else {
+        name.to_owned()
+    })
+}
+
+/// Returns what a restore of a known table does not do, and what may be looked for.
+fn notes(known: &Table) -> Vec<String> {
+    let mut notes = vec![format!("its messages would take the queue {}", known.queue)];
+    if known.trigger.is_none() {
+        notes.push("no publisher builds its rows again by their ids".to_owned());
+    }
+    if known.mappings.is_some() || known.has_mapping_key() {
+        let column = if known.has_mapping_key() {
+            spryker::MAPPING_KEY
+        } else {
+            spryker::ALIAS_KEYS
+        };
+        notes.push(format!(
+            "CHECK: the keys of `{column}` are not restored by this resource"
+        ));
+    }
+    notes
+}
+
+fn resource(
+    table: &ReadModel,
+    known: Option<&Table>,
+    taken: &BTreeSet<String>,
+) -> Result<Drafted, &'static str> {
     if table.columns.is_empty() {
         return Err("this user may not read all of it");
     }
@@ -76,7 +126,9 @@ fn resource(table: &ReadModel, taken: &BTreeSet<String>) -> Result<Drafted, &'st
         (true, false) => return Err("it has no column `data`"),
         (true, true) => {}
     }
-    let cursor = table.cursors.first().ok_or(
+    let own = known.map(|known| vec![known.cursor.to_owned()]);
+    let cursor = own.filter(|own| table.cursors.contains(own));
+    let cursor = cursor.as_ref().or(table.cursors.first()).ok_or(
         "it has no PRIMARY or UNIQUE index over NOT NULL columns that could be its cursor",
     )?;
     if table
@@ -95,7 +147,10 @@ fn resource(table: &ReadModel, taken: &BTreeSet<String>) -> Result<Drafted, &'st
         .cloned()
         .collect();
     let own = format!("fk_{stem}");
-    let entity = if entities.contains(&own) {
+    let of_console = known.and_then(|known| known.entity);
+    let entity = if let Some(entity) = of_console.filter(|entity| table.has(entity)) {
+        Some(entity.to_owned())
+    } else if entities.contains(&own) {
         Some(own)
     } else if entities.len() == 1 {
         entities.pop()
@@ -106,14 +161,20 @@ fn resource(table: &ReadModel, taken: &BTreeSet<String>) -> Result<Drafted, &'st
         entities.clear();
     }
     Ok(Drafted {
-        name: name(table.table(), taken),
+        name: known
+            .and_then(known_name)
+            .unwrap_or_else(|| name(table.table(), taken)),
         table: table.table().to_owned(),
         rows: table.estimated_rows,
         cursor: cursor.clone(),
         entity,
         entities,
         by_store: table.has("store"),
-        search: table.table().ends_with("_search"),
+        search: known.map_or(table.table().ends_with("_search"), |known| {
+            known.kind == Kind::Search
+        }),
+        kind: known.and_then(|known| known.source),
+        notes: known.map(notes).unwrap_or_default(),
     })
 }
 
@@ -180,13 +241,13 @@ mod tests {
             (&["key", "data", "fk_x", "fk_y"], None, 2),
             (&["key", "data"], None, 0),
         ] {
-            let found = draft(&[table("spy_card_storage", columns)]);
+            let found = draft(&[table("spy_card_storage", columns)], None);
             let card = &found.resources[0];
             assert_eq!(card.entity.as_deref(), entity);
             assert_eq!(card.entities.len(), entities);
             assert!(!card.by_store && !card.search);
         }
-        let found = draft(&[table("spy_card_search", &["key", "data", "store"])]);
+        let found = draft(&[table("spy_card_search", &["key", "data", "store"])], None);
         assert!(found.resources[0].by_store && found.resources[0].search);
     }
 
@@ -201,7 +262,7 @@ mod tests {
             "größe storage",
             "-",
         ];
-        let found = draft(&tables.map(|name| table(name, &["key", "data"])));
+        let found = draft(&tables.map(|name| table(name, &["key", "data"])), None);
         let names: Vec<_> = found.resources.iter().map(|one| &*one.name).collect();
         assert_eq!(
             names,
@@ -218,16 +279,50 @@ mod tests {
     }
 
     #[test]
+    fn known_tables_have_the_names_of_the_console() {
+        let columns = ["id", "key", "data", "fk_product_abstract", "fk_x"];
+        let tables = [
+            "spy_product_abstract_page_search",
+            "spy_product_abstract_storage",
+            "url_storage",
+            "spy_url_storage",
+        ];
+        let found = draft(
+            &tables.map(|name| table(name, &columns)),
+            Some(Preset::Spryker),
+        );
+        let told: Vec<_> = found
+            .resources
+            .iter()
+            .map(|one| (&*one.name, one.search, one.kind, one.notes.len()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("product_abstract/search", true, Some("page"), 1),
+                ("product_abstract/storage", false, None, 2),
+                ("url_storage", false, None, 0),
+                ("url", false, None, 1),
+            ]
+        );
+        let entity = found.resources[1].entity.as_deref();
+        assert_eq!(entity, Some("fk_product_abstract"));
+    }
+
+    #[test]
     fn what_cannot_be_a_resource_is_left_out_with_the_reason() {
         let mut unsorted = table("d_storage", &["key", "data"]);
         unsorted.cursors.clear();
-        let found = draft(&[
-            table("a_storage", &["key"]),
-            table("b_storage", &["data"]),
-            table("c_storage", &["id"]),
-            unsorted,
-            table("e_storage", &[]),
-        ]);
+        let found = draft(
+            &[
+                table("a_storage", &["key"]),
+                table("b_storage", &["data"]),
+                table("c_storage", &["id"]),
+                unsorted,
+                table("e_storage", &[]),
+            ],
+            None,
+        );
         assert_eq!(found.resources, []);
         let why: Vec<_> = found.left_out.iter().map(|one| &one.why[..20]).collect();
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Draft, Drafted};
+use super::{Draft, Drafted, Preset};
 use crate::report::human::{count, counted, printable};
 
 /// What stands above the resources.
@@ -16,6 +16,8 @@ pub struct Heading<'a> {
     pub source_url: &'a str,
     /// How the plan file will be called, for the commands in the comments.
     pub file: &'a str,
+    /// Whose tables they are.
+    pub preset: Option<Preset>,
 }
 
 /// Returns the text of a plan. With resources, it passes `validate` as it is.
@@ -64,7 +66,14 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
         )?;
     }
     writeln!(text, "targets:")?;
-    if storage {
+    if storage && heading.preset == Some(Preset::Spryker) {
+        writeln!(
+            text,
+            "  storage:\n    redis:\n      url: \"${{REDIS_URL:-redis://127.0.0.1:6379/0}}\"\n      \
+             prefix: \"kv:\"                  # CHECK: what the shop puts before each key\n      \
+             value: php                     # as PHP's json_encode writes it, which is what the shop stores"
+        )?;
+    } else if storage {
         writeln!(
             text,
             "  storage:\n    redis:\n      url: \"${{REDIS_URL:-redis://127.0.0.1:6379/0}}\"\n      \
@@ -110,6 +119,9 @@ fn write_resource(text: &mut String, resource: &Drafted) -> std::fmt::Result {
         count(resource.rows),
         if resource.rows == 1 { "row" } else { "rows" },
     )?;
+    for note in &resource.notes {
+        writeln!(text, "    # {note}")?;
+    }
     writeln!(
         text,
         "    from:\n      table: {}\n      cursor: [{}]\n      key: key\n      value: data",
@@ -137,10 +149,13 @@ fn write_resource(text: &mut String, resource: &Drafted) -> std::fmt::Result {
                 "      store: store                   # which store's index; a row without one goes to each"
             )?;
         }
-        writeln!(
-            text,
-            "    to: search\n    type: page                       # CHECK: `{{type}}` of its index"
-        )
+        match resource.kind {
+            Some(kind) => writeln!(text, "    to: search\n    type: {}", quoted(kind)),
+            None => writeln!(
+                text,
+                "    to: search\n    type: page                       # CHECK: `{{type}}` of its index"
+            ),
+        }
     } else {
         writeln!(text, "    to: storage")
     }
@@ -171,7 +186,7 @@ fn quoted(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text
             .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/'))
         && !words.contains(&text.to_ascii_lowercase().as_str());
     if plain {
         return text.to_owned();

@@ -159,6 +159,48 @@ async fn search_tables_get_stores_and_a_type() {
 }
 
 #[tokio::test]
+async fn known_tables_of_a_preset_are_named_as_the_console_names_them() {
+    let mut shop = Shop::open("init_preset").await;
+    for table in [
+        "url_storage",
+        "product_abstract_storage",
+        "loyalty_card_storage",
+    ] {
+        shop.database
+            .execute(format!(
+                "CREATE TABLE spy_{table} (id_{table} BIGINT NOT NULL PRIMARY KEY, fk_url INT, fk_product_abstract INT, \
+                 `key` VARCHAR(255), data LONGTEXT, alias_keys VARCHAR(255), UNIQUE (alias_keys)); \
+                 INSERT INTO spy_{table} VALUES (1, 2, 3, '{table}:1', '{{\"a\": 1.0}}', NULL)"
+            ))
+            .await;
+    }
+    let url = shop.database.url();
+    let init = [
+        "init", "--source", &url, "--preset", "spryker", "-o", "p.yaml",
+    ];
+    bare(&shop, &init).exits(0);
+    let text = fs::read_to_string(shop.path("p.yaml")).expect("the plan");
+    for part in [
+        "prefix: \"kv:\"",
+        "value: php",
+        "  - name: product_abstract/storage ",
+        "entity: fk_product_abstract",
+        "queue sync.storage.product\n",
+        "the keys of `alias_keys` are not restored",
+        "  - name: loyalty_card ",
+        "what `--ids` means: one of fk_url, fk_product_abstract",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    bare(&shop, &["validate", "p.yaml", "--offline", "--strict"]).exits(0);
+    shop.rekindle("validate p.yaml --strict").exits(0);
+    shop.rekindle("run p.yaml --only product_abstract/storage")
+        .exits(0);
+    let value = shop.redis.get(b"kv:product_abstract_storage:1");
+    assert_eq!(value.as_deref(), Some(&b"{\"a\":1}"[..]));
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_said_in_four_parts_and_touches_nothing() {
     let (_folder, shop) =
         sqlite("CREATE TABLE spy_nokey_storage (id INTEGER PRIMARY KEY, data TEXT)");
