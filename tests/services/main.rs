@@ -3,6 +3,7 @@
 mod certificates;
 mod coverage;
 mod drift;
+mod every_way;
 mod in_use;
 mod init;
 mod kill;
