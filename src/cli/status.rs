@@ -108,7 +108,8 @@ fn totals(run: &RunLedger) -> (u64, u64, u64, u64) {
             sum.0 + rows,
             sum.1 + bytes,
             sum.2 + dead,
-            sum.3 + resource.estimated_rows,
+            // An estimate of the source's may be anything.
+            sum.3.saturating_add(resource.estimated_rows),
         )
     })
 }
