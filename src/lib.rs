@@ -11,6 +11,7 @@
 pub mod chunk;
 pub mod cli;
 pub mod cursor;
+pub mod draft;
 pub mod engine;
 pub mod error;
 pub mod failpoint;
@@ -22,6 +23,7 @@ pub mod nearest;
 pub mod plan;
 pub mod report;
 pub mod source;
+pub mod spryker;
 pub mod supervisor;
 pub mod target;
 pub mod tls;

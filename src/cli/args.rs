@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::draft::Preset;
+
 /// Fill Redis and search read models again from the database they were built from, and survive being killed anywhere
 #[derive(Debug, Parser)]
 #[command(
@@ -75,6 +77,8 @@ pub enum ColorWhen {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a plan from what a database holds
+    Init(Init),
     /// Check a plan; writes nothing anywhere
     Validate(Validate),
     /// Restore what the plan names, going on where an unfinished run stopped
@@ -92,6 +96,26 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle init --source '${DATABASE_URL}' -o plans/shop.yaml\n  \
+    rekindle init --source sqlite:shop.db"
+)]
+pub struct Init {
+    /// The database: mysql://, postgres:// or sqlite:; `${NAME}` is filled in, so that no password is typed here
+    #[arg(long, value_name = "URL")]
+    pub source: String,
+    /// Whose tables these are: their names, entities and index types are known then
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub preset: Option<Preset>,
+    /// Write the plan to this file [default: stdout]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite FILE if it is there
+    #[arg(long, requires = "output")]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Validate {
     /// The plan file
     pub plan: PathBuf,
@@ -106,7 +130,8 @@ pub struct Validate {
 #[derive(Debug, Args)]
 #[expect(
     clippy::struct_field_names,
-    reason = "`dry_run` is what the flag is called"
+    clippy::struct_excessive_bools,
+    reason = "`dry_run` is what the flag is called, and each flag is a choice of its own"
 )]
 #[command(
     after_help = "Examples:\n  rekindle run plans/shop.yaml --dry-run\n  rekindle run plans/shop.yaml\n  \
@@ -118,6 +143,9 @@ pub struct Run {
     /// Connect and read only: show what a run would do
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: warnings count as errors
+    #[arg(long, requires = "dry_run")]
+    pub strict: bool,
     /// Only these resources
     #[arg(long, value_name = "R,..", value_delimiter = ',')]
     pub only: Vec<String>,

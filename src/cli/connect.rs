@@ -36,7 +36,8 @@ pub fn state_path_of(path: &Path, screen: Screen) -> Result<PathBuf, Stop> {
     plan::state_path_of(path, &environment).map_err(|problems| tell(&problems, screen))
 }
 
-fn environment(name: &str) -> Option<String> {
+/// Looks up an environment variable.
+pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

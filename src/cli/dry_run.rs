@@ -6,7 +6,7 @@ use super::{
     Outcome, Stop,
     args::Global,
     connect,
-    render::{Screen, say},
+    render::{self, Screen, say},
     state_files::StateFile,
     table::table,
 };
@@ -14,7 +14,7 @@ use crate::{
     engine::{self, Preview},
     failure::{Exit, Failure},
     machine::Scope,
-    plan::Plan,
+    plan::{Loaded, Plan},
     report::human::{bytes, count, counted, duration, printable},
 };
 
@@ -24,8 +24,15 @@ const ASSUMED_RATE: f64 = 100_000.0;
 /// Redis keeps about this much beside the bytes of a key and a value (dictionary entry, object headers).
 const REDIS_OVERHEAD: u64 = 90;
 
-/// Shows what `run` would do.
-pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Outcome {
+/// Shows what `run` would do; with `strict`, warnings refuse it.
+pub fn dry_run(
+    loaded: Loaded,
+    scope: &Scope,
+    strict: bool,
+    global: &Global,
+    screen: Screen,
+) -> Outcome {
+    let plan = loaded.plan;
     let state_path = connect::state_path(&plan, global);
     let file = StateFile {
         path: state_path.clone(),
@@ -43,10 +50,13 @@ pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Ou
     let targets = connect::targets(&plan)?;
     let runtime = connect::runtime()?;
     let plan = Arc::new(plan);
-    let preview = runtime.block_on(async {
+    let mut preview = runtime.block_on(async {
         let source = connect::source(&plan).await?;
         engine::preview(&plan, scope, &ledger, &*source, &targets, &file.plan).await
     })?;
+    let of_plan = loaded.text.entries(&loaded.warnings);
+    let of_plan = of_plan.into_iter().map(|warning| warning.message);
+    preview.warnings.splice(..0, of_plan);
     let rate = measured_rate(&ledger);
     if screen.json {
         say(&json(&plan, &preview, rate).to_string());
@@ -67,11 +77,16 @@ pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Ou
             .why(format!("pid {} on {} works with it", owner.pid, owner.host)),
         ));
     }
-    if preview.refusals.is_empty() {
+    let mut why = preview.refusals.clone();
+    if strict && !preview.warnings.is_empty() {
+        why.extend(preview.warnings.iter().cloned());
+        why.push(render::strict(preview.warnings.len()));
+    }
+    if why.is_empty() {
         return Ok(Exit::Done);
     }
     Err(Stop::Failed(Failure {
-        why: preview.refusals.clone(),
+        why,
         ..Failure::new(
             Exit::Refused,
             "a run would be refused",
@@ -184,11 +199,7 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
         say(&format!("  {}", printable(redo)));
     }
     for warning in &preview.warnings {
-        say(&format!(
-            "  {} {}",
-            screen.paint("warning:", "1;33"),
-            printable(warning)
-        ));
+        screen.warn(warning);
     }
 }
 
@@ -223,6 +234,6 @@ fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value 
         "resources": resources, "rows_left": sum.rows, "bytes_left": sum.bytes,
         "expected_seconds": seconds(sum.rows, rate).as_secs_f64(), "rate_measured": rate.is_some(),
         "target_memory": target_memory(plan, preview), "redo": preview.redo, "warnings": preview.warnings,
-        "refusals": preview.refusals,
+        "refusals": preview.refusals, "uncovered": render::uncovered(&preview.uncovered),
     })
 }

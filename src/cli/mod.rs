@@ -5,6 +5,7 @@ mod connect;
 mod dead_letters;
 mod dry_run;
 mod history;
+mod init;
 mod render;
 mod run;
 mod state_files;
@@ -41,6 +42,7 @@ pub fn main() -> u8 {
         return screen.fail(&failure);
     }
     let outcome = match arguments.command {
+        Command::Init(command) => init::init(&command, screen),
         Command::Validate(command) => validate::validate(&command, &arguments.global, screen),
         Command::Run(command) => run::run(&command, &arguments.global, screen),
         Command::Resume(command) => run::resume(&command, &arguments.global, screen),

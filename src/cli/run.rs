@@ -37,7 +37,7 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
         )));
     }
     if command.dry_run {
-        return dry_run::dry_run(loaded.plan, &scope, global, screen);
+        return dry_run::dry_run(loaded, &scope, command.strict, global, screen);
     }
     let choice = if command.new {
         RunChoice::New

@@ -8,6 +8,7 @@ mod book;
 mod budget;
 mod coordinator;
 mod copy;
+mod coverage;
 mod evidence;
 mod lease;
 mod open;
@@ -21,6 +22,7 @@ mod sink;
 
 pub use book::BookError;
 pub use coordinator::{Coordinator, Ending, Memory};
+pub use coverage::{Coverage, Uncovered, coverage};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};
 pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};

@@ -22,6 +22,7 @@ mod resolve;
 mod resolved;
 mod search;
 mod tree;
+mod typed_source;
 mod units;
 mod urls;
 mod yaml;
@@ -39,6 +40,8 @@ pub use resolved::{
     RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
     TargetConfig, ValueForm,
 };
+
+pub use typed_source::{TypedSource, UnusableSource, typed_source};
 
 use decode::Decoder;
 use interpolate::Variables;

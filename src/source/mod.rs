@@ -3,7 +3,7 @@
 //! ```text
 //! plan's names -> shape (checked against the catalogue) -> quote -> keyset (page query) -> mysql | postgres | sqlite
 //! partition (even key ranges from index probes)            page_size (rows of the next page)
-//! middle (where a range that is being walked is cut)
+//! middle (where a range that is being walked is cut)  read_model (which tables a plan should name)
 //! ```
 
 mod keyset;
@@ -15,6 +15,7 @@ mod partition;
 mod patience;
 pub mod postgres;
 mod quote;
+mod read_model;
 mod shape;
 pub mod sqlite;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 pub use patience::Patience;
+pub use read_model::ReadModel;
 
 pub(crate) use shape::schema_changed;
 
@@ -117,8 +119,11 @@ pub trait Source: Send + Sync {
     /// not all of a PRIMARY or UNIQUE index whose columns are NOT NULL and exact (with the indexes that would do).
     async fn describe(&self, from: &RowSource) -> Result<TableShape, EdgeError>;
 
-    /// Returns the tables of the database, for checks of coverage and hints.
+    /// Returns the tables of the database, for hints.
     async fn tables(&self) -> Result<Vec<String>, EdgeError>;
+
+    /// Returns the tables that look like read models, sorted by name; no views. For `init` and checks of coverage.
+    async fn read_models(&self) -> Result<Vec<ReadModel>, EdgeError>;
 
     /// Returns at most `wanted` ranges that cover every row now present exactly once, in key order; none for an empty
     /// table. The first begins before the first row (no `after`), the last ends at the greatest key now present.

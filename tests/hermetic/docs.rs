@@ -165,6 +165,7 @@ fn every_option_of_the_help_is_named() {
     let readme = text("README.md");
     for help in [
         printed(&["--help"]),
+        printed(&["init", "--help"]),
         printed(&["validate", "--help"]),
         printed(&["run", "--help"]),
         printed(&["resume", "--help"]),

@@ -1,9 +1,11 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
 mod certificates;
+mod coverage;
 mod drift;
 mod every_way;
 mod in_use;
+mod init;
 mod kill;
 mod memory;
 mod output;

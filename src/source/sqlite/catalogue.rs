@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::count;
 use crate::source::{
+    ReadModel,
     quote::{self, Dialect},
     shape::{Catalogue, Column, ColumnKind, KeyKind, KeyType, UniqueIndex},
 };
@@ -17,6 +18,28 @@ pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
         )?
         .query_map([], |row| row.get(0))?
         .collect()
+}
+
+/// Returns the tables that look like read models, sorted.
+pub(super) fn read_models(connection: &Connection) -> rusqlite::Result<Vec<ReadModel>> {
+    let names: Vec<String> = connection
+        .prepare(
+            "SELECT m.name FROM sqlite_schema AS m \
+             WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
+             AND (m.name GLOB '*_storage' OR m.name GLOB '*_search' \
+               OR (SELECT COUNT(*) FROM pragma_table_xinfo(m.name) WHERE name IN ('key', 'data')) = 2) \
+             ORDER BY m.name",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut found = Vec::new();
+    for name in names {
+        // A table may be gone by now.
+        if let Some(catalogue) = table(connection, &name)? {
+            found.push(ReadModel::of(vec![name], &catalogue));
+        }
+    }
+    Ok(found)
 }
 
 /// Returns what is known of `table`, or `None` where there is none of exactly that name.
@@ -110,7 +133,8 @@ fn indexes(
 ) -> rusqlite::Result<Vec<UniqueIndex>> {
     let mut indexes = connection.prepare(
         "SELECT i.name, i.origin = 'pk', c.name, c.\"desc\", c.coll FROM pragma_index_list(?1) AS i, \
-         pragma_index_xinfo(i.name) AS c WHERE i.\"unique\" = 1 AND i.partial = 0 AND c.key = 1 ORDER BY i.name, c.seqno",
+         pragma_index_xinfo(i.name) AS c WHERE i.\"unique\" = 1 AND i.partial = 0 AND c.key = 1 \
+         ORDER BY i.origin <> 'pk', i.name, c.seqno",
     )?;
     let mut parts = indexes.query([table])?;
     let mut unique: Vec<UniqueIndex> = Vec::new();
