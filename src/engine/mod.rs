@@ -5,6 +5,7 @@
 
 mod bind;
 mod book;
+mod breaker;
 mod budget;
 mod coordinator;
 mod copy;
@@ -17,6 +18,7 @@ mod preview;
 mod refuse;
 mod retry;
 mod sink;
+mod throttle;
 
 pub use book::BookError;
 pub use coordinator::{Coordinator, Ending, Memory};

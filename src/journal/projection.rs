@@ -230,7 +230,10 @@ pub(super) fn project(
                 )?;
             }
         }
-        Event::DeadLettersDropped { .. } | Event::Noted { .. } | Event::Compacted { .. } => {}
+        Event::DeadLettersDropped { .. }
+        | Event::DeadLettersSettled { .. }
+        | Event::Noted { .. }
+        | Event::Compacted { .. } => {}
     }
     letters::project(connection, ledger, at_ms, event)
 }

@@ -34,7 +34,7 @@ pub use digest::definition_diff;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
     ChunkLimit, DeadLetterLimit, Defaults, FileConfig, Plan, RedisConfig, Resource, RetryPolicy,
-    RowSource, SourceConfig, SourceKind, TargetConfig,
+    RowSource, SourceConfig, SourceKind, TargetConfig, Throttle,
 };
 
 use decode::Decoder;
@@ -307,6 +307,7 @@ defaults:
                     attempts: 2,
                     base: Duration::from_millis(5),
                     cap: Duration::from_mins(1),
+                    within: Duration::from_mins(15),
                 },
             }
         );

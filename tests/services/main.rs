@@ -1,9 +1,12 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod dead_letters;
+mod healing;
 mod in_use;
 mod kill;
 mod memory;
 mod output;
+mod pause;
 mod redis_faults;
 mod redis_server;
 mod refusals;
@@ -14,3 +17,4 @@ mod source;
 mod state_file;
 mod support;
 mod target;
+mod throttle;

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod error;
+mod replica;
 mod session;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ pub use session::Patience;
 use session::{Flavour, Sessions};
 
 use super::{
-    RowQuery, RowSink, ScanError, Source, TableShape,
+    Lag, RowQuery, RowSink, ScanError, Source, TableShape,
     keyset::{self, Id, PageSql},
     page_size::PageSize,
     partition,
@@ -380,6 +381,20 @@ impl Source for MySqlSource {
         let [rows] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
         self.sessions.give_back(connection);
         Ok(rows)
+    }
+
+    async fn replica_lag(&self) -> Result<Lag, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let lag = self
+            .sessions
+            .within(
+                "its replication",
+                self.sessions.patience.read,
+                replica::lag(&mut connection, self.sessions.flavour),
+            )
+            .await?;
+        self.sessions.give_back(connection);
+        Ok(lag)
     }
 
     async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError> {
