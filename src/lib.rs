@@ -25,3 +25,4 @@ pub mod report;
 pub mod source;
 pub mod supervisor;
 pub mod target;
+pub mod tls;

@@ -69,7 +69,10 @@ pub(super) const PLAN: &[Key] = &[
 ];
 
 /// `source:`
-pub(super) const SOURCE: &[Key] = &[now("url"), later("tls")];
+pub(super) const SOURCE: &[Key] = &[now("url"), now("tls")];
+
+/// `tls:` of a source or a target.
+pub(super) const TLS: &[Key] = &[now("ca"), now("cert"), now("key"), now("verify")];
 
 /// A target: exactly one of these.
 pub(super) const TARGET: &[Key] = &[now("redis"), later("elasticsearch"), now("file")];
@@ -77,7 +80,7 @@ pub(super) const TARGET: &[Key] = &[now("redis"), later("elasticsearch"), now("f
 /// `redis:` of a target.
 pub(super) const REDIS: &[Key] = &[
     now("url"),
-    later("tls"),
+    now("tls"),
     now("prefix"),
     now("value"),
     now("compress"),

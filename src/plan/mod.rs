@@ -1,4 +1,4 @@
-//! YAML text -> checked [`Plan`]. No I/O except reading the plan file and `${file:...}`.
+//! YAML text -> checked [`Plan`]. No I/O except reading the plan file, `${file:...}` and the files of `tls`.
 //!
 //! ```text
 //! bytes -yaml-> tree -decode, interpolate, grammar-> model -check-> problems | -resolve-> Plan
@@ -92,7 +92,7 @@ pub fn load(
     };
     let model = Model::read(&root, &mut decoder);
     let mut problems = decoder.problems;
-    check::all(&model, &mut problems);
+    check::all(&model, &folder, &mut problems);
     problems::sort(&mut problems);
     if problems
         .iter()

@@ -13,6 +13,7 @@ use super::{
     tree::{Kind, Node},
     units,
 };
+use crate::tls::Verify;
 
 /// The generation of the grammar that this release reads.
 const VERSION: &str = "1";
@@ -22,6 +23,7 @@ const VERSION: &str = "1";
 pub(super) struct Model {
     pub name: Option<Value<String>>,
     pub source_url: Option<Value<String>>,
+    pub source_tls: Option<Tls>,
     pub targets: Vec<Target>,
     pub resources: Vec<Resource>,
     pub defaults: Defaults,
@@ -41,10 +43,25 @@ pub(super) enum TargetKind {
     File(File),
 }
 
+/// `tls:`
+#[derive(Debug)]
+pub(super) struct Tls {
+    /// `source.tls`
+    pub path: String,
+    pub at: Span,
+    pub ca: Option<Value<String>>,
+    pub cert: Option<Value<String>>,
+    pub key: Option<Value<String>>,
+    pub verify: Option<Value<Verify>>,
+    /// Whether any of them was there and broken, which has its problem noted.
+    pub broken: bool,
+}
+
 /// `redis:`
 #[derive(Debug, Default)]
 pub(super) struct Redis {
     pub url: Option<Value<String>>,
+    pub tls: Option<Box<Tls>>,
     pub prefix: Option<Value<String>>,
     pub value_given: bool,
     pub compress_given: bool,
@@ -149,9 +166,11 @@ impl Model {
             decoder,
         );
         plan.require("resources", "resources: [...]", decoder);
+        let (source_url, source_tls) = source(&plan, decoder);
         Self {
             name: plan.text("name", decoder),
-            source_url: source_url(&plan, decoder),
+            source_url,
+            source_tls,
             targets: targets(&plan, decoder),
             resources: resources(&plan, decoder),
             defaults: plan
@@ -162,14 +181,40 @@ impl Model {
     }
 }
 
-fn source_url(plan: &Fields<'_>, decoder: &mut Decoder<'_>) -> Option<Value<String>> {
-    let source = plan.map("source", grammar::SOURCE, decoder)?;
+fn source(plan: &Fields<'_>, decoder: &mut Decoder<'_>) -> (Option<Value<String>>, Option<Tls>) {
+    let Some(source) = plan.map("source", grammar::SOURCE, decoder) else {
+        return (None, None);
+    };
     source.require(
         "url",
         "url: \"mysql://user:${DB_PASSWORD}@db.test:3306/shop\"",
         decoder,
     );
-    source.text("url", decoder)
+    (source.text("url", decoder), Tls::read(&source, decoder))
+}
+
+impl Tls {
+    /// Reads `tls:` of `parent`.
+    pub fn read(parent: &Fields<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let (at, _) = parent.get("tls")?;
+        let tls = parent.map("tls", grammar::TLS, decoder)?;
+        let before = decoder.problems.len();
+        let verify = tls.parsed("verify", decoder, |text| {
+            Verify::ALL
+                .into_iter()
+                .find(|verify| verify.label() == text)
+                .ok_or_else(|| "write `full`, `ca` or `none`".to_owned())
+        });
+        Some(Self {
+            path: parent.path_of("tls"),
+            at,
+            ca: filled(&tls, "ca", decoder),
+            cert: filled(&tls, "cert", decoder),
+            key: filled(&tls, "key", decoder),
+            verify,
+            broken: decoder.problems.len() > before,
+        })
+    }
 }
 
 fn targets(plan: &Fields<'_>, decoder: &mut Decoder<'_>) -> Vec<Target> {
@@ -237,6 +282,7 @@ impl Redis {
         redis.word("compress", grammar::COMPRESS, decoder);
         Self {
             url: redis.text("url", decoder),
+            tls: Tls::read(redis, decoder).map(Box::new),
             prefix: redis.text("prefix", decoder),
             value_given: redis.get("value").is_some(),
             compress_given: redis.get("compress").is_some(),

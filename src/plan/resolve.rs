@@ -15,6 +15,7 @@ use super::{
     units::{show_bytes, show_duration},
     urls::{self, SourceUrl},
 };
+use crate::tls::{TlsConfig, Verify};
 
 /// What holds where the plan says nothing.
 pub(super) mod default {
@@ -87,7 +88,12 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
     let plan = Plan {
         name: model.name?.value,
         path: path.to_owned(),
-        source: source(&model.source_url?, &folder)?,
+        source: source(
+            &model.source_url?,
+            model.source_tls.as_ref(),
+            &folder,
+            &mut used,
+        )?,
         targets,
         resources,
         defaults: limits.defaults,
@@ -95,17 +101,43 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
     Some((plan, used))
 }
 
-fn source(url: &Value<String>, folder: &Path) -> Option<SourceConfig> {
+fn source(
+    url: &Value<String>,
+    tls: Option<&model::Tls>,
+    folder: &Path,
+    used: &mut Used,
+) -> Option<SourceConfig> {
+    let tls = tls.map(|tls| self::tls(tls, folder, used));
     Some(match urls::source(&url.value).ok()? {
         SourceUrl::Mysql => SourceConfig {
             kind: SourceKind::Mysql,
             url: url.value.clone().into(),
+            tls,
         },
         SourceUrl::Sqlite(path) => SourceConfig {
             kind: SourceKind::Sqlite,
             url: format!("sqlite:{}", absolute(folder, &path).to_str()?).into(),
+            tls: None,
         },
     })
+}
+
+/// Returns the settings of `tls:`, its files absolute.
+pub(super) fn tls(tls: &model::Tls, folder: &Path, used: &mut Used) -> TlsConfig {
+    let file =
+        |file: &Option<Value<String>>| file.as_ref().map(|file| absolute(folder, &file.value));
+    TlsConfig {
+        ca: file(&tls.ca),
+        cert: file(&tls.cert),
+        key: file(&tls.key),
+        verify: or(
+            tls.verify.as_ref(),
+            format!("{}.verify", tls.path),
+            Verify::default(),
+            |verify| verify.label().to_owned(),
+            used,
+        ),
+    }
 }
 
 fn target(target: &model::Target, folder: &Path, used: &mut Used) -> Option<TargetConfig> {
@@ -116,6 +148,7 @@ fn target(target: &model::Target, folder: &Path, used: &mut Used) -> Option<Targ
             note(!redis.compress_given, path("redis.compress"), "none", used);
             TargetConfig::Redis(RedisConfig {
                 url: redis.url.as_ref()?.value.clone().into(),
+                tls: redis.tls.as_ref().map(|tls| self::tls(tls, folder, used)),
                 prefix: redis.prefix.as_ref().map_or_else(
                     || {
                         note(true, path("redis.prefix"), "\"\"", used);
@@ -315,7 +348,7 @@ fn resource(
 }
 
 /// Returns `path` below `folder`, which has no links in it, so that leading `..` can be taken off by name.
-fn absolute(folder: &Path, path: &str) -> PathBuf {
+pub(super) fn absolute(folder: &Path, path: &str) -> PathBuf {
     let mut absolute = folder.to_owned();
     let mut leading = true;
     for component in Path::new(path).components() {

@@ -9,7 +9,7 @@ use std::{
 use secrecy::SecretString;
 use serde::Serialize;
 
-use crate::ids::ResourceName;
+use crate::{ids::ResourceName, tls::TlsConfig};
 
 /// A checked plan.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// The connection URL, with its password.
     pub url: SecretString,
+    /// `tls:`; without it, the URL decides.
+    pub tls: Option<TlsConfig>,
 }
 
 /// Which driver reads a source.
@@ -58,8 +60,10 @@ pub enum TargetConfig {
 /// `redis:` of a target.
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
-    /// `redis://user:password@host:port/db`.
+    /// `redis://user:password@host:port/db`, `rediss://` for TLS, or `unix:///path?db=0`.
     pub url: SecretString,
+    /// `tls:`; only with `rediss://`, and only where its defaults do not do.
+    pub tls: Option<TlsConfig>,
     /// Put before every key.
     pub prefix: String,
     /// Whether an eviction policy that drops keys is accepted.

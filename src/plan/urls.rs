@@ -13,6 +13,17 @@ pub(super) enum SourceUrl {
     Sqlite(String),
 }
 
+/// How the URL of a Redis target reaches its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RedisUrl {
+    /// `redis://`
+    Plain,
+    /// `rediss://`
+    Tls,
+    /// `unix://`
+    Socket,
+}
+
 /// Why a URL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UrlFault {
@@ -26,7 +37,7 @@ pub(super) struct UrlFault {
 
 const SOURCE_HELP: &str =
     "write `mysql://user:password@host:3306/database`, `mariadb://...` or `sqlite:path/to/file`";
-const REDIS_HELP: &str = "write `redis://host:6379/0` or `redis://user:password@host:6379/0`";
+const REDIS_HELP: &str = "write `redis://user:password@host:6379/0`, `rediss://...` for TLS, or `unix:///path/to/socket?db=0`";
 const ESCAPE_HELP: &str = "in a password, write `@` as `%40`, `/` as `%2F`, `:` as `%3A`, `#` as `%23`, `?` as `%3F`, `%` as `%25`";
 
 /// Returns what the URL of a source names.
@@ -55,20 +66,59 @@ pub(super) fn source(url: &str) -> Result<SourceUrl, UrlFault> {
     }
 }
 
-/// Checks the URL of a Redis target.
-pub(super) fn redis(url: &str) -> Result<(), UrlFault> {
-    match scheme(url) {
-        Some("redis") => {
-            let parsed = server(url, REDIS_HELP)?;
-            let database = parsed.path().trim_matches('/');
-            if !database.is_empty() && database.parse::<u16>().is_err() {
+/// Returns how the URL of a Redis target reaches its server.
+pub(super) fn redis(url: &str) -> Result<RedisUrl, UrlFault> {
+    let kind = match scheme(url) {
+        Some("redis" | "valkey") => RedisUrl::Plain,
+        Some("rediss" | "valkeys") => RedisUrl::Tls,
+        Some("unix" | "redis+unix" | "valkey+unix") => {
+            socket(url)?;
+            return Ok(RedisUrl::Socket);
+        }
+        other => return Err(foreign(other, url, REDIS_HELP)),
+    };
+    let parsed = server(url, REDIS_HELP)?;
+    if !is_database(parsed.path().trim_matches('/')) {
+        return Err(invalid("has a database that is not a number", REDIS_HELP));
+    }
+    Ok(kind)
+}
+
+fn socket(url: &str) -> Result<(), UrlFault> {
+    let parsed = parsed(url)?;
+    if parsed.host_str().is_some_and(|host| !host.is_empty()) {
+        return Err(invalid(
+            "names a host beside its socket; a path of three slashes is meant",
+            REDIS_HELP,
+        ));
+    }
+    if parsed.path().trim_matches('/').is_empty() {
+        return Err(invalid("names no socket", REDIS_HELP));
+    }
+    for (name, value) in parsed.query_pairs() {
+        match name.as_ref() {
+            "db" if !is_database(&value) => {
                 return Err(invalid("has a database that is not a number", REDIS_HELP));
             }
-            Ok(())
+            "db" | "user" | "pass" => {}
+            _ => {
+                return Err(invalid(
+                    "asks for more than `db`, `user` and `pass`",
+                    REDIS_HELP,
+                ));
+            }
         }
-        Some(scheme @ ("rediss" | "unix" | "redis+unix")) => Err(later(scheme, REDIS_HELP)),
-        other => Err(foreign(other, url, REDIS_HELP)),
     }
+    Ok(())
+}
+
+fn is_database(text: &str) -> bool {
+    text.is_empty() || text.parse::<u16>().is_ok()
+}
+
+/// Returns whether the URL of a source says something about TLS by itself: `?ssl-mode=...`, `?sslrootcert=...`.
+pub(super) fn says_tls(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| url.query_pairs().any(|(name, _)| name.starts_with("ssl")))
 }
 
 /// Returns the scheme, if there is one that could be meant as such.
@@ -88,11 +138,16 @@ fn server(url: &str, help: &'static str) -> Result<Url, UrlFault> {
     if url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(invalid("has white space in it", help));
     }
-    let parsed =
-        Url::parse(url).map_err(|error| invalid(&format!("is not a URL: {error}"), ESCAPE_HELP))?;
+    let parsed = parsed(url)?;
     if parsed.host_str().is_none_or(str::is_empty) {
         return Err(invalid("names no host", help));
     }
+    Ok(parsed)
+}
+
+fn parsed(url: &str) -> Result<Url, UrlFault> {
+    let parsed =
+        Url::parse(url).map_err(|error| invalid(&format!("is not a URL: {error}"), ESCAPE_HELP))?;
     if parsed.fragment().is_some() {
         return Err(invalid("has a `#` in it", ESCAPE_HELP));
     }
@@ -172,12 +227,20 @@ mod tests {
 
     #[test]
     fn redis_urls_name_a_server_and_maybe_a_database() {
-        for right in [
-            "redis://cache.test",
-            "redis://:pw@cache.test:6380/15",
-            "redis://[::1]:6379/",
+        for (right, kind) in [
+            ("redis://cache.test", RedisUrl::Plain),
+            ("redis://:pw@cache.test:6380/15", RedisUrl::Plain),
+            ("redis://[::1]:6379/", RedisUrl::Plain),
+            ("valkey://cache.test/3", RedisUrl::Plain),
+            ("rediss://cache.test", RedisUrl::Tls),
+            ("valkeys://u:p@cache.test:6380/1", RedisUrl::Tls),
+            ("unix:///run/redis.sock", RedisUrl::Socket),
+            (
+                "redis+unix:///run/a%20b.sock?db=3&pass=p&user=u",
+                RedisUrl::Socket,
+            ),
         ] {
-            assert_eq!(redis(right), Ok(()), "{right}");
+            assert_eq!(redis(right), Ok(kind), "{right}");
         }
         for wrong in [
             "",
@@ -185,14 +248,16 @@ mod tests {
             "redis://",
             "redis://h/x",
             "redis://h/99999",
+            "rediss://h#insecure",
+            "unix://",
+            "unix:///",
+            "unix://run/redis.sock",
+            "unix:///run/redis.sock?db=x",
+            "unix:///run/redis.sock?database=1",
             "http://h/",
         ] {
             assert_eq!(redis(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
         }
-        assert_eq!(
-            redis("rediss://cache.test").unwrap_err().code,
-            Code::NotSupported
-        );
     }
 
     #[test]

@@ -159,7 +159,8 @@ pub trait Source: Send + Sync {
 pub async fn connect(config: &SourceConfig) -> Result<Arc<dyn Source>, EdgeError> {
     Ok(match config.kind {
         SourceKind::Mysql => {
-            Arc::new(mysql::MySqlSource::connect(&config.url, mysql::Patience::default()).await?)
+            let patience = mysql::Patience::default();
+            Arc::new(mysql::MySqlSource::connect(&config.url, config.tls.as_ref(), patience).await?)
         }
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::open(&config.url)?),
     })

@@ -34,6 +34,7 @@ const MARKER: &[u8] = b"rekindle:7F3K2M:31";
 fn config(url: &str) -> RedisConfig {
     RedisConfig {
         url: url.into(),
+        tls: None,
         prefix: "kv:".into(),
         allow_eviction: false,
     }

@@ -2,15 +2,19 @@
 
 use super::{Coordinator, Ending, count};
 use crate::{
-    engine::{book::BookError, evidence::partition_keys},
+    engine::{book::BookError, evidence::partition_keys, retry::retrying},
     failpoint,
     journal::Settled,
     machine::{
         AttemptEnd, Event, IllegalTransition, ResourceEvent, ResourceLedger, ResourceState,
         RunEvent, RunState,
     },
+    plan::RetryPolicy,
     report,
 };
+
+/// How often a target is asked to remove what says that the run wrote there.
+const TRIES_TO_RETIRE: u32 = 4;
 
 impl Coordinator {
     /// Decides what comes after the last task ended; `None` to go on.
@@ -199,7 +203,13 @@ impl Coordinator {
                 .filter(of_target)
                 .flat_map(|resource| partition_keys(ledger, resource))
                 .collect();
-            if let Err(error) = leased.target.retire(&run, &keys).await {
+            // A lost answer is not worth keys that stay for ever; a target that is gone is not worth a long wait.
+            let policy = RetryPolicy {
+                attempts: self.plan.defaults.retry.attempts.min(TRIES_TO_RETIRE),
+                ..self.plan.defaults.retry.clone()
+            };
+            let retired = retrying(&policy, |_, _| {}, || leased.target.retire(&run, &keys)).await;
+            if let Err(error) = retired {
                 let text = format!(
                     "markers of the run stay behind in {}: {error}",
                     leased.target.place()

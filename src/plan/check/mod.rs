@@ -9,9 +9,12 @@ mod names;
 mod shared_keys;
 mod targets;
 mod throttle;
+mod tls;
 mod urls;
 
 pub(super) use names::part_is_sound as is_plan_name;
+
+use std::path::Path;
 
 use super::{diagnostic::Diagnostic, model::Model};
 
@@ -31,9 +34,10 @@ const RULES: [Rule; 10] = [
     throttle::check,
 ];
 
-/// Applies every rule.
-pub(super) fn all(model: &Model, problems: &mut Vec<Diagnostic>) {
+/// Applies every rule. Files that the plan names are looked for in `folder`.
+pub(super) fn all(model: &Model, folder: &Path, problems: &mut Vec<Diagnostic>) {
     for rule in RULES {
         rule(model, problems);
     }
+    tls::check(model, folder, problems);
 }

@@ -4,13 +4,19 @@ use std::io;
 
 use sqlx::mysql::MySqlDatabaseError;
 
-use crate::error::{EdgeError, ErrorKind};
+use crate::{
+    error::{EdgeError, ErrorKind},
+    tls,
+};
 
 /// Returns `error` as an edge error: `mariadb at db.test:3306/shop refused <doing>: <server's text>`, one line.
 ///
 /// The texts of sqlx and of the server name users, hosts, tables and columns, never passwords. Those that quote
 /// values are left out.
 pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
+    if let Some((kind, why)) = tls::explain(error) {
+        return EdgeError::new(kind, format!("no TLS connection to {place}: {why}"));
+    }
     let (kind, message) = match error {
         sqlx::Error::Database(database) => {
             let number = database
@@ -28,10 +34,14 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
             )
         }
         sqlx::Error::Io(io) => connection(place, doing, io),
+        sqlx::Error::Tls(cause) if cause.to_string().contains("does not support TLS") => (
+            ErrorKind::Refused,
+            format!("no TLS connection to {place}: {}", tls::NO_TLS),
+        ),
         sqlx::Error::Tls(cause) => (
-            ErrorKind::Connection,
+            ErrorKind::Refused,
             format!(
-                "{place} and rekindle do not agree on TLS: {}",
+                "no TLS connection to {place}: {}",
                 one_line(&cause.to_string())
             ),
         ),
@@ -53,8 +63,8 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
         other if other.to_string().contains("mysql-rsa") => (
             ErrorKind::Credentials,
             format!(
-                "{place} wants the password by `caching_sha2_password`, which needs TLS; add `?ssl-mode=REQUIRED` to \
-                 the URL or give the user `mysql_native_password`"
+                "{place} wants the password by `caching_sha2_password`, which is sent over TLS only: add \
+                 `tls: {{ ca: ... }}` to the source, or give the user another way to log in"
             ),
         ),
         sqlx::Error::Protocol(text) => (

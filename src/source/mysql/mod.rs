@@ -32,6 +32,7 @@ use crate::{
     cursor::{KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
     plan::RowSource,
+    tls::{self, TlsConfig},
 };
 
 /// A MariaDB or MySQL database.
@@ -59,7 +60,11 @@ impl MySqlSource {
     /// # Errors
     ///
     /// `Refused` for a URL that cannot be read or names no database, else what the server says.
-    pub async fn connect(url: &SecretString, patience: Patience) -> Result<Self, EdgeError> {
+    pub async fn connect(
+        url: &SecretString,
+        tls: Option<&TlsConfig>,
+        patience: Patience,
+    ) -> Result<Self, EdgeError> {
         let refused = |what: &str| EdgeError::new(ErrorKind::Refused, what);
         let options: MySqlConnectOptions = url
             .expose_secret()
@@ -68,6 +73,7 @@ impl MySqlSource {
             .map_err(|_| {
                 refused("`source.url` is not a URL like mysql://user:password@host:3306/database")
             })?;
+        let options = tls::mysql(options, tls);
         if options.get_database().is_none() {
             return Err(refused(
                 "`source.url` names no database; add /name after the host",

@@ -479,6 +479,7 @@ async fn urls_name_the_file_in_every_usual_form() {
         let config = crate::plan::SourceConfig {
             kind: crate::plan::SourceKind::Sqlite,
             url: SecretString::from(url),
+            tls: None,
         };
         identities.push(
             connect(&config)

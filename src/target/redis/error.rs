@@ -4,7 +4,10 @@ use std::{io, time::Duration};
 
 use ::redis::RedisError;
 
-use crate::error::{EdgeError, ErrorKind};
+use crate::{
+    error::{EdgeError, ErrorKind},
+    tls,
+};
 
 /// Returns the error for a reply `-<code> <detail>` to `doing` (`the write`).
 pub(super) fn refused(place: &str, doing: &str, code: &str, detail: &str) -> EdgeError {
@@ -26,6 +29,10 @@ pub(super) fn driver(place: &str, doing: &str, limit: Duration, error: &RedisErr
         return refused(place, doing, code, error.detail().unwrap_or_default());
     }
     if error.is_io_error() || error.is_connection_dropped() {
+        // A server that wants a client certificate says so after the handshake.
+        if let Some((kind, why)) = tls::explain(error) {
+            return EdgeError::new(kind, format!("no TLS connection to {place}: {why}"));
+        }
         return EdgeError::new(ErrorKind::Connection, format!("connection lost to {place}"))
             .because(error.clone());
     }
@@ -49,6 +56,9 @@ pub(super) fn timed_out(place: &str, limit: Duration) -> EdgeError {
 /// Returns the error for a failed socket call.
 pub(super) fn socket(place: &str, error: io::Error) -> EdgeError {
     use io::ErrorKind as Io;
+    if let Some((kind, why)) = tls::explain(&error) {
+        return EdgeError::new(kind, format!("no TLS connection to {place}: {why}"));
+    }
     let what = match error.kind() {
         Io::InvalidData => {
             return EdgeError::new(

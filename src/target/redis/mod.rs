@@ -8,6 +8,7 @@ mod evidence;
 mod info;
 mod lease;
 mod server;
+mod socket;
 mod wire;
 mod writer;
 
@@ -53,7 +54,12 @@ impl RedisTarget {
         config: &RedisConfig,
         limit: Duration,
     ) -> Result<Self, EdgeError> {
-        let server = Arc::new(Server::parse(name, &config.url, limit)?);
+        let server = Arc::new(Server::parse(
+            name,
+            &config.url,
+            config.tls.as_ref(),
+            limit,
+        )?);
         Ok(Self {
             tenure: Arc::new(Tenure::new(Arc::clone(&server))),
             server,
@@ -154,6 +160,7 @@ mod tests {
             "storage",
             &RedisConfig {
                 url: url.into(),
+                tls: None,
                 prefix: "kv:".into(),
                 allow_eviction: false,
             },
@@ -169,6 +176,8 @@ mod tests {
             ),
             ("redis://:hunter2@[::1]:7000", "redis at [::1]:7000/0"),
             ("valkey://127.0.0.1:7000/", "redis at 127.0.0.1:7000/0"),
+            ("rediss://:hunter2@[::1]:7000/1", "redis at [::1]:7000/1"),
+            ("valkeys://cache.test", "redis at cache.test:6379/0"),
         ] {
             let target = target(url).unwrap();
             assert_eq!(target.place(), place);
@@ -177,13 +186,18 @@ mod tests {
                 place.replace("redis at ", "redis://")
             );
         }
+        for scheme in ["unix", "redis+unix"] {
+            let target = target(&format!("{scheme}:///run/r.sock?db=3&pass=hunter2")).unwrap();
+            assert_eq!(target.place(), "redis at unix:/run/r.sock?db=3");
+            assert_eq!(target.server.identity(), "redis+unix:/run/r.sock?db=3");
+        }
     }
 
     #[test]
     fn urls_that_cannot_be_used_are_refused_without_being_shown() {
         for url in [
-            "rediss://:hunter2@cache.test",
-            "unix:///run/redis.sock?pass=hunter2",
+            "rediss://:hunter2@cache.test#insecure",
+            "unix:///run/redis.sock?pass=hunter2&db=x",
             "http://:hunter2@cache.test",
             "redis://:hunter2@cache.test/seven",
             "redis://:hunter2@",

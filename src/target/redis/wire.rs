@@ -8,12 +8,14 @@ use std::io;
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
     time::timeout,
 };
 
-use super::{error, server::Server};
-use crate::{error::EdgeError, target::resp};
+use super::{error, server::Server, socket::Socket};
+use crate::{
+    error::{EdgeError, ErrorKind},
+    target::resp,
+};
 
 /// Bytes collected before they are handed to the kernel: a few system calls for each chunk, and little memory for
 /// each writer.
@@ -42,7 +44,7 @@ pub(super) enum Reply {
 
 /// A logged-in connection that is used by one task.
 pub(super) struct Wire {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Socket>>,
     out: Vec<u8>,
 }
 
@@ -61,7 +63,7 @@ impl Wire {
     }
 
     /// Gives the logged-in socket away. Nothing is under way on it.
-    pub(super) fn into_stream(self) -> TcpStream {
+    pub(super) fn into_stream(self) -> Box<dyn Socket> {
         self.stream.into_inner()
     }
 
@@ -88,7 +90,14 @@ impl Wire {
             self.reply().await
         }
         .await
-        .map_err(|e| error::socket(place, e))?;
+        .map_err(|e| {
+            let mut error = error::socket(place, e);
+            // The first thing that was asked over this connection, or the second.
+            if error.kind == ErrorKind::Connection {
+                error.message += server.hint();
+            }
+            error
+        })?;
         match reply {
             Reply::Status(_) => Ok(()),
             Reply::Error(text) => {
@@ -120,9 +129,11 @@ impl Wire {
 
     /// Hands all collected bytes to the kernel.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
-        self.stream.get_mut().write_all(&self.out).await?;
+        let stream = self.stream.get_mut();
+        stream.write_all(&self.out).await?;
         self.out.clear();
-        Ok(())
+        // TLS holds records back until it is told.
+        stream.flush().await
     }
 
     /// Appends the word `value`; a large one goes to the kernel without a copy of ours.

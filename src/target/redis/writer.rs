@@ -436,7 +436,7 @@ mod tests {
     async fn answered(replies: &str) -> EdgeError {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}/0", listener.local_addr().unwrap());
-        let server = Server::parse("storage", &url.into(), Duration::from_secs(10)).unwrap();
+        let server = Server::parse("storage", &url.into(), None, Duration::from_secs(10)).unwrap();
         let server = Arc::new(server);
         let run = RunId::from_text("7F3K2M");
         let tenure = Tenure::holding("K3F9QA {}", Arc::clone(&server));

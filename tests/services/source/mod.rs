@@ -42,6 +42,7 @@ fn config(url: impl Into<String>) -> SourceConfig {
     SourceConfig {
         kind: SourceKind::Mysql,
         url: SecretString::from(url.into()),
+        tls: None,
     }
 }
 
@@ -636,7 +637,7 @@ async fn a_server_that_falls_silent_is_a_timeout() {
         read: Duration::from_millis(300),
         ..Patience::default()
     };
-    let source = MySqlSource::connect(&SecretString::from(url), patience)
+    let source = MySqlSource::connect(&SecretString::from(url), None, patience)
         .await
         .expect("connects");
     let range = source
@@ -666,7 +667,7 @@ async fn a_statement_that_takes_too_long_is_a_timeout() {
         statement: Duration::from_secs(1),
         ..Patience::default()
     };
-    let source = MySqlSource::connect(&SecretString::from(database.url()), patience)
+    let source = MySqlSource::connect(&SecretString::from(database.url()), None, patience)
         .await
         .expect("connects");
     let slow = RowQuery {
