@@ -56,6 +56,8 @@ pub struct Walk {
     pub chunk_rows: u32,
     /// Rows longer than this are dead letters.
     pub longest_row: u64,
+    /// Dead letters of the partition beyond which it waits for the coordinator, who blocks the resource.
+    pub most_dead_letters: u64,
     /// When to try again.
     pub retry: RetryPolicy,
     /// Stop after so many chunks: 1 for a suspect, which is read without looking ahead.
@@ -234,8 +236,13 @@ impl Walk {
             // Its memory is free before the journal is waited for.
             self.budget.take_back(filled.chunk, 2 * self.chunk_bytes);
             drop(filled.reservation);
+            let drowning = next.dead_letters > self.most_dead_letters;
             if !failpoint::mutant("journal_first") {
                 self.stored(next, dead_letters, state).await?;
+            }
+            if drowning {
+                // The journal is behind; until it has said so, this would go on to write dead letters.
+                told(&mut stop).await;
             }
         }
     }

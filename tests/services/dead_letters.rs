@@ -178,7 +178,8 @@ async fn a_wrong_value_column_blocks_after_the_limit() {
         .as_u64()
         .expect("a number");
     println!("{left} dead letters of 300,000 rows");
-    assert!((1_000..20_000).contains(&left), "{left}");
+    // A partition that has more than the limit by itself waits for its block: two chunks of each.
+    assert!((1_000..=4_000).contains(&left), "{left}");
     let content = shop.redis_content();
     let rows = content.keys().filter(|key| key.starts_with(b"kv:")).count();
     assert_eq!(rows, 0);

@@ -4,6 +4,7 @@ mod happened;
 mod idle;
 mod proof;
 mod schedule;
+mod steering;
 mod waiting;
 
 use std::{
@@ -209,7 +210,7 @@ impl Coordinator {
             paces: BTreeMap::new(),
             paused: None,
             live: None,
-            memory_found: waiting::memory_found(),
+            memory_found: steering::memory_found(),
             state_path: opened.state_path.clone(),
             probes: HashMap::new(),
             plan,

@@ -265,6 +265,11 @@ impl Coordinator {
             // A trial: one try, and the breaker decides what comes next.
             retry.attempts = 1;
         }
+        let most_dead_letters = if run.scope.rows.is_empty() {
+            resource.dead_letters.max
+        } else {
+            u64::MAX
+        };
         let walk = Walk {
             run: self.book.run_id().clone(),
             partition: partition_key(run, ledger, partition),
@@ -278,6 +283,7 @@ impl Coordinator {
             chunk_bytes: resource.chunk.bytes.min(share),
             chunk_rows: resource.chunk.rows,
             longest_row: self.memory.longest_row_bytes,
+            most_dead_letters,
             retry,
             quota,
             gate,
