@@ -19,6 +19,8 @@ pub struct Bound {
     pub shape: TableShape,
     /// Its ranges in key order; none for an empty table.
     pub ranges: Vec<KeyRange>,
+    /// What its rows go to, as the target identifies it.
+    pub incarnation: Option<String>,
 }
 
 /// What binding needs.
@@ -62,6 +64,15 @@ impl Bind {
         })
         .await
         .map_err(|error| (Side::Target, error))?;
-        Ok(Bound { shape, ranges })
+        let incarnation = retrying(&self.retry, clearing, || {
+            this.target.incarnation(&this.resource)
+        })
+        .await
+        .map_err(|error| (Side::Target, error))?;
+        Ok(Bound {
+            shape,
+            ranges,
+            incarnation,
+        })
     }
 }

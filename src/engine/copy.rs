@@ -3,20 +3,21 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     breaker::Side,
     budget::Budget,
     lease::LeaseKeeper,
     pace::{Gate, Pace},
+    read::Reader,
     retry::{Waits, passes, retrying},
-    sink::{ChunkBounds, ChunkSink, FilledChunk, SinkStop, shown_key, told},
+    sink::{ChunkBounds, ChunkSink, FilledChunk, shown_key, told},
     throttle::RateLimit,
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     ids::{PartitionId, ResourceName, RunId},
     machine::{ChunkEvent, ChunkState, DeadLetter, Progress},
     plan::RetryPolicy,
-    source::{RowQuery, RowSink, ScanError, Source},
+    source::{RowQuery, Source},
     target::{ChunkWriter, PartitionKey, Target, Written},
 };
 
@@ -70,6 +71,10 @@ pub struct Walk {
     pub hold: watch::Receiver<bool>,
     /// Becomes true when the walk is to stop after the chunk in hand.
     pub stop: watch::Receiver<bool>,
+    /// Becomes true when somebody else could walk a part of the rest.
+    pub share: Arc<AtomicBool>,
+    /// What the columns were when the resource was bound.
+    pub columns: String,
     /// Where chunks and troubles are reported.
     pub reports: mpsc::Sender<Report>,
 }
@@ -89,6 +94,17 @@ pub enum Report {
         dead_letters: Vec<DeadLetter>,
         /// Where the chunk stands.
         state: ChunkState,
+    },
+    /// A walk that was asked to share its rest stands between two pages and waits for the answer.
+    Share {
+        /// Whose.
+        resource: ResourceName,
+        /// Which of its partitions.
+        partition: PartitionId,
+        /// A key beyond all that was read, where the rest is to begin; `None` where too little is left.
+        at: Option<Cursor>,
+        /// Told `true` once the cut is on disk: the walk ends at the key then. Dropped, it goes on as before.
+        done: oneshot::Sender<bool>,
     },
     /// An operation failed and is tried again after a wait.
     Waiting {
@@ -144,10 +160,13 @@ impl Walk {
             out,
             self.stop.clone(),
             self.quota,
+            Arc::clone(&self.share),
         );
         let mut reading = tokio::spawn(
             Reader {
                 resource: self.partition.resource.clone(),
+                partition: self.partition.id,
+                columns: self.columns.clone(),
                 source: Arc::clone(&self.source),
                 query: self.query.clone(),
                 range: self.range.clone(),
@@ -317,6 +336,9 @@ impl Walk {
                     let Some(wait) = waits.next() else {
                         return Err(not_written(error));
                     };
+                    // What the target asked for, as far as the plan lets anything wait.
+                    let asked = error.not_before.unwrap_or_default();
+                    let wait = wait.max(asked.min(self.retry.cap));
                     self.report(Report::Waiting {
                         resource: self.partition.resource.clone(),
                         side: Side::Target,
@@ -403,89 +425,6 @@ impl Walk {
     }
 }
 
-struct Reader {
-    resource: ResourceName,
-    source: Arc<dyn Source>,
-    query: RowQuery,
-    range: KeyRange,
-    sink: ChunkSink,
-    retry: RetryPolicy,
-    stop: watch::Receiver<bool>,
-    reports: mpsc::Sender<Report>,
-}
-
-impl Reader {
-    async fn run(mut self) -> Ended {
-        let mut waits = Waits::new(&self.retry);
-        let mut reached: Option<Cursor> = None;
-        if self.sink.restart().await.is_err() {
-            return Ended::Stopped;
-        }
-        loop {
-            let after = self
-                .sink
-                .flushed()
-                .cloned()
-                .or_else(|| self.range.after.clone());
-            let rest = KeyRange {
-                after,
-                until: self.range.until.clone(),
-            };
-            let scanned = tokio::select! {
-                biased;
-                () = told(&mut self.stop) => return Ended::Stopped,
-                scanned = scan(&*self.source, &self.query, &rest, &mut self.sink) => scanned,
-            };
-            let error = match scanned {
-                Ok(()) => return Ended::Exhausted,
-                Err(ScanError::Stopped) => match self.sink.why() {
-                    SinkStop::Told => return Ended::Stopped,
-                    SinkStop::Quota => return Ended::Quota,
-                    SinkStop::LongRow(bytes) => match self.sink.make_room(bytes).await {
-                        Ok(()) => continue,
-                        Err(_) => return Ended::Stopped,
-                    },
-                },
-                Err(ScanError::Source(error)) => error,
-            };
-            if self.sink.flushed() != reached.as_ref() {
-                reached = self.sink.flushed().cloned();
-                waits = Waits::new(&self.retry);
-            }
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
-                return Ended::Failed(Side::Source, error);
-            };
-            let waiting = Report::Waiting {
-                resource: self.resource.clone(),
-                side: Side::Source,
-                error: error.to_string(),
-                wait,
-            };
-            if self.reports.send(waiting).await.is_err() {
-                return Ended::Stopped;
-            }
-            tokio::select! {
-                biased;
-                () = told(&mut self.stop) => return Ended::Stopped,
-                () = tokio::time::sleep(wait) => {}
-            }
-            if self.sink.restart().await.is_err() {
-                return Ended::Stopped;
-            }
-        }
-    }
-}
-
-async fn scan(
-    source: &dyn Source,
-    query: &RowQuery,
-    range: &KeyRange,
-    sink: &mut dyn RowSink,
-) -> Result<(), ScanError> {
-    failpoint::hit("before_read").map_err(|error| ScanError::Source(fail_point(&error)))?;
-    source.scan(query, range, sink).await
-}
-
 /// Returns the cursor to report for a chunk that ends at `until`.
 fn reported_end(until: &Cursor) -> Cursor {
     if failpoint::mutant("cursor_off_by_one") {
@@ -495,9 +434,10 @@ fn reported_end(until: &Cursor) -> Cursor {
             until
                 .0
                 .iter()
-                .map(|value| match *value {
+                .map(|value| match value {
                     KeyValue::Int(id) => KeyValue::Int(id + 1),
                     KeyValue::Uint(id) => KeyValue::Uint(id + 1),
+                    other => other.clone(),
                 })
                 .collect(),
         );
@@ -532,6 +472,6 @@ const fn not_written(error: EdgeError) -> Ended {
     Ended::Failed(Side::Target, error)
 }
 
-fn fail_point(error: &std::io::Error) -> EdgeError {
+pub(super) fn fail_point(error: &std::io::Error) -> EdgeError {
     EdgeError::new(ErrorKind::Connection, error.to_string())
 }

@@ -44,21 +44,30 @@ pub async fn preflight(
             failure.what = format!("resource `{}` cannot be read", resource.name);
             failure
         };
-        let shape = source.describe(&resource.from).await.map_err(unreadable)?;
+        // As it will be read: a retry looks for its rows by the cursor, whatever the entity column is.
+        let query = row_query(resource, scope);
+        let shape = source.describe(&query.from).await.map_err(unreadable)?;
         if scope.is_partial() {
             // Ids that cannot be ids of this table are found out now, not by a run that can never end.
-            let query = row_query(resource, scope);
             source.sample_row_bytes(&query).await.map_err(unreadable)?;
         }
         shapes.insert(resource.name.clone(), shape);
     }
     let mut identities = BTreeMap::new();
-    for name in plan.targets_of(chosen) {
+    for name in plan.targets_of(chosen.clone()) {
         if let Some(target) = targets.get(&name) {
             identities.insert(
                 name,
                 target.identity().await.map_err(|error| refuse(&error))?,
             );
+        }
+    }
+    for resource in chosen {
+        if let Some(target) = targets.get(&resource.to) {
+            target
+                .incarnation(&resource.name)
+                .await
+                .map_err(|error| refuse(&error))?;
         }
     }
     Ok(Checked {

@@ -1,8 +1,11 @@
 //! Cuts a scan into chunks and hands them to the writer, within the memory budget.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -20,8 +23,12 @@ use crate::{
 /// Rows below the chunk limit that must come in a row before a partition with long rows reads whole pages again.
 const SMALL_ROWS_IN_A_ROW: u32 = 16;
 
-/// What a row costs beside its bytes: its slot and cursor, or its place among the dead letters.
+/// What a row costs beside its bytes: its slot and the first column of its cursor, or its place among the dead letters.
 const ROW_BYTES: u64 = 64;
+
+/// How often the columns are looked at while they are read. Shorter costs a question to the catalogue for few pages; longer
+/// copies more rows of a table that was changed.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// Longest part of a key that a dead letter keeps, in bytes.
 const DEAD_LETTER_KEY_BYTES: usize = 512;
@@ -63,6 +70,10 @@ pub enum SinkStop {
     Quota,
     /// The next row is this long and needs [`ChunkSink::make_room`].
     LongRow(u64),
+    /// A page ended, and somebody else could walk a part of the rest.
+    Share,
+    /// A page ended, and it is time to look whether the columns are what they were.
+    Look,
 }
 
 /// The engine's [`RowSink`].
@@ -84,6 +95,9 @@ pub struct ChunkSink {
     why: SinkStop,
     /// While rows are long: the longest row read so far, and how many short ones came since.
     long: Option<(u64, u32)>,
+    /// Becomes true when somebody else could walk a part of the rest.
+    share: Arc<AtomicBool>,
+    looked: Instant,
 }
 
 impl ChunkSink {
@@ -95,8 +109,11 @@ impl ChunkSink {
         out: mpsc::Sender<FilledChunk>,
         stop: watch::Receiver<bool>,
         quota: Option<u32>,
+        share: Arc<AtomicBool>,
     ) -> Self {
         Self {
+            share,
+            looked: Instant::now(),
             bounds,
             budget,
             out,
@@ -253,7 +270,9 @@ impl RowSink for ChunkSink {
             }
         }
         self.rows += 1;
-        self.beside += ROW_BYTES;
+        let more = cursor.len().saturating_sub(1) * size_of::<KeyValue>();
+        let texts: usize = cursor.iter().map(KeyValue::heap_bytes).sum();
+        self.beside += ROW_BYTES + (more + texts) as u64;
         match &mut self.until {
             Some(until) => until.0.clone_from_slice(cursor),
             None => self.until = Some(Cursor(cursor.to_vec())),
@@ -301,6 +320,19 @@ impl RowSink for ChunkSink {
         }
         Ok(())
     }
+
+    fn page_ended(&mut self) -> Result<(), Stopped> {
+        if self.share.swap(false, Ordering::Relaxed) {
+            self.why = SinkStop::Share;
+            return Err(Stopped);
+        }
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            self.why = SinkStop::Look;
+            return Err(Stopped);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -319,7 +351,14 @@ mod tests {
             longest_row: 64 * 1024,
         };
         (
-            ChunkSink::new(bounds, Budget::new(1024 * 1024), out, stopped, None),
+            ChunkSink::new(
+                bounds,
+                Budget::new(1024 * 1024),
+                out,
+                stopped,
+                None,
+                Arc::default(),
+            ),
             inbox,
             stop,
         )

@@ -253,7 +253,7 @@ pub struct Settled {
     pub count: u64,
 }
 
-/// Returns the event that settles the dead letters of `resource` at `cursors` (as they are shown), those of run `but`
+/// Returns the event that settles the dead letters of `resource` at `cursors` (their exact texts), those of run `but`
 /// apart; `None` where there are none.
 pub(super) fn settled(
     connection: &Connection,
@@ -289,7 +289,7 @@ pub(super) fn settled(
         let Some((group, left)) = groups.last_mut() else {
             continue;
         };
-        let cursor = serde_json::from_str::<Cursor>(&row.cursor).map(|cursor| cursor.to_string());
+        let cursor = serde_json::from_str::<Cursor>(&row.cursor).map(|cursor| cursor.exact());
         if cursor.is_ok_and(|cursor| cursors.contains(&cursor)) {
             group.gone.push(row.n.cast_unsigned());
         } else {

@@ -124,7 +124,7 @@ impl Journal {
             .await
     }
 
-    /// Returns the event that settles the dead letters of `resource` at `cursors` (as they are shown), those of run `but`
+    /// Returns the event that settles the dead letters of `resource` at `cursors` (their exact texts), those of run `but`
     /// apart; `None` where there are none. Records nothing.
     pub async fn settled(
         &self,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Plan, Resource, TargetConfig};
+use super::{FileFormat, Plan, Resource, Routing, TargetConfig};
 
 impl Plan {
     /// Returns the definition of `resource` as JSON with sorted keys.
@@ -24,9 +24,15 @@ impl Plan {
             Some(TargetConfig::Redis(redis)) => json!({
                 "name": name, "kind": "redis", "prefix": redis.prefix, "value": "raw", "compress": "none",
             }),
-            Some(TargetConfig::File(_)) => {
-                json!({ "name": name, "kind": "file", "format": "resp" })
-            }
+            Some(TargetConfig::Search(search)) => json!({
+                "name": name, "kind": "elasticsearch", "index": search.indexes.get(&resource.name).map(indexes),
+            }),
+            Some(TargetConfig::File(file)) => match &file.format {
+                FileFormat::Resp => json!({ "name": name, "kind": "file", "format": "resp" }),
+                FileFormat::Ndjson(all) => json!({
+                    "name": name, "kind": "file", "format": "ndjson", "index": all.get(&resource.name).map(indexes),
+                }),
+            },
             None => json!({ "name": name }),
         };
         let from = &resource.from;
@@ -36,11 +42,25 @@ impl Plan {
         if let Some(entity) = &from.entity {
             source["entity"] = json!(entity);
         }
+        if let Some(store) = &from.store {
+            source["store"] = json!(store);
+        }
         if let Some(condition) = &from.condition {
             source["where"] = json!(condition);
         }
         // serde_json keeps maps sorted as long as its `preserve_order` feature is off; a test watches that.
         json!({ "from": source, "target": target }).to_string()
+    }
+}
+
+/// Returns the name of the index, or the names by store.
+fn indexes(routing: &Routing) -> Value {
+    match routing {
+        Routing::One(index) => json!(index),
+        Routing::ByStore { indexes, .. } => indexes
+            .iter()
+            .map(|(store, index)| (store.clone(), json!(index)))
+            .collect(),
     }
 }
 

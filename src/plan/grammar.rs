@@ -56,7 +56,7 @@ pub(super) const PLAN: &[Key] = &[
     now("name"),
     later("preset"),
     now("source"),
-    later("stores"),
+    now("stores"),
     now("targets"),
     now("resources"),
     later("broker"),
@@ -75,7 +75,7 @@ pub(super) const SOURCE: &[Key] = &[now("url"), now("tls")];
 pub(super) const TLS: &[Key] = &[now("ca"), now("cert"), now("key"), now("verify")];
 
 /// A target: exactly one of these.
-pub(super) const TARGET: &[Key] = &[now("redis"), later("elasticsearch"), now("file")];
+pub(super) const TARGET: &[Key] = &[now("redis"), now("elasticsearch"), now("file")];
 
 /// `redis:` of a target.
 pub(super) const REDIS: &[Key] = &[
@@ -87,8 +87,21 @@ pub(super) const REDIS: &[Key] = &[
     now("allow_eviction"),
 ];
 
+/// `elasticsearch:` of a target.
+pub(super) const SEARCH: &[Key] = &[
+    now("url"),
+    later("tls"),
+    now("api_key"),
+    now("index"),
+    now("load"),
+    now("gzip"),
+];
+
+/// `elasticsearch.load:`
+pub(super) const LOAD: &[Key] = &[now("refresh"), now("replicas")];
+
 /// `file:` of a target.
-pub(super) const FILE: &[Key] = &[now("path"), now("format")];
+pub(super) const FILE: &[Key] = &[now("path"), now("format"), now("index")];
 
 /// An entry of `resources:`.
 pub(super) const RESOURCE: &[Key] = &[
@@ -96,7 +109,7 @@ pub(super) const RESOURCE: &[Key] = &[
     now("after"),
     now("from"),
     now("to"),
-    later("type"),
+    now("type"),
     now("sync"),
     now("chunk"),
     later("fallback"),
@@ -113,7 +126,7 @@ pub(super) const FROM: &[Key] = &[
     now("value"),
     now("entity"),
     now("where"),
-    later("store"),
+    now("store"),
 ];
 
 /// `throttle:` of a resource.
@@ -160,7 +173,10 @@ pub(super) const VALUE: &[Word] = &[word("raw"), later_word("php")];
 pub(super) const COMPRESS: &[Word] = &[word("none"), later_word("gzip")];
 
 /// `file.format`
-pub(super) const FORMAT: &[Word] = &[word("resp"), later_word("ndjson")];
+pub(super) const FORMAT: &[Word] = &[word("resp"), word("ndjson")];
+
+/// `elasticsearch.load.refresh`
+pub(super) const REFRESH: &[Word] = &[word("off")];
 
 /// `sync`: who carries the rows over.
 pub(super) const SYNC: &[Word] = &[

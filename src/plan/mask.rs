@@ -1,7 +1,7 @@
 //! Hides passwords that stand in a plan file itself, so that the lines shown with a problem do not give them away.
 
 /// Keys whose value is a secret wherever it stands.
-const SECRET_KEYS: [&str; 4] = ["password:", "token:", "secret:", "pass:"];
+const SECRET_KEYS: [&str; 5] = ["password:", "token:", "secret:", "pass:", "api_key:"];
 
 /// Returns `text` with every password replaced by stars, byte for byte, so that spans stay right.
 ///
@@ -138,6 +138,10 @@ mod tests {
             ),
             ("url: mysql://h:3306/d", "url: mysql://h:3306/d"),
             ("token: abc", "token: ***"),
+            (
+                "{ api_key: abc, gzip: true }",
+                "{ api_key: ***, gzip: true }",
+            ),
             (
                 "jenkins: { token: \"abc\", user: x }",
                 "jenkins: { token: *****, user: x }",

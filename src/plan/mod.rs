@@ -12,6 +12,7 @@ mod decode;
 mod diagnostic;
 mod digest;
 mod grammar;
+mod index;
 mod interpolate;
 mod mask;
 mod model;
@@ -19,6 +20,7 @@ mod problems;
 mod quote;
 mod resolve;
 mod resolved;
+mod search;
 mod tree;
 mod units;
 mod urls;
@@ -33,8 +35,9 @@ pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, Plan, RedisConfig, Resource, RetryPolicy,
-    RowSource, SourceConfig, SourceKind, TargetConfig, Throttle,
+    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, RedisConfig,
+    Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
+    TargetConfig, Throttle,
 };
 
 use decode::Decoder;

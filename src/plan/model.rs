@@ -10,6 +10,7 @@ use super::{
     diagnostic::{Code, Diagnostic, Span},
     grammar,
     quote::quoted,
+    search::Search,
     tree::{Kind, Node},
     units,
 };
@@ -23,6 +24,9 @@ const VERSION: &str = "1";
 pub(super) struct Model {
     pub name: Option<Value<String>>,
     pub source_url: Option<Value<String>>,
+    pub stores: Option<Value<Vec<Value<String>>>>,
+    /// Whether `stores` is there and could not be read.
+    pub stores_broken: bool,
     pub source_tls: Option<Tls>,
     pub targets: Vec<Target>,
     pub resources: Vec<Resource>,
@@ -40,6 +44,7 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) enum TargetKind {
     Redis(Redis),
+    Search(Search),
     File(File),
 }
 
@@ -73,6 +78,8 @@ pub(super) struct Redis {
 pub(super) struct File {
     pub path: Option<Value<String>>,
     pub format_given: bool,
+    pub ndjson: bool,
+    pub index: Option<Value<String>>,
 }
 
 /// An entry of `resources:`.
@@ -86,6 +93,10 @@ pub(super) struct Resource {
     pub to: Option<Value<String>>,
     /// Whether `to` was left out, as opposed to broken.
     pub to_absent: bool,
+    /// `type:`
+    pub kind: Option<Value<String>>,
+    /// Whether `type` is there and could not be read.
+    pub kind_broken: bool,
     /// Where a resource without `to` is shown.
     pub at: Span,
     pub chunk: Chunk,
@@ -108,6 +119,7 @@ pub(super) struct From {
     pub key: Option<Value<String>>,
     pub value: Option<Value<String>>,
     pub entity: Option<Value<String>>,
+    pub store: Option<Value<String>>,
     pub condition: Option<Value<String>>,
 }
 
@@ -166,11 +178,14 @@ impl Model {
             decoder,
         );
         plan.require("resources", "resources: [...]", decoder);
+        let stores = plan.texts("stores", decoder);
         let (source_url, source_tls) = source(&plan, decoder);
         Self {
             name: plan.text("name", decoder),
             source_url,
             source_tls,
+            stores_broken: plan.get("stores").is_some() && stores.is_none(),
+            stores,
             targets: targets(&plan, decoder),
             resources: resources(&plan, decoder),
             defaults: plan
@@ -263,13 +278,20 @@ fn target_kind(name: &str, at: Span, node: &Node, decoder: &mut Decoder<'_>) -> 
         decoder.problems.push(
             Diagnostic::new(Code::TargetKind, format!("target {} {what}", quoted(name)))
                 .at(at, "has to be one store")
-                .help("a target is either `redis: {...}` or `file: {...}`; give each store a target of its own"),
+                .help(
+                    "a target is one of `redis: {...}`, `elasticsearch: {...}` and `file: {...}`; give each store a \
+                     target of its own",
+                ),
         );
         return None;
     }
     if *kinds.first()? == "redis" {
         let redis = target.map("redis", grammar::REDIS, decoder)?;
         return Some(TargetKind::Redis(Redis::read(&redis, decoder)));
+    }
+    if *kinds.first()? == "elasticsearch" {
+        let search = target.map("elasticsearch", grammar::SEARCH, decoder)?;
+        return Some(TargetKind::Search(Search::read(&search, decoder)));
     }
     let file = target.map("file", grammar::FILE, decoder)?;
     Some(TargetKind::File(File::read(&file, decoder)))
@@ -295,9 +317,26 @@ impl File {
     fn read(file: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
         file.require("path", "path: out/", decoder);
         file.word("format", grammar::FORMAT, decoder);
+        let ndjson = file
+            .text("format", decoder)
+            .is_some_and(|format| format.value == "ndjson");
+        if ndjson {
+            file.require("index", "index: \"shop_{store}_{type}\"", decoder);
+        } else if let Some((span, _)) = file.get("index") {
+            decoder.problems.push(
+                Diagnostic::new(
+                    Code::InvalidValue,
+                    format!("{} is used by nothing", quoted(&file.path_of("index"))),
+                )
+                .at(span, "only NDJSON names an index")
+                .help("add `format: ndjson`, or remove the key"),
+            );
+        }
         Self {
             path: file.text("path", decoder),
             format_given: file.get("format").is_some(),
+            ndjson,
+            index: file.text("index", decoder),
         }
     }
 }
@@ -333,6 +372,7 @@ impl Resource {
         );
         fields.word("sync", grammar::SYNC, decoder);
         let after = fields.texts("after", decoder);
+        let kind = filled(&fields, "type", decoder);
         Some(Self {
             name: fields.text("name", decoder),
             after: after.map(|after| after.value).unwrap_or_default(),
@@ -341,6 +381,8 @@ impl Resource {
                 .map(|from| From::read(&from, decoder)),
             to: fields.text("to", decoder),
             to_absent: fields.get("to").is_none(),
+            kind_broken: fields.get("type").is_some() && kind.is_none(),
+            kind,
             at,
             chunk: Chunk::read(&fields, decoder),
             throttle: Throttle::read(&fields, decoder),
@@ -361,6 +403,7 @@ impl From {
             key: filled(from, "key", decoder),
             value: filled(from, "value", decoder),
             entity: filled(from, "entity", decoder),
+            store: filled(from, "store", decoder),
             condition: filled(from, "where", decoder),
         }
     }
@@ -455,7 +498,7 @@ fn filled(fields: &Fields<'_>, key: &str, decoder: &mut Decoder<'_>) -> Option<V
     })
 }
 
-fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),

@@ -8,14 +8,19 @@ use std::{
 };
 
 use super::{
-    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, Plan, RedisConfig, Resource, RetryPolicy,
-    RowSource, SourceConfig, SourceKind, TargetConfig, Throttle,
+    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, RedisConfig,
+    Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
+    TargetConfig, Throttle,
     decode::Value,
+    index,
     model::{self, Model, TargetKind},
     units::{show_bytes, show_duration},
     urls::{self, SourceUrl},
 };
-use crate::tls::{TlsConfig, Verify};
+use crate::{
+    ids::ResourceName,
+    tls::{TlsConfig, Verify},
+};
 
 /// What holds where the plan says nothing.
 pub(super) mod default {
@@ -75,7 +80,7 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         .map(|target| {
             Some((
                 target.name.value.clone(),
-                self::target(target, &folder, &mut used)?,
+                self::target(target, &model, &folder, &mut used)?,
             ))
         })
         .collect::<Option<BTreeMap<_, _>>>()?;
@@ -114,6 +119,11 @@ fn source(
             url: url.value.clone().into(),
             tls,
         },
+        SourceUrl::Postgres => SourceConfig {
+            kind: SourceKind::Postgres,
+            url: url.value.clone().into(),
+            tls,
+        },
         SourceUrl::Sqlite(path) => SourceConfig {
             kind: SourceKind::Sqlite,
             url: format!("sqlite:{}", absolute(folder, &path).to_str()?).into(),
@@ -140,7 +150,12 @@ pub(super) fn tls(tls: &model::Tls, folder: &Path, used: &mut Used) -> TlsConfig
     }
 }
 
-fn target(target: &model::Target, folder: &Path, used: &mut Used) -> Option<TargetConfig> {
+fn target(
+    target: &model::Target,
+    model: &Model,
+    folder: &Path,
+    used: &mut Used,
+) -> Option<TargetConfig> {
     let path = |key: &str| format!("targets.{}.{key}", target.name.value);
     Some(match target.kind.as_ref()? {
         TargetKind::Redis(redis) => {
@@ -169,9 +184,73 @@ fn target(target: &model::Target, folder: &Path, used: &mut Used) -> Option<Targ
             note(!file.format_given, path("file.format"), "resp", used);
             TargetConfig::File(FileConfig {
                 path: absolute(folder, &file.path.as_ref()?.value),
+                format: if file.ndjson {
+                    FileFormat::Ndjson(indexes(target, file.index.as_ref()?, model)?)
+                } else {
+                    FileFormat::Resp
+                },
+            })
+        }
+        TargetKind::Search(search) => {
+            note(!search.load_given, path("elasticsearch.load"), "{}", used);
+            TargetConfig::Search(SearchConfig {
+                urls: search
+                    .urls
+                    .iter()
+                    .map(|url| url.value.clone().into())
+                    .collect(),
+                api_key: search.api_key.as_ref().map(|key| key.value.clone().into()),
+                indexes: indexes(target, search.index.as_ref()?, model)?,
+                load: Load {
+                    refresh_off: search.refresh_off,
+                    replicas: search.replicas.as_ref().map(|given| saturated(given.value)),
+                },
+                gzip: or(
+                    search.gzip.as_ref(),
+                    path("elasticsearch.gzip"),
+                    false,
+                    bool::to_string,
+                    used,
+                ),
             })
         }
     })
+}
+
+/// Returns the indexes of every resource that goes to `target`.
+fn indexes(
+    target: &model::Target,
+    template: &Value<String>,
+    model: &Model,
+) -> Option<BTreeMap<ResourceName, Routing>> {
+    let template = &template.value;
+    let mine = model.resources.iter().filter(|one| {
+        one.to
+            .as_ref()
+            .map_or(model.targets.len() == 1, |to| to.value == target.name.value)
+    });
+    mine.map(|resource| {
+        let kind = resource.kind.as_ref().map_or("", |kind| &kind.value);
+        let routing = if template.contains("{store}") {
+            Routing::ByStore {
+                column: resource.from.as_ref()?.store.is_some(),
+                indexes: model
+                    .stores
+                    .as_ref()?
+                    .value
+                    .iter()
+                    .map(|store| {
+                        let index = index::fill(template, &store.value, kind);
+                        (store.value.clone(), index)
+                    })
+                    .collect(),
+            }
+        } else {
+            Routing::One(index::fill(template, "", kind))
+        };
+        Some((resource.name.as_ref()?.value.as_str().into(), routing))
+    })
+    .collect()
 }
 
 /// Limits that hold where a resource says nothing.
@@ -316,7 +395,7 @@ fn resource(
             key: text(&from.key)?,
             value: text(&from.value)?,
             entity: text(&from.entity),
-            store: None,
+            store: text(&from.store),
             condition: text(&from.condition),
         },
         to,

@@ -44,6 +44,8 @@ pub struct SourceConfig {
 pub enum SourceKind {
     /// `mysql://` and `mariadb://`.
     Mysql,
+    /// `postgres://` and `postgresql://`.
+    Postgres,
     /// `sqlite:`.
     Sqlite,
 }
@@ -53,6 +55,8 @@ pub enum SourceKind {
 pub enum TargetConfig {
     /// A Redis server.
     Redis(RedisConfig),
+    /// Elasticsearch or OpenSearch.
+    Search(SearchConfig),
     /// Files in a folder.
     File(FileConfig),
 }
@@ -70,11 +74,72 @@ pub struct RedisConfig {
     pub allow_eviction: bool,
 }
 
+/// `elasticsearch:` of a target.
+#[derive(Debug, Clone)]
+pub struct SearchConfig {
+    /// The nodes, each `http://user:password@host:9200`; at least one.
+    pub urls: Vec<SecretString>,
+    /// Sent as `Authorization: ApiKey ...` instead of user and password.
+    pub api_key: Option<SecretString>,
+    /// The indexes of each resource that goes to this target.
+    pub indexes: BTreeMap<ResourceName, Routing>,
+    /// What is changed in those indexes while they are loaded.
+    pub load: Load,
+    /// Whether requests are compressed.
+    pub gzip: bool,
+}
+
+/// `elasticsearch.load:`; what is not named there is left as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// No refreshes until the end.
+    pub refresh_off: bool,
+    /// Copies of each shard until the end.
+    pub replicas: Option<u32>,
+}
+
+/// Which index a row of one resource goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Routing {
+    /// All rows to one.
+    One(String),
+    /// By store.
+    ByStore {
+        /// Whether the rows name their store, in the column of `from.store`.
+        column: bool,
+        /// Store and index, in the order of the plan. A row without a store goes to each of them.
+        indexes: Vec<(String, String)>,
+    },
+}
+
+impl Routing {
+    /// Returns every index the resource may write to, each once.
+    pub fn indexes(&self) -> impl Iterator<Item = &str> {
+        let (one, by_store) = match self {
+            Self::One(index) => (Some(index.as_str()), &[][..]),
+            Self::ByStore { indexes, .. } => (None, &indexes[..]),
+        };
+        one.into_iter()
+            .chain(by_store.iter().map(|(_, index)| index.as_str()))
+    }
+}
+
 /// `file:` of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileConfig {
     /// The folder, made absolute against the plan file's own folder.
     pub path: PathBuf,
+    /// What is written.
+    pub format: FileFormat,
+}
+
+/// `file.format`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Commands of Redis's protocol, for `redis-cli --pipe`.
+    Resp,
+    /// Lines for `_bulk`, to these indexes.
+    Ndjson(BTreeMap<ResourceName, Routing>),
 }
 
 /// One named thing to restore.

@@ -9,6 +9,8 @@ use super::diagnostic::Code;
 pub(super) enum SourceUrl {
     /// `mysql://` or `mariadb://`, used as it is.
     Mysql,
+    /// `postgres://` or `postgresql://`, used as it is.
+    Postgres,
     /// The path after `sqlite:`, relative to the plan file's folder.
     Sqlite(String),
 }
@@ -27,7 +29,7 @@ pub(super) enum RedisUrl {
 /// Why a URL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UrlFault {
-    /// `InvalidUrl`, or `NotSupported` for a scheme of the grammar that this release does not carry out.
+    /// `InvalidUrl`.
     pub code: Code,
     /// What is wrong, to be put after the key's name: `is empty`.
     pub message: String,
@@ -35,9 +37,10 @@ pub(super) struct UrlFault {
     pub help: &'static str,
 }
 
-const SOURCE_HELP: &str =
-    "write `mysql://user:password@host:3306/database`, `mariadb://...` or `sqlite:path/to/file`";
+const SOURCE_HELP: &str = "write `mysql://user:password@host:3306/database`, `mariadb://...`, `postgres://...` or `sqlite:path/to/file`";
 const REDIS_HELP: &str = "write `redis://user:password@host:6379/0`, `rediss://...` for TLS, or `unix:///path/to/socket?db=0`";
+const SEARCH_HELP: &str =
+    "write `http://host:9200`, `http://user:password@host:9200`, or a list of nodes";
 const ESCAPE_HELP: &str = "in a password, write `@` as `%40`, `/` as `%2F`, `:` as `%3A`, `#` as `%23`, `?` as `%3F`, `%` as `%25`";
 
 /// Returns what the URL of a source names.
@@ -54,14 +57,17 @@ pub(super) fn source(url: &str) -> Result<SourceUrl, UrlFault> {
         };
     }
     match scheme(url) {
-        Some("mysql" | "mariadb") => {
+        Some(scheme @ ("mysql" | "mariadb" | "postgres" | "postgresql")) => {
             let parsed = server(url, SOURCE_HELP)?;
             if parsed.path().trim_matches('/').is_empty() {
                 return Err(invalid("names no database", SOURCE_HELP));
             }
-            Ok(SourceUrl::Mysql)
+            Ok(if scheme.starts_with("postgres") {
+                SourceUrl::Postgres
+            } else {
+                SourceUrl::Mysql
+            })
         }
-        Some(scheme @ ("postgres" | "postgresql")) => Err(later(scheme, SOURCE_HELP)),
         other => Err(foreign(other, url, SOURCE_HELP)),
     }
 }
@@ -121,6 +127,21 @@ pub(super) fn says_tls(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| url.query_pairs().any(|(name, _)| name.starts_with("ssl")))
 }
 
+/// Checks the URL of one node of a search target.
+pub(super) fn search(url: &str) -> Result<(), UrlFault> {
+    match scheme(url) {
+        Some("http") => {
+            let parsed = server(url, SEARCH_HELP)?;
+            if parsed.query().is_some() {
+                return Err(invalid("has a `?` in it", ESCAPE_HELP));
+            }
+            Ok(())
+        }
+        Some(scheme @ "https") => Err(later(scheme, SEARCH_HELP)),
+        other => Err(foreign(other, url, SEARCH_HELP)),
+    }
+}
+
 /// Returns the scheme, if there is one that could be meant as such.
 fn scheme(url: &str) -> Option<&str> {
     url.split_once("://")
@@ -162,14 +183,6 @@ fn foreign(scheme: Option<&str>, url: &str, help: &'static str) -> UrlFault {
     }
 }
 
-fn later(scheme: &str, help: &'static str) -> UrlFault {
-    UrlFault {
-        code: Code::NotSupported,
-        message: format!("begins with `{scheme}://`, which is not supported by this release"),
-        help,
-    }
-}
-
 fn invalid(message: &str, help: &'static str) -> UrlFault {
     UrlFault {
         code: Code::InvalidUrl,
@@ -192,6 +205,13 @@ mod tests {
             source("mariadb://u@db.test/shop?charset=utf8mb4"),
             Ok(SourceUrl::Mysql)
         );
+        for url in [
+            "postgres://db.test/shop",
+            "postgresql://u:p@db.test:5433/shop?sslmode=verify-full",
+            "postgres://u@%2Fvar%2Frun%2Fpostgresql/shop",
+        ] {
+            assert_eq!(source(url), Ok(SourceUrl::Postgres), "{url}");
+        }
         assert_eq!(
             source("sqlite:a/b.db"),
             Ok(SourceUrl::Sqlite("a/b.db".into()))
@@ -215,14 +235,12 @@ mod tests {
             "mysql://u:p/w@db.test/shop",
             "mysql://u:p#w@db.test/shop",
             "mysql://u:p w@db.test/shop",
+            "postgres://db.test",
+            "postgres:///shop",
             "oracle://db.test/shop",
         ] {
             assert_eq!(source(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
         }
-        assert_eq!(
-            source("postgres://db.test/shop").unwrap_err().code,
-            Code::NotSupported
-        );
     }
 
     #[test]
@@ -261,9 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn search_urls_name_a_node() {
+        for right in ["http://search.test:9200", "http://u:p@search.test/es/"] {
+            assert_eq!(search(right), Ok(()), "{right}");
+        }
+        for wrong in [
+            "",
+            "search.test:9200",
+            "http://",
+            "http://h/?a=b",
+            "http://h/#x",
+        ] {
+            assert_eq!(search(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
+        }
+        assert_eq!(search("https://h").unwrap_err().code, Code::NotSupported);
+    }
+
+    #[test]
     fn a_fault_never_repeats_the_url() {
         for url in [
             "mysql://u:gehe/im@h/d",
+            "postgres://u:gehe#im@h/d",
             "geheim://u:p@h",
             "geheim",
             "redis://:geheim@h:x/1",

@@ -1,20 +1,30 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod certificates;
 mod dead_letters;
+mod drift;
 mod healing;
 mod in_use;
 mod kill;
 mod memory;
 mod output;
 mod pause;
+mod postgres;
+mod postgres_shop;
+mod redis_cluster;
 mod redis_faults;
 mod redis_server;
 mod refusals;
 mod restore;
 mod scope;
+mod search;
+mod search_faults;
+mod search_server;
+mod sharing;
 mod shop;
 mod source;
 mod state_file;
 mod support;
 mod target;
 mod throttle;
+mod tls;

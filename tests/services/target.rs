@@ -81,6 +81,7 @@ async fn evidence(target: &dyn Target, chunk: u64) -> Evidence {
         partition: partition(31),
         chunk: ChunkSeq(chunk),
         length: None,
+        incarnation: None,
     };
     target
         .evidence(&RunId::from_text(RUN), &[recorded])

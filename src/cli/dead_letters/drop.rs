@@ -28,7 +28,7 @@ pub(super) fn drop_letters(command: &DeadLettersDrop, global: &Global, screen: S
     let mut chosen: BTreeMap<ResourceName, BTreeSet<String>> = BTreeMap::new();
     letters.each(|row| {
         let cursors = chosen.entry(row.resource.clone()).or_default();
-        cursors.insert(row.letter.cursor.to_string());
+        cursors.insert(row.letter.cursor.exact());
         true
     })?;
     let number: usize = chosen.values().map(BTreeSet::len).sum();

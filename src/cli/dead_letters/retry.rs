@@ -39,7 +39,7 @@ pub(super) fn retry(command: &DeadLettersRetry, global: &Global, screen: Screen)
         }
         let cursors = chosen.entry(row.resource.clone()).or_default();
         if cursors.len() < MOST_ROWS {
-            cursors.insert(row.letter.cursor.to_string());
+            cursors.insert(row.letter.cursor.exact());
         } else {
             left_over += 1;
         }

@@ -3,6 +3,7 @@
 use super::{Coordinator, Ending, count};
 use crate::{
     engine::{book::BookError, evidence::partition_keys, retry::retrying},
+    error::chain,
     failpoint,
     journal::Settled,
     machine::{
@@ -11,6 +12,7 @@ use crate::{
     },
     plan::RetryPolicy,
     report,
+    source::schema_changed,
 };
 
 /// How often a target is asked to remove what says that the run wrote there.
@@ -124,11 +126,10 @@ impl Coordinator {
                     resource.columns.as_ref()?,
                     &self.shapes.get(&resource.name)?.fingerprint,
                 );
+                let table = &self.plan.resource(&resource.name)?.from.table;
                 (had != now).then(|| {
-                    (
-                        resource.name.clone(),
-                        format!("its columns changed from {had} to {now}"),
-                    )
+                    let error = schema_changed(table, had, now);
+                    (resource.name.clone(), error.to_string())
                 })
             })
             .collect();
@@ -152,7 +153,51 @@ impl Coordinator {
         Ok(settled)
     }
 
+    /// Has the targets put back what they changed for the run; the ending where one of them cannot.
+    async fn settle(&mut self) -> Result<Option<Ending>, BookError> {
+        let mut failed = Vec::new();
+        for (name, leased) in &self.targets {
+            let mine = self.plan.resources.iter().filter(|one| one.to == *name);
+            let restored: Vec<_> = mine
+                .map(|one| one.name.clone())
+                .filter(|one| {
+                    self.book
+                        .resource(one)
+                        .is_some_and(|one| one.state == ResourceState::Verified)
+                })
+                .collect();
+            let (target, restored) = (&leased.target, &restored);
+            let settled = retrying(
+                &self.plan.defaults.retry,
+                |_, _| {},
+                || target.settle(restored),
+            )
+            .await;
+            if let Err(error) = settled {
+                let reason = chain(&error).join(": ");
+                failed.extend(restored.iter().map(|one| (one.clone(), reason.clone())));
+            }
+        }
+        if failed.is_empty() {
+            return Ok(None);
+        }
+        for (name, reason) in &failed {
+            self.block(name, reason.clone()).await?;
+        }
+        let reason = format!("{} blocked", count(failed.len() as u64, "resource"));
+        self.book
+            .attempt_ended(AttemptEnd::Failed { reason }, Some(RunEvent::Fail))
+            .await?;
+        Ok(Some(Ending::Blocked {
+            resources: failed,
+            bug: self.bug,
+        }))
+    }
+
     pub(super) async fn finish(&mut self) -> Result<Ending, BookError> {
+        if let Some(ending) = self.settle().await? {
+            return Ok(ending);
+        }
         failpoint::hit("before_forget")?;
         let run = self.book.run_id().clone();
         let finished = self

@@ -4,6 +4,7 @@ mod happened;
 mod idle;
 mod proof;
 mod schedule;
+mod share;
 mod steering;
 mod waiting;
 
@@ -157,6 +158,7 @@ pub struct Coordinator {
     live: Option<Live>,
     memory_found: Option<MemoryFound>,
     state_path: PathBuf,
+    shares: share::Shares,
     interrupted: Option<Instant>,
     lease_lost: Option<String>,
     bug: bool,
@@ -229,6 +231,7 @@ impl Coordinator {
             reports: mpsc::channel(8),
             unproven,
             rewinds: BTreeMap::new(),
+            shares: share::Shares::default(),
             interrupted: None,
             lease_lost: None,
             bug: false,

@@ -51,6 +51,7 @@ impl Coordinator {
             return Ok(());
         }
         self.walk_open();
+        self.ask_to_share();
         self.bind_next();
         Ok(())
     }
@@ -270,6 +271,7 @@ impl Coordinator {
         } else {
             u64::MAX
         };
+        let wanted = self.shares.flag(id);
         let walk = Walk {
             run: self.book.run_id().clone(),
             partition: partition_key(run, ledger, partition),
@@ -290,6 +292,8 @@ impl Coordinator {
             rate: self.rates.get(name).cloned(),
             hold,
             stop,
+            share: wanted,
+            columns: ledger.columns.clone().unwrap_or_default(),
             reports: self.reports.0.clone(),
         };
         let task = self

@@ -4,6 +4,7 @@ mod after;
 mod cursor;
 mod cycles;
 mod duplicates;
+mod indexes;
 mod limits;
 mod names;
 mod shared_keys;
@@ -21,7 +22,7 @@ use super::{diagnostic::Diagnostic, model::Model};
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     names::check,
     duplicates::check,
     after::check,
@@ -31,6 +32,7 @@ const RULES: [Rule; 10] = [
     limits::check,
     urls::check,
     shared_keys::check,
+    indexes::check,
     throttle::check,
 ];
 

@@ -1,11 +1,10 @@
 //! What sqlx reports -> the kinds of errors that the engine tells apart.
 
-use std::io;
-
 use sqlx::mysql::MySqlDatabaseError;
 
 use crate::{
     error::{EdgeError, ErrorKind},
+    source::network::{self, one_line},
     tls,
 };
 
@@ -22,7 +21,10 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
             let number = database
                 .try_downcast_ref::<MySqlDatabaseError>()
                 .map_or(0, MySqlDatabaseError::number);
-            let text = if quotes_values(number) {
+            let text = if number == PACKET_TOO_LARGE {
+                "a row is longer than its `max_allowed_packet`; raise that setting of the server"
+                    .to_owned()
+            } else if quotes_values(number) {
                 "a value does not fit its use (the server's text quotes it and is left out)"
                     .to_owned()
             } else {
@@ -33,7 +35,7 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
                 format!("{place} refused {doing}: {text} (error {number})"),
             )
         }
-        sqlx::Error::Io(io) => connection(place, doing, io),
+        sqlx::Error::Io(io) => network::fault(place, doing, io),
         sqlx::Error::Tls(cause) if cause.to_string().contains("does not support TLS") => (
             ErrorKind::Refused,
             format!("no TLS connection to {place}: {}", tls::NO_TLS),
@@ -79,32 +81,8 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
     EdgeError::new(kind, message)
 }
 
-fn connection(place: &str, doing: &str, error: &io::Error) -> (ErrorKind, String) {
-    let text = one_line(&error.to_string());
-    if text.contains("failed to lookup address") {
-        // EAI_AGAIN, the resolver's "try later", passes; a name that does not exist does not.
-        let kind = if text.contains("Temporary failure") {
-            ErrorKind::Connection
-        } else {
-            ErrorKind::Missing
-        };
-        return (kind, format!("{place} is not to be found: {text}"));
-    }
-    match error.kind() {
-        io::ErrorKind::TimedOut => (
-            ErrorKind::Timeout,
-            format!("{place} did not answer {doing}: {text}"),
-        ),
-        io::ErrorKind::UnexpectedEof => (
-            ErrorKind::Connection,
-            format!("{place} closed the connection during {doing}"),
-        ),
-        _ => (
-            ErrorKind::Connection,
-            format!("{place} is not reachable for {doing}: {text}"),
-        ),
-    }
-}
+/// The server cannot send a row of this length, this time or another.
+const PACKET_TOO_LARGE: u16 = 1153;
 
 /// Numbers of MySQL 5.7-8.4 and MariaDB 10-11, by what the engine should do.
 const fn server_kind(number: u16) -> ErrorKind {
@@ -126,7 +104,8 @@ const fn server_kind(number: u16) -> ErrorKind {
         | 1077
         | 1079
         | 1080
-        | 1152..=1161
+        | 1152
+        | 1154..=1161
         | 1184
         | 1317
         | 1927
@@ -146,12 +125,10 @@ const fn quotes_values(number: u16) -> bool {
     )
 }
 
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
@@ -168,6 +145,7 @@ mod tests {
             (1927, ErrorKind::Connection),
             (1053, ErrorKind::Connection),
             (1064, ErrorKind::Refused),
+            (PACKET_TOO_LARGE, ErrorKind::Refused),
         ] {
             assert_eq!(server_kind(number), kind, "{number}");
         }

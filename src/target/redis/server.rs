@@ -7,7 +7,10 @@ use ::redis::{
     ProtocolVersion, RedisConnectionInfo, RedisError, aio::MultiplexedConnection,
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, OnceCell},
+    time::timeout,
+};
 
 use super::{
     error,
@@ -15,6 +18,7 @@ use super::{
     wire::Wire,
 };
 use crate::{
+    chunk::Chunk,
     error::{EdgeError, ErrorKind},
     tls::TlsConfig,
 };
@@ -26,6 +30,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// much memory; much more than this and a dead peer holds a run up for no reason.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The longest key or value that Redis takes unless it is told otherwise (`proto-max-bulk-len`).
+const USUAL_LONGEST: usize = 512 * 1024 * 1024;
+
+/// The least that `proto-max-bulk-len` can be.
+const LEAST_LONGEST: usize = 1024 * 1024;
+
+/// One second more of patience for each of these, so that a slow line does not look like a dead server.
+const BYTES_PER_SECOND: usize = 1024 * 1024;
+
 /// One Redis server and database.
 pub(super) struct Server {
     address: Address,
@@ -36,6 +49,8 @@ pub(super) struct Server {
     pub(super) response_timeout: Duration,
     /// The connection for everything but chunks; gone after an error, so the next use connects again.
     control: Mutex<Option<MultiplexedConnection>>,
+    /// `proto-max-bulk-len`, once somebody needed it.
+    longest: OnceCell<usize>,
 }
 
 impl Server {
@@ -94,6 +109,7 @@ impl Server {
             login,
             response_timeout,
             control: Mutex::new(None),
+            longest: OnceCell::new(),
         })
     }
 
@@ -116,6 +132,66 @@ impl Server {
         self.login
             .password()
             .map(|password| (self.login.username(), password))
+    }
+
+    /// Returns how long a chunk of so many bytes may take.
+    pub(super) fn patience(&self, bytes: usize) -> Duration {
+        let seconds = u64::try_from(bytes / BYTES_PER_SECOND).unwrap_or(u64::MAX);
+        self.response_timeout
+            .saturating_add(Duration::from_secs(seconds))
+    }
+
+    /// Returns the server of the same login at `address`: a node of its cluster.
+    pub(super) fn sibling(&self, address: Address) -> Self {
+        Self {
+            place: format!("redis at {}/{}", address.shown(), self.login.db()),
+            address,
+            tls: self.tls.clone(),
+            login: self.login.clone(),
+            response_timeout: self.response_timeout,
+            control: Mutex::new(None),
+            longest: OnceCell::new(),
+        }
+    }
+
+    /// Returns the longest key or value that the server takes, as far as it matters for `chunk`: asked only when there
+    /// is one that a server might be set to refuse. It would end the connection in mid-chunk, without a word that
+    /// reaches us.
+    pub(super) async fn longest(&self, chunk: &Chunk) -> Result<usize, EdgeError> {
+        if chunk
+            .rows()
+            .all(|row| row.value.len() <= LEAST_LONGEST && row.key.len() <= LEAST_LONGEST)
+        {
+            return Ok(USUAL_LONGEST);
+        }
+        self.longest
+            .get_or_try_init(|| async {
+                let mut get = ::redis::cmd("CONFIG");
+                get.arg("GET").arg("proto-max-bulk-len");
+                match self.ask::<Vec<String>>("to show its limits", &get).await {
+                    Ok(pair) => Ok(pair
+                        .get(1)
+                        .and_then(|limit| limit.parse().ok())
+                        .unwrap_or(USUAL_LONGEST)),
+                    // Many may not ask, and hosted servers have no such command: nobody changed it there.
+                    Err(error)
+                        if matches!(error.kind, ErrorKind::Credentials | ErrorKind::Refused) =>
+                    {
+                        Ok(USUAL_LONGEST)
+                    }
+                    Err(error) => Err(error),
+                }
+            })
+            .await
+            .copied()
+    }
+
+    pub(super) fn uses_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Opens a connection to the server.

@@ -68,6 +68,12 @@ impl Wire {
     }
 
     async fn login(&mut self, server: &Server) -> Result<(), EdgeError> {
+        if server.uses_tls() {
+            // A server that does not like our certificate says so after the handshake, in place of its first answer:
+            // here it is heard, whatever it would be to this question.
+            resp::command(&mut self.out, &[b"PING"]);
+            self.answer(server).await?;
+        }
         if let Some((user, password)) = server.credentials() {
             let mut words: Vec<&[u8]> = vec![b"AUTH"];
             words.extend(user.map(str::as_bytes));
@@ -85,20 +91,7 @@ impl Wire {
 
     async fn login_step(&mut self, server: &Server) -> Result<(), EdgeError> {
         let place = &server.place;
-        let reply = async {
-            self.flush().await?;
-            self.reply().await
-        }
-        .await
-        .map_err(|e| {
-            let mut error = error::socket(place, e);
-            // The first thing that was asked over this connection, or the second.
-            if error.kind == ErrorKind::Connection {
-                error.message += server.hint();
-            }
-            error
-        })?;
-        match reply {
+        match self.answer(server).await? {
             Reply::Status(_) => Ok(()),
             Reply::Error(text) => {
                 let (code, detail) = error::split(&text);
@@ -112,6 +105,21 @@ impl Wire {
             }
             _ => Err(error::socket(place, not_redis())),
         }
+    }
+
+    /// Sends what is collected and reads the answer, one of the first over this connection.
+    async fn answer(&mut self, server: &Server) -> Result<Reply, EdgeError> {
+        let answer = async {
+            self.flush().await?;
+            self.reply().await
+        };
+        answer.await.map_err(|e| {
+            let mut error = error::socket(&server.place, e);
+            if error.kind == ErrorKind::Connection {
+                error.message += server.hint();
+            }
+            error
+        })
     }
 
     /// Gives access to the bytes that go out next. Call [`Wire::spill`] now and then.
