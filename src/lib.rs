@@ -26,3 +26,4 @@ pub mod source;
 pub mod supervisor;
 pub mod target;
 pub mod tls;
+pub mod value;

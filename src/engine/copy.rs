@@ -26,9 +26,10 @@ use crate::{
     failpoint,
     ids::{PartitionId, ResourceName, RunId},
     machine::{ChunkEvent, ChunkState, DeadLetter, Progress},
-    plan::RetryPolicy,
+    plan::{Compression, RetryPolicy, ValueForm},
     source::{RowQuery, Source},
     target::{ChunkWriter, PartitionKey, Target, Written},
+    value::Encoder,
 };
 
 /// Everything a partition needs to be walked.
@@ -47,6 +48,8 @@ pub struct Walk {
     pub source: Arc<dyn Source>,
     /// Where to.
     pub target: Arc<dyn Target>,
+    /// How it wants its values.
+    pub encoding: (ValueForm, Compression),
     /// Proves that the target is ours.
     pub lease: Arc<LeaseKeeper>,
     /// Memory.
@@ -156,6 +159,7 @@ impl Walk {
         };
         let sink = ChunkSink::new(
             bounds,
+            Encoder::new(self.encoding.0, self.encoding.1),
             self.budget.clone(),
             out,
             self.stop.clone(),

@@ -18,6 +18,7 @@ use crate::{
     error::ErrorKind,
     machine::{ChunkState, DeadLetter},
     source::{RowSink, Stopped},
+    value::Encoder,
 };
 
 /// Rows below the chunk limit that must come in a row before a partition with long rows reads whole pages again.
@@ -80,6 +81,7 @@ pub enum SinkStop {
 #[derive(Debug)]
 pub struct ChunkSink {
     bounds: ChunkBounds,
+    encoder: Encoder,
     budget: Budget,
     out: mpsc::Sender<FilledChunk>,
     stop: watch::Receiver<bool>,
@@ -101,10 +103,11 @@ pub struct ChunkSink {
 }
 
 impl ChunkSink {
-    /// Returns a sink that hands chunks to `out` until `stop` says so, or until `quota` of them are out.
+    /// Returns a sink that hands chunks of what `encoder` makes of values to `out` until `stop` says so, or until `quota` of them are out.
     #[must_use]
     pub fn new(
         bounds: ChunkBounds,
+        encoder: Encoder,
         budget: Budget,
         out: mpsc::Sender<FilledChunk>,
         stop: watch::Receiver<bool>,
@@ -115,6 +118,7 @@ impl ChunkSink {
             share,
             looked: Instant::now(),
             bounds,
+            encoder,
             budget,
             out,
             stop,
@@ -259,13 +263,27 @@ impl RowSink for ChunkSink {
                 );
             }
             (Some(key), Value::Bytes(value)) => {
-                self.chunk.push(cursor, key, value, beside);
-                if let Some((_, small)) = &mut self.long {
-                    *small = if value.len() as u64 > self.bounds.bytes {
-                        0
-                    } else {
-                        *small + 1
-                    };
+                let limit = self.row_bytes();
+                match self.encoder.encode(value) {
+                    // Too long only now, so it comes again like any other long row.
+                    Ok(encoded) if encoded.len() > value.len() && encoded.len() as u64 > limit => {
+                        let value = Value::TooLarge(encoded.len() as u64);
+                        return self.push(SourceRow { value, ..row });
+                    }
+                    Ok(encoded) => {
+                        self.chunk.push(cursor, key, encoded, beside);
+                        if let Some((_, small)) = &mut self.long {
+                            *small = if encoded.len() as u64 > self.bounds.bytes {
+                                0
+                            } else {
+                                *small + 1
+                            };
+                        }
+                    }
+                    Err(broken) => {
+                        let reason = broken.to_string();
+                        self.dead_letter(cursor, Some(key), ErrorKind::RowBroken, reason);
+                    }
                 }
             }
         }
@@ -298,6 +316,7 @@ impl RowSink for ChunkSink {
                 sent = self.out.send(filled) => sent.map_err(|_| Stopped)?,
             }
             self.flushed = Some(until);
+            self.encoder.trim();
             if let Some(left) = &mut self.quota {
                 *left = left.saturating_sub(1);
                 if *left == 0 {
@@ -338,10 +357,20 @@ impl RowSink for ChunkSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Compression, ValueForm};
 
     fn sink(
         bytes: u64,
         rows: u32,
+    ) -> (ChunkSink, mpsc::Receiver<FilledChunk>, watch::Sender<bool>) {
+        let raw = Encoder::new(ValueForm::Raw, Compression::None);
+        encoding_sink(bytes, rows, raw)
+    }
+
+    fn encoding_sink(
+        bytes: u64,
+        rows: u32,
+        encoder: Encoder,
     ) -> (ChunkSink, mpsc::Receiver<FilledChunk>, watch::Sender<bool>) {
         let (out, inbox) = mpsc::channel(64);
         let (stop, stopped) = watch::channel(false);
@@ -353,6 +382,7 @@ mod tests {
         (
             ChunkSink::new(
                 bounds,
+                encoder,
                 Budget::new(1024 * 1024),
                 out,
                 stopped,
@@ -424,6 +454,70 @@ mod tests {
         assert_eq!(sink.page_rows(), 1000);
         assert_eq!(inbox.recv().await.unwrap().rows, 1);
         assert_eq!(inbox.recv().await.unwrap().chunk.byte_count(), 5001);
+        assert_eq!(
+            inbox.recv().await.unwrap().dead_letters[0].kind,
+            "row_too_large"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_value_that_cannot_be_written_is_a_dead_letter_without_its_bytes() {
+        let php = Encoder::new(ValueForm::Php, Compression::None);
+        let (mut sink, mut inbox, _stop) = encoding_sink(200_000, 1000, php);
+        sink.restart().await.unwrap();
+        let cut = format!("{{\"a\":\"{}", "s".repeat(65_535 - 6));
+        let values: [&[u8]; 4] = [br#"{"0":"a/"}"#, b"{secret", b"null", cut.as_bytes()];
+        for (id, value) in (1..).zip(values) {
+            sink.push(row(&at(id), Some(b"k"), Value::Bytes(value)));
+        }
+        sink.flush().await.unwrap();
+        let filled = inbox.recv().await.unwrap();
+        let values: Vec<_> = filled.chunk.rows().map(|row| row.value).collect();
+        assert_eq!(values, [br#"["a\/"]"#]);
+        let reasons: Vec<_> = filled
+            .dead_letters
+            .iter()
+            .map(|letter| (letter.kind.as_str(), letter.reason.as_str()))
+            .collect();
+        assert_eq!(
+            reasons,
+            [
+                (
+                    "row_broken",
+                    "the value is broken JSON: a syntax error at byte 1"
+                ),
+                (
+                    "row_broken",
+                    "the value is JSON, but neither an object nor a list"
+                ),
+                (
+                    "row_broken",
+                    "the value is cut at 65,535 bytes: the column is TEXT"
+                ),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_value_that_grows_beyond_its_chunk_comes_again_alone() {
+        let php = Encoder::new(ValueForm::Php, Compression::None);
+        let (mut sink, mut inbox, _stop) = encoding_sink(300, 1000, php);
+        sink.restart().await.unwrap();
+        sink.push(row(&at(1), Some(b"a"), Value::Bytes(b"[1]")));
+        let value = format!("[\"{}\"]", "\u{e9}".repeat(100));
+        let grown = 4 + 600;
+        assert!(sink.push(row(&at(2), Some(b"b"), Value::Bytes(value.as_bytes()))));
+        assert_eq!(sink.flush().await, Err(Stopped));
+        assert_eq!(sink.why(), SinkStop::LongRow(grown));
+        assert_eq!(inbox.recv().await.unwrap().rows, 1);
+        sink.make_room(grown).await.unwrap();
+        assert!(sink.push(row(&at(2), Some(b"b"), Value::Bytes(value.as_bytes()))));
+        sink.flush().await.unwrap();
+        assert_eq!(inbox.recv().await.unwrap().chunk.byte_count(), 605);
+        let value = format!("[\"{}\"]", "\u{e9}".repeat(20_000));
+        sink.make_room(70_000).await.unwrap();
+        assert!(sink.push(row(&at(3), Some(b"c"), Value::Bytes(value.as_bytes()))));
+        sink.flush().await.unwrap();
         assert_eq!(
             inbox.recv().await.unwrap().dead_letters[0].kind,
             "row_too_large"

@@ -90,7 +90,7 @@ pub(super) const REDIS: &[Key] = &[
 /// `elasticsearch:` of a target.
 pub(super) const SEARCH: &[Key] = &[
     now("url"),
-    later("tls"),
+    now("tls"),
     now("api_key"),
     now("index"),
     now("load"),
@@ -167,10 +167,10 @@ pub(super) const FALLBACK: &[Key] = &[now("to"), later("after_crashes"), later("
 pub(super) const DEAD_LETTERS: &[Key] = &[now("max"), now("percent")];
 
 /// `redis.value`: what is done to a value on its way.
-pub(super) const VALUE: &[Word] = &[word("raw"), later_word("php")];
+pub(super) const VALUE: &[Word] = &[word("raw"), word("php")];
 
 /// `redis.compress`
-pub(super) const COMPRESS: &[Word] = &[word("none"), later_word("gzip")];
+pub(super) const COMPRESS: &[Word] = &[word("none"), word("gzip")];
 
 /// `file.format`
 pub(super) const FORMAT: &[Word] = &[word("resp"), word("ndjson")];

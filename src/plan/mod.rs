@@ -35,9 +35,9 @@ pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, RedisConfig,
-    Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
-    TargetConfig, Throttle,
+    ChunkLimit, Compression, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan,
+    RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
+    TargetConfig, Throttle, ValueForm,
 };
 
 use decode::Decoder;

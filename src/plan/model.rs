@@ -10,6 +10,7 @@ use super::{
     diagnostic::{Code, Diagnostic, Span},
     grammar,
     quote::quoted,
+    resolved::{Compression, ValueForm},
     search::Search,
     tree::{Kind, Node},
     units,
@@ -68,8 +69,8 @@ pub(super) struct Redis {
     pub url: Option<Value<String>>,
     pub tls: Option<Box<Tls>>,
     pub prefix: Option<Value<String>>,
-    pub value_given: bool,
-    pub compress_given: bool,
+    pub value: Option<ValueForm>,
+    pub compress: Option<Compression>,
     pub allow_eviction: Option<Value<bool>>,
 }
 
@@ -300,14 +301,19 @@ fn target_kind(name: &str, at: Span, node: &Node, decoder: &mut Decoder<'_>) -> 
 impl Redis {
     fn read(redis: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
         redis.require("url", "url: \"${REDIS_URL}\"", decoder);
-        redis.word("value", grammar::VALUE, decoder);
-        redis.word("compress", grammar::COMPRESS, decoder);
+        let value = redis.word("value", grammar::VALUE, decoder);
+        let compress = redis.word("compress", grammar::COMPRESS, decoder);
         Self {
             url: redis.text("url", decoder),
             tls: Tls::read(redis, decoder).map(Box::new),
             prefix: redis.text("prefix", decoder),
-            value_given: redis.get("value").is_some(),
-            compress_given: redis.get("compress").is_some(),
+            value: value
+                .and_then(|word| ValueForm::ALL.into_iter().find(|form| form.label() == word)),
+            compress: compress.and_then(|word| {
+                Compression::ALL
+                    .into_iter()
+                    .find(|kind| kind.label() == word)
+            }),
             allow_eviction: redis.parsed("allow_eviction", decoder, boolean),
         }
     }

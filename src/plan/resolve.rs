@@ -159,8 +159,22 @@ fn target(
     let path = |key: &str| format!("targets.{}.{key}", target.name.value);
     Some(match target.kind.as_ref()? {
         TargetKind::Redis(redis) => {
-            note(!redis.value_given, path("redis.value"), "raw", used);
-            note(!redis.compress_given, path("redis.compress"), "none", used);
+            let (value, compress) = (
+                redis.value.unwrap_or_default(),
+                redis.compress.unwrap_or_default(),
+            );
+            note(
+                redis.value.is_none(),
+                path("redis.value"),
+                value.label(),
+                used,
+            );
+            note(
+                redis.compress.is_none(),
+                path("redis.compress"),
+                compress.label(),
+                used,
+            );
             TargetConfig::Redis(RedisConfig {
                 url: redis.url.as_ref()?.value.clone().into(),
                 tls: redis.tls.as_ref().map(|tls| self::tls(tls, folder, used)),
@@ -171,6 +185,8 @@ fn target(
                     },
                     |prefix| prefix.value.clone(),
                 ),
+                value,
+                compress,
                 allow_eviction: or(
                     redis.allow_eviction.as_ref(),
                     path("redis.allow_eviction"),
@@ -199,6 +215,7 @@ fn target(
                     .iter()
                     .map(|url| url.value.clone().into())
                     .collect(),
+                tls: search.tls.as_ref().map(|tls| self::tls(tls, folder, used)),
                 api_key: search.api_key.as_ref().map(|key| key.value.clone().into()),
                 indexes: indexes(target, search.index.as_ref()?, model)?,
                 load: Load {

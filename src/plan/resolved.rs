@@ -70,6 +70,10 @@ pub struct RedisConfig {
     pub tls: Option<TlsConfig>,
     /// Put before every key.
     pub prefix: String,
+    /// How values are written.
+    pub value: ValueForm,
+    /// How they are packed then.
+    pub compress: Compression,
     /// Whether an eviction policy that drops keys is accepted.
     pub allow_eviction: bool,
 }
@@ -79,6 +83,8 @@ pub struct RedisConfig {
 pub struct SearchConfig {
     /// The nodes, each `http://user:password@host:9200`; at least one.
     pub urls: Vec<SecretString>,
+    /// `tls:`, for nodes with `https://`.
+    pub tls: Option<TlsConfig>,
     /// Sent as `Authorization: ApiKey ...` instead of user and password.
     pub api_key: Option<SecretString>,
     /// The indexes of each resource that goes to this target.
@@ -121,6 +127,64 @@ impl Routing {
         };
         one.into_iter()
             .chain(by_store.iter().map(|(_, index)| index.as_str()))
+    }
+}
+
+/// `value` of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ValueForm {
+    /// The column's bytes as they are.
+    #[default]
+    Raw,
+    /// JSON as PHP writes it after it read it.
+    Php,
+}
+
+/// `compress` of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// As PHP's `gzencode` at level 3, above 200 bytes.
+    Gzip,
+}
+
+impl ValueForm {
+    /// Every form.
+    pub const ALL: [Self; 2] = [Self::Raw, Self::Php];
+
+    /// Returns the form as a plan names it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Php => "php",
+        }
+    }
+}
+
+impl Compression {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::None, Self::Gzip];
+
+    /// Returns the kind as a plan names it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+impl TargetConfig {
+    /// Returns how the target wants its values.
+    const fn encoding(&self) -> (ValueForm, Compression) {
+        match self {
+            Self::Redis(redis) => (redis.value, redis.compress),
+            Self::Search(_) | Self::File(_) => (ValueForm::Raw, Compression::None),
+        }
     }
 }
 
@@ -263,6 +327,14 @@ impl Plan {
         self.resources
             .iter()
             .find(|resource| resource.name == *name)
+    }
+
+    /// Returns how the target of `resource` wants its values.
+    #[must_use]
+    pub fn encoding(&self, resource: &Resource) -> (ValueForm, Compression) {
+        self.targets
+            .get(&resource.to)
+            .map_or_else(Default::default, TargetConfig::encoding)
     }
 
     /// Returns the names of the targets that `resources` write to.

@@ -2,7 +2,8 @@
 
 use super::{
     decode::{Decoder, Fields, Value},
-    grammar, model,
+    grammar,
+    model::{self, Tls},
     tree::Kind,
 };
 
@@ -11,6 +12,7 @@ use super::{
 pub(super) struct Search {
     /// Each node's URL.
     pub urls: Vec<Value<String>>,
+    pub tls: Option<Box<Tls>>,
     pub api_key: Option<Value<String>>,
     pub index: Option<Value<String>>,
     pub gzip: Option<Value<bool>>,
@@ -30,6 +32,7 @@ impl Search {
         }
         Self {
             urls: urls(search, decoder),
+            tls: Tls::read(search, decoder).map(Box::new),
             api_key: search.text("api_key", decoder),
             index: search.text("index", decoder),
             gzip: search.parsed("gzip", decoder, model::boolean),

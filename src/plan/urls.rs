@@ -130,14 +130,13 @@ pub(super) fn says_tls(url: &str) -> bool {
 /// Checks the URL of one node of a search target.
 pub(super) fn search(url: &str) -> Result<(), UrlFault> {
     match scheme(url) {
-        Some("http") => {
+        Some("http" | "https") => {
             let parsed = server(url, SEARCH_HELP)?;
             if parsed.query().is_some() {
                 return Err(invalid("has a `?` in it", ESCAPE_HELP));
             }
             Ok(())
         }
-        Some(scheme @ "https") => Err(later(scheme, SEARCH_HELP)),
         other => Err(foreign(other, url, SEARCH_HELP)),
     }
 }

@@ -9,6 +9,7 @@ mod kill;
 mod memory;
 mod output;
 mod pause;
+mod php;
 mod postgres;
 mod postgres_shop;
 mod redis_cluster;

@@ -8,7 +8,7 @@ use rekindle::{
     cursor::{Cursor, KeyValue},
     error::ErrorKind,
     ids::{ChunkSeq, PartitionId, RunId},
-    plan::{RedisConfig, TargetConfig},
+    plan::{Compression, RedisConfig, TargetConfig, ValueForm},
     target::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target, connect},
 };
 
@@ -138,6 +138,8 @@ impl RedisCluster {
             tls: None,
             prefix: "kv:".into(),
             allow_eviction: false,
+            value: ValueForm::Raw,
+            compress: Compression::None,
         };
         connect("storage", &TargetConfig::Redis(config)).expect("a usable target")
     }
@@ -316,6 +318,7 @@ async fn evidence(target: &dyn Target, chunk: u64) -> Evidence {
         partition: partition(),
         chunk: ChunkSeq(chunk),
         length: None,
+        incarnation: None,
     };
     let run = RunId::from_text("7F3K2M");
     target.evidence(&run, &[recorded]).await.expect("evidence")[0]

@@ -13,7 +13,7 @@ use rekindle::{
     cursor::{Cursor, KeyValue},
     error::{EdgeError, ErrorKind},
     ids::{ChunkSeq, PartitionId, RunId},
-    plan::{RedisConfig, TargetConfig},
+    plan::{Compression, RedisConfig, TargetConfig, ValueForm},
     target::{
         ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, RedisTarget, Target,
         connect,
@@ -36,6 +36,8 @@ fn config(url: &str) -> RedisConfig {
         url: url.into(),
         tls: None,
         prefix: "kv:".into(),
+        value: ValueForm::Raw,
+        compress: Compression::None,
         allow_eviction: false,
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use rekindle::{
     error::{EdgeError, ErrorKind},
     ids::RunId,
-    plan::{RedisConfig, SourceConfig, SourceKind, TargetConfig},
+    plan::{Compression, RedisConfig, SourceConfig, SourceKind, TargetConfig, ValueForm},
     source,
     target::{LeaseOwner, Target, connect},
     tls::{TlsConfig, Verify},
@@ -74,6 +74,8 @@ fn redis_at(url: &str, tls: Option<TlsConfig>) -> Arc<dyn Target> {
         tls,
         prefix: "kv:".into(),
         allow_eviction: false,
+        value: ValueForm::Raw,
+        compress: Compression::None,
     };
     connect("storage", &TargetConfig::Redis(config)).expect("a usable target")
 }

@@ -280,6 +280,7 @@ impl Coordinator {
             query: row_query(resource, &run.scope),
             source: Arc::clone(&self.source),
             target: Arc::clone(&leased.target),
+            encoding: self.plan.encoding(resource),
             lease: Arc::clone(&leased.lease),
             budget: self.budget.clone(),
             chunk_bytes: resource.chunk.bytes.min(share),

@@ -11,7 +11,7 @@ use crate::{
         resolve,
         urls::{self, RedisUrl, SourceUrl},
     },
-    tls::{self, PemError},
+    tls::{self, PemError, Verify},
 };
 
 pub(super) fn check(model: &Model, folder: &Path, problems: &mut Vec<Diagnostic>) {
@@ -33,6 +33,29 @@ pub(super) fn check(model: &Model, folder: &Path, problems: &mut Vec<Diagnostic>
         }
     }
     for target in &model.targets {
+        if let Some(TargetKind::Search(search)) = &target.kind
+            && let Some(tls) = &search.tls
+        {
+            files(tls, folder, problems);
+            if search.urls.iter().any(|url| url.value.starts_with("http:")) {
+                problems.push(needless(
+                    tls,
+                    "is given, but a URL asks for a connection without TLS",
+                    "begin every URL with `https://`, or remove `tls`",
+                ));
+            }
+            if let Some(verify) = tls.verify.as_ref().filter(|one| one.value == Verify::Ca) {
+                let path = format!("{}.verify", tls.path);
+                problems.push(
+                    Diagnostic::new(
+                        Code::InvalidValue,
+                        format!("{} cannot be `ca` for a search cluster", quoted(&path)),
+                    )
+                    .at(verify.span, "not possible here")
+                    .help("write `full`, or `none` to trust anybody"),
+                );
+            }
+        }
         if let Some(TargetKind::Redis(redis)) = &target.kind
             && let Some(tls) = &redis.tls
         {

@@ -217,7 +217,10 @@ impl Target for RedisTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::{
+        error::ErrorKind,
+        plan::{Compression, ValueForm},
+    };
 
     fn target(url: &str) -> Result<RedisTarget, EdgeError> {
         RedisTarget::new(
@@ -226,6 +229,8 @@ mod tests {
                 url: url.into(),
                 tls: None,
                 prefix: "kv:".into(),
+                value: ValueForm::Raw,
+                compress: Compression::None,
                 allow_eviction: false,
             },
         )

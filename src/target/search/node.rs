@@ -12,12 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use elasticsearch::{
     auth::Credentials,
     http::{
         Method,
-        headers::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+        headers::{
+            AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+        },
         transport::{SingleNodeConnectionPool, Transport, TransportBuilder},
     },
 };
@@ -29,6 +32,7 @@ use super::answer::Answer;
 use crate::{
     error::{EdgeError, ErrorKind},
     plan::SearchConfig,
+    tls::{self, SearchTls},
 };
 
 /// How long a node may take for anything but a load of documents.
@@ -111,7 +115,7 @@ impl Cluster {
         let mut nodes = Vec::new();
         let mut places = Vec::new();
         for url in &config.urls {
-            let (node, place) = node(name, url, config.api_key.as_ref())?;
+            let (node, place) = node(name, url, config)?;
             nodes.push(node);
             places.push(place);
         }
@@ -251,6 +255,12 @@ impl Cluster {
                 heard: true,
             };
         }
+        if let Some((kind, why)) = tls::explain(error) {
+            return Fault {
+                error: EdgeError::new(kind, format!("no TLS connection to {place}: {why}")),
+                heard: false,
+            };
+        }
         let mut unknown_host = false;
         let mut unheard = false;
         let mut io = None;
@@ -296,16 +306,36 @@ fn wrong(target: &str, why: &str) -> EdgeError {
     )
 }
 
+fn authorization(credentials: &Credentials) -> HeaderValue {
+    let text = match credentials {
+        Credentials::Basic(user, password) => {
+            format!(
+                "Basic {}",
+                BASE64_STANDARD.encode(format!("{user}:{password}"))
+            )
+        }
+        Credentials::EncodedApiKey(key) => format!("ApiKey {key}"),
+        _ => String::new(),
+    };
+    let mut value = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
 /// Returns a node and what it is called.
 fn node(
     target: &str,
     url: &SecretString,
-    api_key: Option<&SecretString>,
+    config: &SearchConfig,
 ) -> Result<(Node, String), EdgeError> {
     let mut url = Url::parse(url.expose_secret()).map_err(|_| wrong(target, "is not a URL"))?;
-    if url.scheme() != "http" {
-        return Err(wrong(target, "does not begin with `http://`"));
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong(
+            target,
+            "begins with neither `http://` nor `https://`",
+        ));
     }
+    let is_tls = url.scheme() == "https";
     let host = url
         .host_str()
         .ok_or_else(|| wrong(target, "names no host"))?;
@@ -313,7 +343,7 @@ fn node(
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let user = decoded(url.username());
     let password = decoded(url.password().unwrap_or_default());
-    let credentials = match api_key {
+    let credentials = match &config.api_key {
         Some(key) => {
             let key = key.expose_secret();
             if HeaderValue::try_from(format!("ApiKey {key}")).is_err() {
@@ -342,10 +372,30 @@ fn node(
             HeaderName::from_static("x-opaque-id"),
             HeaderValue::from_static("rekindle"),
         );
+    let tls = config
+        .tls
+        .as_ref()
+        .filter(|_| is_tls)
+        .map(|tls| tls::search(&place, Some(tls)))
+        .transpose()?;
     if let Some(credentials) = credentials {
-        builder = builder.auth(credentials);
+        // The driver takes one way to log in: beside a certificate, a password is a header like any other.
+        if tls.as_ref().is_some_and(|tls| tls.certificate.is_some()) {
+            builder = builder.header(AUTHORIZATION, authorization(&credentials));
+        } else {
+            builder = builder.auth(credentials);
+        }
     }
-    // Certificates of `https://` belong here.
+    if let Some(SearchTls {
+        validation,
+        certificate,
+    }) = tls
+    {
+        builder = builder.cert_validation(validation);
+        if let Some(certificate) = certificate {
+            builder = builder.auth(Credentials::Certificate(certificate));
+        }
+    }
     let transport = builder
         .build()
         .map_err(|_| wrong(target, "cannot be used"))?;
