@@ -10,6 +10,7 @@
 
 pub mod chunk;
 pub mod cli;
+pub mod control;
 pub mod cursor;
 pub mod draft;
 pub mod engine;

@@ -87,6 +87,10 @@ pub enum Command {
     Resume(Resume),
     /// Show where the plan's run stands
     Status(Status),
+    /// Stop moving rows until `unpause`; the run keeps its place and its leases
+    Pause(PlanOnly),
+    /// Let a paused run go on
+    Unpause(PlanOnly),
     /// List the runs of a plan
     History(History),
     /// Tell the story of one run
@@ -200,6 +204,12 @@ pub struct Status {
 }
 
 #[derive(Debug, Args)]
+pub struct PlanOnly {
+    /// The plan file
+    pub plan: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub struct History {
     /// The plan file; without it, every state file in ./state
     pub plan: Option<PathBuf>,
@@ -224,7 +234,11 @@ pub enum DeadLettersCommand {
     /// Count dead letters by resource and reason
     List(DeadLettersOf),
     /// Show each dead letter: where it is, its key, and why
-    Show(DeadLettersOf),
+    Show(DeadLettersShow),
+    /// Read just those rows again and restore them, once they are mended in the source
+    Retry(DeadLettersRetry),
+    /// Let rows go: they stay out of the target, and are no dead letters any more
+    Drop(DeadLettersDrop),
 }
 
 #[derive(Debug, Args)]
@@ -234,10 +248,42 @@ pub struct DeadLettersOf {
     /// Only of this resource
     #[arg(long, short, value_name = "R")]
     pub resource: Option<String>,
-    /// Of this run [default: the latest]
+    /// Only of this kind, as `list` names it
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<String>,
+    /// Only rows whose key begins like this
+    #[arg(long, value_name = "TEXT")]
+    pub key_prefix: Option<String>,
+    /// Of this run [default: the latest, and the retries since]
     #[arg(long, value_name = "ID")]
     pub run: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLettersShow {
+    #[command(flatten)]
+    pub of: DeadLettersOf,
     /// Show at most so many
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub limit: u64,
+    /// Write all of them to a new file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLettersRetry {
+    #[command(flatten)]
+    pub of: DeadLettersOf,
+    #[command(flatten)]
+    pub worker: Worker,
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLettersDrop {
+    #[command(flatten)]
+    pub of: DeadLettersOf,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }

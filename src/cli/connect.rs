@@ -82,6 +82,10 @@ pub fn scope_flags(scope: &Scope) -> String {
             .join(",")
     };
     let mut flags = String::new();
+    if !scope.rows.is_empty() {
+        // The rows of a retry are found again by themselves.
+        return flags;
+    }
     if !scope.only.is_empty() {
         flags += &format!(" --only {}", names(&scope.only));
     }

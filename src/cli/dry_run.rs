@@ -16,6 +16,7 @@ use crate::{
     machine::Scope,
     plan::{Loaded, Plan},
     report::human::{bytes, count, counted, duration, printable},
+    supervisor,
 };
 
 /// Rows a second assumed where no earlier run of the plan says better.
@@ -58,6 +59,7 @@ pub fn dry_run(
     let of_plan = of_plan.into_iter().map(|warning| warning.message);
     preview.warnings.splice(..0, of_plan);
     let rate = measured_rate(&ledger);
+    add_memory(&plan, &mut preview);
     if screen.json {
         say(&json(&plan, &preview, rate).to_string());
     } else {
@@ -94,6 +96,36 @@ pub fn dry_run(
             format!("mend the causes, then `rekindle run {}`", file.plan),
         )
     }))
+}
+
+/// Adds what bounds the memory of a run, and a warning where the plan's budget does not fit below it.
+fn add_memory(plan: &Plan, preview: &mut Preview) {
+    let budget = plan.defaults.in_flight_bytes;
+    let budget_text = format!("budget {} of the plan", bytes(budget));
+    let Some(limit) = supervisor::memory_limit() else {
+        let text = format!("{budget_text}, no limit found");
+        preview.facts.push(("memory".to_owned(), text));
+        return;
+    };
+    let free = limit.bytes.saturating_sub(limit.used_bytes);
+    preview.facts.push((
+        "memory".to_owned(),
+        format!(
+            "{budget_text}, limit {} ({}), {} free",
+            bytes(limit.bytes),
+            limit.set_by,
+            bytes(free)
+        ),
+    ));
+    if free < budget {
+        preview.warnings.push(format!(
+            "`memory.in_flight` is {}, and only {} are free below the limit of {} ({}): lower it, or give more memory",
+            bytes(budget),
+            bytes(free),
+            bytes(limit.bytes),
+            limit.set_by
+        ));
+    }
 }
 
 /// Returns rows a second over the attempts of the last run that stored anything.

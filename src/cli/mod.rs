@@ -6,6 +6,7 @@ mod dead_letters;
 mod dry_run;
 mod history;
 mod init;
+mod pause;
 mod render;
 mod run;
 mod state_files;
@@ -47,6 +48,8 @@ pub fn main() -> u8 {
         Command::Run(command) => run::run(&command, &arguments.global, screen),
         Command::Resume(command) => run::resume(&command, &arguments.global, screen),
         Command::Status(command) => status::status(&command, &arguments.global, screen),
+        Command::Pause(of) => pause::pause(&of, &arguments.global, screen),
+        Command::Unpause(of) => pause::unpause(&of, &arguments.global, screen),
         Command::History(command) => history::history(&command, &arguments.global, screen),
         Command::Show(command) => history::show(&command, &arguments.global, screen),
         Command::DeadLetters(command) => {

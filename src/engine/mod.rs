@@ -5,6 +5,7 @@
 
 mod bind;
 mod book;
+mod breaker;
 mod budget;
 mod coordinator;
 mod copy;
@@ -19,6 +20,7 @@ mod read;
 mod refuse;
 mod retry;
 mod sink;
+mod throttle;
 
 pub use book::BookError;
 pub use coordinator::{Coordinator, Ending, Memory};

@@ -206,7 +206,7 @@ async fn look(
     source: &dyn Source,
     warnings: &mut Vec<String>,
 ) -> ResourcePreview {
-    let query = row_query(&resource.from, scope);
+    let query = row_query(resource, scope);
     let mut rows = checked
         .shapes
         .get(&resource.name)

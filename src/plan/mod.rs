@@ -38,7 +38,7 @@ pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
     ChunkLimit, Compression, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan,
     RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
-    TargetConfig, ValueForm,
+    TargetConfig, Throttle, ValueForm,
 };
 
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
@@ -313,6 +313,7 @@ defaults:
                     attempts: 2,
                     base: Duration::from_millis(5),
                     cap: Duration::from_mins(1),
+                    within: Duration::from_mins(15),
                 },
             }
         );

@@ -19,7 +19,7 @@ mod read_model;
 mod shape;
 pub mod sqlite;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 pub use patience::Patience;
@@ -55,6 +55,18 @@ pub struct RowQuery {
     pub from: RowSource,
     /// `--ids`: only rows whose entity column (else cursor column) is one of these.
     pub ids: Option<Vec<String>>,
+}
+
+/// How far a replica is behind its primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lag {
+    /// It is no replica.
+    #[default]
+    None,
+    /// By this much.
+    Behind(Duration),
+    /// It is one, and does not follow at the moment.
+    Stopped,
 }
 
 /// The engine took no more rows: it is shutting down or lost its target.
@@ -158,6 +170,15 @@ pub trait Source: Send + Sync {
 
     /// Returns the rows of `range` at or below its end that are present, counted by the database (exact, may be slow).
     async fn count(&self, query: &RowQuery) -> Result<u64, EdgeError>;
+
+    /// Returns how far the database is behind its primary, where it is a replica.
+    ///
+    /// # Errors
+    ///
+    /// `Credentials` for a user who may not ask.
+    async fn replica_lag(&self) -> Result<Lag, EdgeError> {
+        Ok(Lag::None)
+    }
 
     /// Returns a few rows' mean key and value length in bytes, for the estimates of a dry run; `None` for no rows.
     async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError>;

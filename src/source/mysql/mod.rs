@@ -3,6 +3,7 @@
 mod catalogue;
 mod error;
 mod probe;
+mod replica;
 mod session;
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use probe::Probe;
 use session::{Flavour, Sessions};
 
 use super::{
-    Patience, ReadModel, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
+    Lag, Patience, ReadModel, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
     keyset::{self, Bound, Id, PageSql, Statement, Values},
     middle,
     page_size::PageSize,
@@ -496,6 +497,20 @@ impl Source for MySqlSource {
         let [rows] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
         self.sessions.give_back(connection);
         Ok(rows)
+    }
+
+    async fn replica_lag(&self) -> Result<Lag, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let lag = self
+            .sessions
+            .within(
+                "its replication",
+                self.sessions.patience.read,
+                replica::lag(&mut connection, self.sessions.flavour),
+            )
+            .await?;
+        self.sessions.give_back(connection);
+        Ok(lag)
     }
 
     async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError> {

@@ -177,7 +177,11 @@ fn indexes(
     Ok(unique)
 }
 
-/// The statistics of ANALYZE; else the span of the row ids; else a count that ends at 100,000.
+/// The least that a row takes in a file: its length, its id, its header and its place on the page.
+const LEAST_ROW: u64 = 6;
+
+/// The statistics of ANALYZE; else a count that ends at 100,000; else the span of the row ids, which says nothing
+/// where ids lie far apart, and then what the file has room for.
 fn estimated_rows(
     connection: &Connection,
     table: &str,
@@ -222,5 +226,11 @@ fn estimated_rows(
         [],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    Ok(high.abs_diff(low).saturating_add(1))
+    let bytes: i64 = connection.query_row(
+        "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+        [],
+        |row| row.get(0),
+    )?;
+    let room = bytes.unsigned_abs() / LEAST_ROW;
+    Ok(high.abs_diff(low).saturating_add(1).min(room))
 }
