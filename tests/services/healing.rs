@@ -45,11 +45,12 @@ fn waiting(shop: &Shop, tries: u64) -> serde_json::Value {
     said
 }
 
-/// Asserts that the run ended whole and that nothing but waiting happened.
-async fn ends_whole(shop: &mut Shop, running: Running) {
+/// Asserts that the run ended whole and that nothing but waiting and what is in `also` happened.
+async fn ends_whole(shop: &mut Shop, running: Running, also: &str) {
     let done = running.finish().exits(0);
     done.line(" works again after ");
-    for other in ["starts over", "goes back", "blocked", "the working process"] {
+    let others = ["starts over", "goes back", "blocked", "the working process"];
+    for other in others.into_iter().filter(|other| *other != also) {
         assert!(!done.stderr.contains(other), "{done}");
     }
     shop.assert_redis_equals(&["url"]).await;
@@ -80,7 +81,7 @@ async fn a_redis_that_is_full_for_long_is_waited_for_and_nothing_is_called_store
     let rows = shop.status()["rows"].as_u64().expect("rows");
     assert!(rows <= before, "{rows} called stored, {before} keys there");
     shop.redis.run("CONFIG SET maxmemory 0");
-    ends_whole(&mut shop, running).await;
+    ends_whole(&mut shop, running, "").await;
     let status = shop.rekindle(&format!("history {PLAN}")).exits(0);
     assert!(status.stdout.contains("done"), "{status}");
 }
@@ -95,7 +96,8 @@ async fn a_redis_that_is_killed_and_comes_back_later_is_waited_for() {
     running.says("waiting for redis at 127.0.0.1:");
     waiting(&shop, 40);
     shop.redis.launch();
-    ends_whole(&mut shop, running).await;
+    // A chunk that was in the socket when the run was held may be written, and answered, after the dump was made.
+    ends_whole(&mut shop, running, "goes back").await;
 }
 
 #[tokio::test]

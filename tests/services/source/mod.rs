@@ -427,7 +427,7 @@ async fn describe_checks_every_name() {
                 ..good.clone()
             },
             ErrorKind::Refused,
-            "it may be NULL; `part` or `id` would do",
+            "it may be NULL; `id` or `part` would do",
         ),
         (
             RowSource {
