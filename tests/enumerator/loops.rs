@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The fail points of the program.
-pub const FAIL_POINTS: [&str; 13] = [
+pub const FAIL_POINTS: [&str; 14] = [
     "after_ack",
     "after_commit",
     "after_cut",
@@ -29,6 +29,7 @@ pub const FAIL_POINTS: [&str; 13] = [
     "journal_after_commit",
     "journal_before_commit",
     "marker_before_rename",
+    "report",
 ];
 
 /// Those of keys without arithmetic, which the shop here does not have: `tests/services/sharing.rs` kills at them.

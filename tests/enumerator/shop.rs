@@ -77,7 +77,7 @@ pub fn plan(shop: &Path, target: &str) -> String {
     };
     format!(
         "version: 1\nname: shop\nsource: {{ url: \"sqlite:{}\" }}\ntargets:\n  storage: {target}\n\
-         defaults:\n  chunk: {{ rows: 5 }}\n  retry: {{ attempts: 4, base: 2ms, cap: 10ms }}\n\
+         defaults:\n  chunk: {{ rows: 5 }}\n  retry: {{ attempts: 4, base: 2ms, cap: 10ms, within: 100ms }}\n\
          resources:\n{}{}{}",
         shop.display(),
         resource("url", ""),
