@@ -445,6 +445,7 @@ async fn a_user_without_rights_is_one_of_credentials() {
     let error = write(&mut writer, 1, &[("secret-key", "1")])
         .await
         .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Credentials);
     assert!(!error.message.contains("secret-key"));
 }
 
