@@ -154,6 +154,34 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// Returns the whole of the cursor as text, which no other cursor of the same table has: of one column, as `--ids`
+    /// takes it.
+    #[must_use]
+    pub fn exact(&self) -> String {
+        match self.0.as_slice() {
+            [KeyValue::Bytes(bytes)] => {
+                let mut text = "0x".to_owned();
+                for byte in bytes {
+                    text += &format!("{byte:02x}");
+                }
+                text
+            }
+            [
+                KeyValue::Text(text)
+                | KeyValue::Decimal(text)
+                | KeyValue::Timestamp(text)
+                | KeyValue::Date(text)
+                | KeyValue::Time(text)
+                | KeyValue::Uuid(text),
+            ] => text.clone(),
+            [only] => only.to_string(),
+            // Strings and numbers only: nothing that cannot be written.
+            _ => serde_json::to_string(self).unwrap_or_default(),
+        }
+    }
+}
+
 impl fmt::Display for Cursor {
     /// Prints `642000`, or `(7, 12)` for a composite key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

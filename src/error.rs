@@ -12,11 +12,12 @@ pub enum ErrorKind {
     Connection,
     /// No answer in time. A write may or may not have happened.
     Timeout,
-    /// The server is up but asks for patience: too many connections, lock wait, deadlock, loading, failing over.
+    /// The server is up but asks for patience: too many connections, lock wait, deadlock, loading, failing over, a
+    /// full queue.
     Busy,
-    /// The target has no memory for the write (Redis `OOM`).
+    /// The target has no memory for the write (Redis `OOM`, a search node's circuit breaker).
     TargetMemory,
-    /// No room on the disk the target writes to.
+    /// No room on the disk the target writes to, or so little that it takes no writes (a search node's flood stage).
     TargetDisk,
     /// What was recorded as stored is no longer in the target.
     EvidenceLost,
@@ -41,8 +42,12 @@ pub enum ErrorKind {
 /// What the engine does about an [`ErrorKind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// Repeat the chunk after a pause; blocked when `retry.attempts` are used up.
+    /// Repeat the chunk after a pause. When `retry.attempts` are used up, wait for the edge with a probe now and then.
     Retry,
+    /// As [`Retry`](Self::Retry), with fewer writers side by side and smaller pages until it passes.
+    Throttle,
+    /// As [`Retry`](Self::Retry), with smaller pages until it passes.
+    Shrink,
     /// Compare the target with the journal, void what is gone, go on.
     Recheck,
     /// Keep the row as a dead letter, go on with the others.
@@ -51,6 +56,14 @@ pub enum Disposition {
     Block,
     /// Stop the whole run: somebody else writes to the target.
     Stop,
+}
+
+impl Disposition {
+    /// Returns whether the trouble passes without anyone acting on rekindle.
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::Retry | Self::Throttle | Self::Shrink)
+    }
 }
 
 impl ErrorKind {
@@ -76,20 +89,41 @@ impl ErrorKind {
     #[must_use]
     pub const fn disposition(self) -> Disposition {
         match self {
-            // Pass without anyone acting on rekindle. A target that is down is waited for, never worked around.
-            Self::Connection | Self::Timeout | Self::Busy | Self::TargetMemory => {
-                Disposition::Retry
-            }
+            // These pass without anyone acting on rekindle. A target that is down is waited for, never worked around.
+            Self::Connection | Self::TargetDisk => Disposition::Retry,
+            Self::Busy => Disposition::Throttle,
+            // The larger the chunk, the longer it takes and the more memory it needs there.
+            Self::Timeout | Self::TargetMemory => Disposition::Shrink,
             Self::EvidenceLost => Disposition::Recheck,
             Self::LeaseLost => Disposition::Stop,
             Self::RowBroken | Self::RowTooLarge => Disposition::DeadLetter,
             // Listed one by one, so a new kind does not compile until somebody decides.
-            Self::TargetDisk
-            | Self::Credentials
+            Self::Credentials
             | Self::Missing
             | Self::SchemaChanged
             | Self::Refused
             | Self::Internal => Disposition::Block,
+        }
+    }
+
+    /// Returns whether the shop's own publisher may help: only where the source's rows or our own memory are the
+    /// trouble. Republishing into a dead target helps nobody.
+    #[must_use]
+    pub const fn may_fall_back(self) -> bool {
+        match self {
+            Self::RowBroken | Self::RowTooLarge => true,
+            Self::Connection
+            | Self::Timeout
+            | Self::Busy
+            | Self::TargetMemory
+            | Self::TargetDisk
+            | Self::EvidenceLost
+            | Self::LeaseLost
+            | Self::Credentials
+            | Self::Missing
+            | Self::SchemaChanged
+            | Self::Refused
+            | Self::Internal => false,
         }
     }
 

@@ -10,7 +10,9 @@
 
 pub mod chunk;
 pub mod cli;
+pub mod control;
 pub mod cursor;
+pub mod draft;
 pub mod engine;
 pub mod error;
 pub mod failpoint;

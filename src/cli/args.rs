@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::draft::Preset;
+
 /// Fill Redis and search read models again from the database they were built from, and survive being killed anywhere
 #[derive(Debug, Parser)]
 #[command(
@@ -75,6 +77,8 @@ pub enum ColorWhen {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a plan from what a database holds
+    Init(Init),
     /// Check a plan; writes nothing anywhere
     Validate(Validate),
     /// Restore what the plan names, going on where an unfinished run stopped
@@ -83,12 +87,36 @@ pub enum Command {
     Resume(Resume),
     /// Show where the plan's run stands
     Status(Status),
+    /// Stop moving rows until `unpause`; the run keeps its place and its leases
+    Pause(PlanOnly),
+    /// Let a paused run go on
+    Unpause(PlanOnly),
     /// List the runs of a plan
     History(History),
     /// Tell the story of one run
     Show(Show),
     /// Look at rows that could not be restored
     DeadLetters(DeadLetters),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle init --source '${DATABASE_URL}' -o plans/shop.yaml\n  \
+    rekindle init --source sqlite:shop.db"
+)]
+pub struct Init {
+    /// The database: mysql://, postgres:// or sqlite:; `${NAME}` is filled in, so that no password is typed here
+    #[arg(long, value_name = "URL")]
+    pub source: String,
+    /// Whose tables these are: their names, entities and index types are known then
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub preset: Option<Preset>,
+    /// Write the plan to this file [default: stdout]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite FILE if it is there
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -106,7 +134,8 @@ pub struct Validate {
 #[derive(Debug, Args)]
 #[expect(
     clippy::struct_field_names,
-    reason = "`dry_run` is what the flag is called"
+    clippy::struct_excessive_bools,
+    reason = "`dry_run` is what the flag is called, and each flag is a choice of its own"
 )]
 #[command(
     after_help = "Examples:\n  rekindle run plans/shop.yaml --dry-run\n  rekindle run plans/shop.yaml\n  \
@@ -118,6 +147,9 @@ pub struct Run {
     /// Connect and read only: show what a run would do
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: warnings count as errors
+    #[arg(long, requires = "dry_run")]
+    pub strict: bool,
     /// Only these resources
     #[arg(long, value_name = "R,..", value_delimiter = ',')]
     pub only: Vec<String>,
@@ -172,6 +204,12 @@ pub struct Status {
 }
 
 #[derive(Debug, Args)]
+pub struct PlanOnly {
+    /// The plan file
+    pub plan: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub struct History {
     /// The plan file; without it, every state file in ./state
     pub plan: Option<PathBuf>,
@@ -196,7 +234,11 @@ pub enum DeadLettersCommand {
     /// Count dead letters by resource and reason
     List(DeadLettersOf),
     /// Show each dead letter: where it is, its key, and why
-    Show(DeadLettersOf),
+    Show(DeadLettersShow),
+    /// Read just those rows again and restore them, once they are mended in the source
+    Retry(DeadLettersRetry),
+    /// Let rows go: they stay out of the target, and are no dead letters any more
+    Drop(DeadLettersDrop),
 }
 
 #[derive(Debug, Args)]
@@ -206,10 +248,42 @@ pub struct DeadLettersOf {
     /// Only of this resource
     #[arg(long, short, value_name = "R")]
     pub resource: Option<String>,
-    /// Of this run [default: the latest]
+    /// Only of this kind, as `list` names it
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<String>,
+    /// Only rows whose key begins like this
+    #[arg(long, value_name = "TEXT")]
+    pub key_prefix: Option<String>,
+    /// Of this run [default: the latest, and the retries since]
     #[arg(long, value_name = "ID")]
     pub run: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLettersShow {
+    #[command(flatten)]
+    pub of: DeadLettersOf,
     /// Show at most so many
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub limit: u64,
+    /// Write all of them to a new file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLettersRetry {
+    #[command(flatten)]
+    pub of: DeadLettersOf,
+    #[command(flatten)]
+    pub worker: Worker,
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLettersDrop {
+    #[command(flatten)]
+    pub of: DeadLettersOf,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }

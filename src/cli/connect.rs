@@ -36,7 +36,8 @@ pub fn state_path_of(path: &Path, screen: Screen) -> Result<PathBuf, Stop> {
     plan::state_path_of(path, &environment).map_err(|problems| tell(&problems, screen))
 }
 
-fn environment(name: &str) -> Option<String> {
+/// Looks up an environment variable.
+pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -81,6 +82,10 @@ pub fn scope_flags(scope: &Scope) -> String {
             .join(",")
     };
     let mut flags = String::new();
+    if !scope.rows.is_empty() {
+        // The rows of a retry are found again by themselves.
+        return flags;
+    }
     if !scope.only.is_empty() {
         flags += &format!(" --only {}", names(&scope.only));
     }

@@ -6,7 +6,7 @@ use super::{
     Outcome, Stop,
     args::Global,
     connect,
-    render::{Screen, say},
+    render::{self, Screen, say},
     state_files::StateFile,
     table::table,
 };
@@ -14,8 +14,9 @@ use crate::{
     engine::{self, Preview},
     failure::{Exit, Failure},
     machine::Scope,
-    plan::Plan,
+    plan::{Loaded, Plan},
     report::human::{bytes, count, counted, duration, printable},
+    supervisor,
 };
 
 /// Rows a second assumed where no earlier run of the plan says better.
@@ -24,8 +25,15 @@ const ASSUMED_RATE: f64 = 100_000.0;
 /// Redis keeps about this much beside the bytes of a key and a value (dictionary entry, object headers).
 const REDIS_OVERHEAD: u64 = 90;
 
-/// Shows what `run` would do.
-pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Outcome {
+/// Shows what `run` would do; with `strict`, warnings refuse it.
+pub fn dry_run(
+    loaded: Loaded,
+    scope: &Scope,
+    strict: bool,
+    global: &Global,
+    screen: Screen,
+) -> Outcome {
+    let plan = loaded.plan;
     let state_path = connect::state_path(&plan, global);
     let file = StateFile {
         path: state_path.clone(),
@@ -43,11 +51,15 @@ pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Ou
     let targets = connect::targets(&plan)?;
     let runtime = connect::runtime()?;
     let plan = Arc::new(plan);
-    let preview = runtime.block_on(async {
+    let mut preview = runtime.block_on(async {
         let source = connect::source(&plan).await?;
         engine::preview(&plan, scope, &ledger, &*source, &targets, &file.plan).await
     })?;
+    let of_plan = loaded.text.entries(&loaded.warnings);
+    let of_plan = of_plan.into_iter().map(|warning| warning.message);
+    preview.warnings.splice(..0, of_plan);
     let rate = measured_rate(&ledger);
+    add_memory(&plan, &mut preview);
     if screen.json {
         say(&json(&plan, &preview, rate).to_string());
     } else {
@@ -70,11 +82,16 @@ pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Ou
             .why(format!("pid {} on {} works with it", owner.pid, owner.host)),
         ));
     }
-    if preview.refusals.is_empty() {
+    let mut why = preview.refusals.clone();
+    if strict && !preview.warnings.is_empty() {
+        why.extend(preview.warnings.iter().cloned());
+        why.push(render::strict(preview.warnings.len()));
+    }
+    if why.is_empty() {
         return Ok(Exit::Done);
     }
     Err(Stop::Failed(Failure {
-        why: preview.refusals.clone(),
+        why,
         ..Failure::new(
             Exit::Refused,
             "a run would be refused",
@@ -82,6 +99,36 @@ pub fn dry_run(plan: Plan, scope: &Scope, global: &Global, screen: Screen) -> Ou
             format!("mend the causes, then `rekindle run {}`", file.plan),
         )
     }))
+}
+
+/// Adds what bounds the memory of a run, and a warning where the plan's budget does not fit below it.
+fn add_memory(plan: &Plan, preview: &mut Preview) {
+    let budget = plan.defaults.in_flight_bytes;
+    let budget_text = format!("budget {} of the plan", bytes(budget));
+    let Some(limit) = supervisor::memory_limit() else {
+        let text = format!("{budget_text}, no limit found");
+        preview.facts.push(("memory".to_owned(), text));
+        return;
+    };
+    let free = limit.bytes.saturating_sub(limit.used_bytes);
+    preview.facts.push((
+        "memory".to_owned(),
+        format!(
+            "{budget_text}, limit {} ({}), {} free",
+            bytes(limit.bytes),
+            limit.set_by,
+            bytes(free)
+        ),
+    ));
+    if free < budget {
+        preview.warnings.push(format!(
+            "`memory.in_flight` is {}, and only {} are free below the limit of {} ({}): lower it, or give more memory",
+            bytes(budget),
+            bytes(free),
+            bytes(limit.bytes),
+            limit.set_by
+        ));
+    }
 }
 
 /// Returns rows a second over the attempts of the last run that stored anything.
@@ -187,11 +234,7 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
         say(&format!("  {}", printable(redo)));
     }
     for warning in &preview.warnings {
-        say(&format!(
-            "  {} {}",
-            screen.paint("warning:", "1;33"),
-            printable(warning)
-        ));
+        screen.warn(warning);
     }
 }
 
@@ -242,6 +285,6 @@ fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value 
         "resources": resources, "rows_left": sum.rows, "bytes_left": sum.bytes,
         "expected_seconds": seconds(sum.rows, rate).as_secs_f64(), "rate_measured": rate.is_some(),
         "target_memory": target_memory(plan, preview), "redo": preview.redo, "warnings": preview.warnings,
-        "refusals": preview.refusals,
+        "refusals": preview.refusals, "uncovered": render::uncovered(&preview.uncovered),
     })
 }

@@ -280,6 +280,17 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         Event::DeadLettersDropped { resource, count } => {
             format!("{resource}: {} dropped", counted(*count, "dead letter"))
         }
+        Event::DeadLettersSettled {
+            resource,
+            how,
+            groups,
+        } => {
+            let number: usize = groups.iter().map(|group| group.gone.len()).sum();
+            format!(
+                "{resource}: {}: {how}",
+                counted(number as u64, "dead letter")
+            )
+        }
         Event::Noted { text, .. } => text.clone(),
         Event::Compacted { .. } => "earlier events are summed up".to_owned(),
     })

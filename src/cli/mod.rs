@@ -5,6 +5,8 @@ mod connect;
 mod dead_letters;
 mod dry_run;
 mod history;
+mod init;
+mod pause;
 mod render;
 mod run;
 mod state_files;
@@ -41,10 +43,13 @@ pub fn main() -> u8 {
         return screen.fail(&failure);
     }
     let outcome = match arguments.command {
+        Command::Init(command) => init::init(&command, screen),
         Command::Validate(command) => validate::validate(&command, &arguments.global, screen),
         Command::Run(command) => run::run(&command, &arguments.global, screen),
         Command::Resume(command) => run::resume(&command, &arguments.global, screen),
         Command::Status(command) => status::status(&command, &arguments.global, screen),
+        Command::Pause(of) => pause::pause(&of, &arguments.global, screen),
+        Command::Unpause(of) => pause::unpause(&of, &arguments.global, screen),
         Command::History(command) => history::history(&command, &arguments.global, screen),
         Command::Show(command) => history::show(&command, &arguments.global, screen),
         Command::DeadLetters(command) => {

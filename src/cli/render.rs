@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{ColorWhen, Global, LogFormat};
 use crate::{
+    engine::Uncovered,
     failure::{Exit, Failure},
     plan::Look,
     report::human::printable,
@@ -111,6 +112,15 @@ impl Screen {
         failure.exit.code()
     }
 
+    /// Prints a warning about what the command found, between its results.
+    pub fn warn(self, warning: &str) {
+        say(&format!(
+            "  {} {}",
+            self.paint("warning:", "1;33"),
+            printable(warning)
+        ));
+    }
+
     /// Returns `text` in the given SGR style where there are colours.
     pub fn paint(self, text: &str, style: &str) -> String {
         if self.color {
@@ -119,6 +129,22 @@ impl Screen {
             text.to_owned()
         }
     }
+}
+
+/// Returns the reason for which `--strict` refuses a plan with so many warnings.
+pub fn strict(warnings: usize) -> String {
+    match warnings {
+        1 => "1 warning counts as an error with `--strict`".to_owned(),
+        warnings => format!("{warnings} warnings count as errors with `--strict`"),
+    }
+}
+
+/// Returns tables that no resource covers: `[{"table": "spy_card_storage", "rows": 1200}]`.
+pub fn uncovered(tables: &[Uncovered]) -> serde_json::Value {
+    let tables = tables
+        .iter()
+        .map(|one| serde_json::json!({ "table": one.table, "rows": one.rows }));
+    tables.collect()
 }
 
 /// Prints one line to stdout. A reader that went away is no error.

@@ -26,6 +26,7 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
         only: connect::chosen(&loaded.plan, "--only", &command.only)?,
         skip: connect::chosen(&loaded.plan, "--skip", &command.skip)?,
         ids: command.ids.as_deref().map(parse_ids).transpose()?,
+        ..Scope::default()
     }
     .sorted();
     if scope_is_empty(&loaded.plan, &scope) {
@@ -37,7 +38,7 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
         )));
     }
     if command.dry_run {
-        return dry_run::dry_run(loaded.plan, &scope, global, screen);
+        return dry_run::dry_run(loaded, &scope, command.strict, global, screen);
     }
     let choice = if command.new {
         RunChoice::New
@@ -127,7 +128,8 @@ fn parse_ids(text: &str) -> Result<Vec<String>, Failure> {
     Ok(ids)
 }
 
-fn restore(
+/// Carries out the run of `scope` in a child process that is watched.
+pub(super) fn restore(
     plan: Plan,
     scope: Scope,
     choice: RunChoice,
@@ -244,7 +246,10 @@ fn conclude(ending: Ending, plan: &Plan, hints: &Hints) -> Result<Exit, Failure>
                 human::counted(dead_letters, "row")
             ),
             "every other row is in its target",
-            format!("`rekindle dead-letters show {typed}` names each of them and why"),
+            format!(
+                "`rekindle dead-letters show {typed}` names each of them and why; mend them in the source, then \
+                 `rekindle dead-letters retry {typed}`"
+            ),
         )),
         Ending::Interrupted => Err(interrupted(run)),
         Ending::Blocked { resources, bug } => Err(Failure {

@@ -14,6 +14,7 @@ use super::{
     table::table,
 };
 use crate::{
+    control::{self, Live, Pause},
     failure::Exit,
     journal::{Owner, View, now_ms},
     machine::{AttemptEnd, ResourceLedger, ResourceState, RunLedger, RunState, Scope},
@@ -77,11 +78,91 @@ fn describe(
         // A process that died before its run was planned leaves a state file without one.
         return Ok(no_run());
     };
+    let left = view
+        .dead_letters_left(&run.id)
+        .map_err(|error| crate::engine::refused_by_journal(&error, &file.plan))?;
+    let beside = Beside {
+        live: view
+            .running()
+            .and_then(|owner| Live::read(&file.path, owner.pid)),
+        paused: control::asked(&file.path).filter(|_| !run.state.is_over()),
+        letters_left: left,
+    };
     Ok(if screen.json {
-        json(file, run, view.running())
+        json(file, run, view.running(), &beside)
     } else {
-        text(file, run, view.running(), screen)
+        text(file, run, view.running(), &beside, screen)
     })
+}
+
+/// What is known beside the run's own tables.
+struct Beside {
+    /// What the process at work says.
+    live: Option<Live>,
+    paused: Option<Pause>,
+    /// Dead letters that nobody mended or dropped.
+    letters_left: u64,
+}
+
+impl Beside {
+    /// Returns lines about what the run waits for and how fast it goes.
+    fn lines(&self, file: &StateFile) -> String {
+        let mut text = String::new();
+        if let Some(pause) = &self.paused {
+            text += &format!(
+                "  paused since {} by {}: `rekindle unpause {}` goes on\n",
+                moment(pause.at_ms),
+                printable(&pause.by),
+                file.plan
+            );
+        }
+        let Some(live) = &self.live else { return text };
+        for waiting in &live.waiting {
+            let waited = u64::try_from(now_ms() - waiting.since_ms).unwrap_or_default();
+            text += &format!(
+                "  waiting for {} since {} ({}, {} so far): {}\n",
+                printable(&waiting.place),
+                moment(waiting.since_ms),
+                duration(Duration::from_millis(waited)),
+                tries(waiting.tries),
+                printable(&waiting.error)
+            );
+        }
+        for held in &live.held {
+            text += &format!(
+                "  {} is held back since {}: {}\n",
+                printable(held.resource.as_str()),
+                moment(held.since_ms),
+                printable(&held.reason)
+            );
+        }
+        for paced in &live.paces {
+            text += &format!(
+                "  {} goes at {} a page, {} at a time, since {}: {}\n",
+                printable(paced.resource.as_str()),
+                counted(paced.rows.into(), "row"),
+                counted(paced.writers.into(), "chunk"),
+                moment(paced.at_ms),
+                printable(&paced.reason)
+            );
+        }
+        if let Some(memory) = &live.memory {
+            text += &format!(
+                "  memory limit {} ({})\n",
+                bytes(memory.limit_bytes),
+                memory.set_by
+            );
+        }
+        text
+    }
+}
+
+fn tries(number: u32) -> String {
+    if number == 1 {
+        "1 try".to_owned()
+    } else {
+        format!("{} tries", count(number.into()))
+    }
 }
 
 /// How long the run has been worked on, and how fast it went, over all attempts.
@@ -108,7 +189,8 @@ fn totals(run: &RunLedger) -> (u64, u64, u64, u64) {
             sum.0 + rows,
             sum.1 + bytes,
             sum.2 + dead,
-            sum.3 + resource.estimated_rows,
+            // An estimate of the source's may be anything.
+            sum.3.saturating_add(resource.estimated_rows),
         )
     })
 }
@@ -128,7 +210,13 @@ fn headline(run: &RunLedger, running: Option<&Owner>) -> String {
     }
 }
 
-fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: Screen) -> String {
+fn text(
+    file: &StateFile,
+    run: &RunLedger,
+    running: Option<&Owner>,
+    beside: &Beside,
+    screen: Screen,
+) -> String {
     let (rows, stored, dead, _) = totals(run);
     let worked = work_ms(run, running.is_some());
     let mut text = format!(
@@ -146,6 +234,7 @@ fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: Scre
     if !run.scope.is_whole() {
         text += &format!("  scope {}\n", scope(run));
     }
+    text += &beside.lines(file);
     for attempt in run
         .attempts
         .iter()
@@ -186,7 +275,14 @@ fn text(file: &StateFile, run: &RunLedger, running: Option<&Owner>, screen: Scre
             );
         }
     }
-    if let Some(next) = next(file, run, running, dead) {
+    if dead > beside.letters_left {
+        text += &format!(
+            "  {} of {} mended or dropped since\n",
+            count(dead - beside.letters_left),
+            counted(dead, "dead letter")
+        );
+    }
+    if let Some(next) = next(file, run, running, beside.letters_left) {
         text += &format!("  {}  {next}\n", screen.paint("next:", "1;36"));
     }
     text
@@ -200,9 +296,13 @@ fn next(file: &StateFile, run: &RunLedger, running: Option<&Owner>, dead: u64) -
     }
     match run.state {
         RunState::Done if dead > 0 => Some(format!(
-            "`rekindle dead-letters show {plan}` names the rows that did not pass"
+            "`rekindle dead-letters show {plan}` names the rows that did not pass; mended ones are restored by `rekindle \
+             dead-letters retry {plan}`"
         )),
         RunState::Done | RunState::Cancelled => None,
+        _ if !run.scope.rows.is_empty() => {
+            Some(format!("`rekindle resume {plan}` goes on from here"))
+        }
         _ => Some(format!("`rekindle run {plan}{scope}` goes on from here")),
     }
 }
@@ -225,6 +325,10 @@ pub fn scope(run: &RunLedger) -> String {
     }
     if let Some(ids) = &run.scope.ids {
         parts.push(counted(ids.len() as u64, "id"));
+    }
+    if !run.scope.rows.is_empty() {
+        let rows: usize = run.scope.rows.values().map(Vec::len).sum();
+        parts.push(format!("{} retried", counted(rows as u64, "dead letter")));
     }
     if parts.is_empty() {
         "the whole plan".to_owned()
@@ -279,7 +383,7 @@ fn indent(text: &str) -> String {
         .join("\n")
 }
 
-fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>) -> String {
+fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>, beside: &Beside) -> String {
     let (rows, stored, dead, estimated) = totals(run);
     let resources: Vec<_> = run
         .resources
@@ -323,7 +427,11 @@ fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>) -> String {
         "state_file": file.path, "run": run.id, "state": run.state.label(), "working": running.is_some(),
         "pid": running.map(|owner| owner.pid), "whole_plan": run.scope.is_whole(), "rows": rows, "bytes": stored,
         "dead_letters": dead, "estimated_rows": estimated, "worked_ms": work_ms(run, running.is_some()),
-        "resources": resources, "attempts": attempts,
+        "resources": resources, "attempts": attempts, "dead_letters_left": beside.letters_left,
+        "paused": beside.paused, "waiting": beside.live.as_ref().map(|live| &live.waiting),
+        "held": beside.live.as_ref().map(|live| &live.held),
+        "paces": beside.live.as_ref().map(|live| &live.paces),
+        "memory": beside.live.as_ref().and_then(|live| live.memory.as_ref()),
     })
     .to_string()
 }

@@ -96,6 +96,12 @@ pub fn watch_child(plan: &Plan, state_path: &Path, hint: &str, screen: Screen) -
     match watched {
         // The child has said what there is to say.
         Watched::Ended(code) => std::process::exit(i32::from(code)),
+        Watched::Panicked => Err(Stop::Failed(Failure::new(
+            Exit::Bug,
+            "the working process panicked: this is a bug",
+            "every stored chunk is journaled",
+            format!("report it with the lines above, then try `rekindle run {hint}`"),
+        ))),
         Watched::GaveUp { deaths, how } => Err(Stop::Failed(
             Failure::new(
                 Exit::Stopped,

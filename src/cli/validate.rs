@@ -4,10 +4,11 @@ use super::{
     Outcome, Stop,
     args::{Global, Validate},
     connect,
-    render::{Screen, complain, say},
+    render::{self, Screen, complain, say},
     table::table,
 };
 use crate::{
+    engine::{self, Coverage},
     error::{EdgeError, chain},
     failure::{Exit, Failure},
     plan::{Loaded, Plan},
@@ -22,6 +23,7 @@ struct Connected {
     /// Resource, table, estimated rows.
     tables: Vec<Vec<String>>,
     facts: Vec<(String, String)>,
+    coverage: Coverage,
 }
 
 /// Checks a plan.
@@ -39,7 +41,8 @@ pub fn validate(command: &Validate, global: &Global, screen: Screen) -> Outcome 
             "valid": connected.problems.is_empty(), "problems": connected.problems,
             "warnings": loaded.text.entries(&loaded.warnings),
             "defaults": loaded.defaults_used.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-            "connected": !command.offline,
+            "connected": !command.offline, "uncovered": render::uncovered(&connected.coverage.uncovered),
+            "source_warnings": connected.coverage.warnings,
         })
         .to_string());
     } else {
@@ -52,15 +55,17 @@ pub fn validate(command: &Validate, global: &Global, screen: Screen) -> Outcome 
             );
         }
         describe(&loaded, &connected, global);
+        for warning in &connected.coverage.warnings {
+            screen.warn(warning);
+        }
     }
-    let strict = command.strict && !loaded.warnings.is_empty();
+    let warnings = loaded.warnings.len() + connected.coverage.warnings.len();
+    let strict = command.strict && warnings > 0;
     if !connected.problems.is_empty() || strict {
         let mut why = connected.problems;
         if strict {
-            why.push(format!(
-                "{} warnings count as errors with `--strict`",
-                loaded.warnings.len()
-            ));
+            why.extend(connected.coverage.warnings);
+            why.push(render::strict(warnings));
         }
         return Err(Stop::Failed(Failure {
             why,
@@ -177,6 +182,10 @@ async fn ask_source(plan: &Plan, source: &dyn Source, found: &mut Connected) {
                 }
             }
         }
-        Err(error) => found.problems.push(one_line(&error)),
+        Err(error) => {
+            found.problems.push(one_line(&error));
+            return;
+        }
     }
+    found.coverage = engine::coverage(plan, source).await;
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::retry::retrying;
+use super::{breaker::Side, retry::retrying};
 use crate::{
     cursor::KeyRange,
     error::EdgeError,
@@ -41,24 +41,34 @@ pub struct Bind {
 
 impl Bind {
     /// Returns shape and ranges, and leaves nothing of an earlier run in the way. `told` hears of errors that pass.
-    pub async fn run(self, mut told: impl FnMut(&EdgeError, Duration)) -> Result<Bound, EdgeError> {
+    pub async fn run(
+        self,
+        told: impl Fn(Side, &EdgeError, Duration),
+    ) -> Result<Bound, (Side, EdgeError)> {
         let this = &self;
-        let shape = retrying(&self.retry, &mut told, || {
+        let reading = |error: &EdgeError, wait| told(Side::Source, error, wait);
+        let unread = |error| (Side::Source, error);
+        let shape = retrying(&self.retry, reading, || {
             this.source.describe(&this.query.from)
         })
-        .await?;
-        let ranges = retrying(&self.retry, &mut told, || {
+        .await
+        .map_err(unread)?;
+        let ranges = retrying(&self.retry, reading, || {
             this.source.partition(&this.query, this.partitions)
         })
-        .await?;
-        retrying(&self.retry, &mut told, || {
+        .await
+        .map_err(unread)?;
+        let clearing = |error: &EdgeError, wait| told(Side::Target, error, wait);
+        retrying(&self.retry, clearing, || {
             this.target.clear(&this.resource, this.query.ids.is_some())
         })
-        .await?;
-        let incarnation = retrying(&self.retry, &mut told, || {
+        .await
+        .map_err(|error| (Side::Target, error))?;
+        let incarnation = retrying(&self.retry, clearing, || {
             this.target.incarnation(&this.resource)
         })
-        .await?;
+        .await
+        .map_err(|error| (Side::Target, error))?;
         Ok(Bound {
             shape,
             ranges,

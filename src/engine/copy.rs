@@ -5,22 +5,24 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    breaker::Side,
     budget::Budget,
     lease::LeaseKeeper,
-    pace::Pace,
+    pace::{Gate, Pace},
     read::Reader,
     retry::{Waits, passes, retrying},
     sink::{ChunkBounds, ChunkSink, FilledChunk, shown_key, told},
+    throttle::RateLimit,
 };
 use crate::{
     cursor::{Cursor, KeyRange},
-    error::{EdgeError, ErrorKind},
+    error::{Disposition, EdgeError, ErrorKind},
     failpoint,
     ids::{PartitionId, ResourceName, RunId},
     machine::{ChunkEvent, ChunkState, DeadLetter, Progress},
@@ -58,10 +60,18 @@ pub struct Walk {
     pub chunk_rows: u32,
     /// Rows longer than this are dead letters.
     pub longest_row: u64,
+    /// Dead letters of the partition beyond which it waits for the coordinator, who blocks the resource.
+    pub most_dead_letters: u64,
     /// When to try again.
     pub retry: RetryPolicy,
     /// Stop after so many chunks: 1 for a suspect, which is read without looking ahead.
     pub quota: Option<u32>,
+    /// How many chunks may be written to the target at a time.
+    pub gate: Gate,
+    /// Rows a second of the resource, if the plan bounds them.
+    pub rate: Option<Arc<RateLimit>>,
+    /// True while nothing is to be written because a throttle of the plan says so.
+    pub hold: watch::Receiver<bool>,
     /// Becomes true when the walk is to stop after the chunk in hand.
     pub stop: watch::Receiver<bool>,
     /// Becomes true when somebody else could walk a part of the rest.
@@ -101,12 +111,25 @@ pub enum Report {
     },
     /// An operation failed and is tried again after a wait.
     Waiting {
-        /// Whose; `None` for a whole target.
-        resource: Option<ResourceName>,
+        /// Whose.
+        resource: ResourceName,
+        /// Reading or writing.
+        side: Side,
         /// What failed.
         error: String,
         /// How long until the next try.
         wait: Duration,
+    },
+    /// Rows of a page or chunks at a time changed.
+    Paced {
+        /// Whose.
+        resource: ResourceName,
+        /// Rows of the next page.
+        rows: u32,
+        /// Chunks that may be written to its target at a time.
+        writers: u32,
+        /// Why.
+        reason: String,
     },
 }
 
@@ -120,7 +143,7 @@ pub enum Ended {
     /// It did as many chunks as it was allowed to.
     Quota,
     /// It cannot go on.
-    Failed(EdgeError),
+    Failed(Side, EdgeError),
 }
 
 impl Walk {
@@ -128,9 +151,7 @@ impl Walk {
     pub async fn run(self) -> Ended {
         // One chunk waits while one is written and one is read: more would only be memory.
         let (out, inbox) = mpsc::channel(1);
-        let page_rows = Arc::new(AtomicU32::new(
-            Pace::new(self.progress.page_rows, self.chunk_rows).rows(),
-        ));
+        let page_rows = Arc::new(AtomicU32::new(self.pace().rows()));
         let bounds = ChunkBounds {
             page_rows: Arc::clone(&page_rows),
             bytes: self.chunk_bytes,
@@ -176,13 +197,19 @@ impl Walk {
         }
     }
 
+    fn pace(&self) -> Pace {
+        let rate = self.rate.as_ref();
+        let most = rate.map_or(self.chunk_rows, |rate| rate.chunk_rows(self.chunk_rows));
+        Pace::new(self.progress.page_rows, most)
+    }
+
     async fn write_all(
         self,
         mut inbox: mpsc::Receiver<FilledChunk>,
         page_rows: &AtomicU32,
     ) -> Result<(), Ended> {
         let mut progress = self.progress.clone();
-        let mut pace = Pace::new(progress.page_rows, self.chunk_rows);
+        let mut pace = self.pace();
         let mut writer = None;
         let mut stop = self.stop.clone();
         loop {
@@ -195,8 +222,8 @@ impl Walk {
                     None => return Ok(()),
                 },
             };
+            self.throttled(filled.rows, &mut stop).await?;
             filled.state = filled.state.apply(ChunkEvent::Sent).map_err(internal)?;
-            pace.stored();
             let mut next = Progress {
                 chunk: progress.chunk.next(),
                 after: Some(reported_end(&filled.until)),
@@ -213,11 +240,11 @@ impl Walk {
                 next.dead_letters += dead_letters.len() as u64;
                 self.stored(next.clone(), dead_letters, state).await?;
             }
-            failpoint::hit("before_write").map_err(|error| Ended::Failed(fail_point(&error)))?;
+            failpoint::hit("before_write").map_err(|error| not_written(fail_point(&error)))?;
             let written = self
-                .write(&mut writer, &progress, &filled, &mut stop)
+                .write(&mut writer, &progress, &filled, &mut pace, &mut stop)
                 .await?;
-            failpoint::hit("after_ack").map_err(|error| Ended::Failed(fail_point(&error)))?;
+            failpoint::hit("after_ack").map_err(|error| not_written(fail_point(&error)))?;
             filled.state = filled
                 .state
                 .apply(ChunkEvent::Acknowledged)
@@ -225,14 +252,20 @@ impl Walk {
             let dead_letters = dead_letters(&mut filled, &written);
             next.dead_letters += dead_letters.len() as u64;
             next.length = written.length;
+            next.page_rows = pace.rows();
             page_rows.store(pace.rows(), Ordering::Relaxed);
             progress = next.clone();
             let state = filled.state;
             // Its memory is free before the journal is waited for.
             self.budget.take_back(filled.chunk, 2 * self.chunk_bytes);
             drop(filled.reservation);
+            let drowning = next.dead_letters > self.most_dead_letters;
             if !failpoint::mutant("journal_first") {
                 self.stored(next, dead_letters, state).await?;
+            }
+            if drowning {
+                // The journal is behind; until it has said so, this would go on to write dead letters.
+                told(&mut stop).await;
             }
         }
     }
@@ -247,7 +280,24 @@ impl Walk {
         tokio::select! {
             biased;
             () = told(stop) => Err(Ended::Stopped),
-            opened = retrying(&self.retry, |_, _| {}, open) => opened.map(drop).map_err(Ended::Failed),
+            opened = retrying(&self.retry, |_, _| {}, open) => opened.map(drop).map_err(not_written),
+        }
+    }
+
+    /// Waits until the plan's `throttle` lets the next rows through.
+    async fn throttled(&self, rows: u64, stop: &mut watch::Receiver<bool>) -> Result<(), Ended> {
+        let mut hold = self.hold.clone();
+        let through = async {
+            // Nobody left to say so: the run is ending.
+            hold.wait_for(|hold| !*hold).await.ok();
+            if let Some(rate) = &self.rate {
+                tokio::time::sleep_until(rate.take(rows)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = told(stop) => Err(Ended::Stopped),
+            () = through => Ok(()),
         }
     }
 
@@ -257,24 +307,45 @@ impl Walk {
         writer: &mut Option<Box<dyn ChunkWriter>>,
         stored: &Progress,
         filled: &FilledChunk,
+        pace: &mut Pace,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Written, Ended> {
         let mut waits = Waits::new(&self.retry);
+        let mut pushed_back = false;
         loop {
-            match self.try_write(writer, stored, filled).await {
-                Ok(written) => return Ok(written),
+            let pass = tokio::select! {
+                biased;
+                () = told(stop) => return Err(Ended::Stopped),
+                pass = self.gate.enter() => pass,
+            };
+            let begun = Instant::now();
+            let tried = self.try_write(writer, stored, filled).await;
+            drop(pass);
+            match tried {
+                Ok(written) => {
+                    let faster = pace.stored(begun.elapsed());
+                    let wider = self.gate.stored().then_some("the target keeps up");
+                    if let Some(reason) = faster.or(wider) {
+                        self.paced(*pace, reason.to_owned()).await?;
+                    }
+                    return Ok(written);
+                }
                 // A deliberate defect: what the target answers does not matter.
                 Err(_) if failpoint::mutant("ack_ignored") => return Ok(Written::default()),
                 Err(error) if passes(&error) => {
+                    // Once for a chunk, however often it is refused: eight halvings would be far too many.
+                    if !std::mem::replace(&mut pushed_back, true) {
+                        self.pushed_back(pace, &error).await?;
+                    }
                     let Some(wait) = waits.next() else {
-                        return Err(Ended::Failed(error));
+                        return Err(not_written(error));
                     };
                     // What the target asked for, as far as the plan lets anything wait.
                     let asked = error.not_before.unwrap_or_default();
                     let wait = wait.max(asked.min(self.retry.cap));
-                    let resource = Some(self.partition.resource.clone());
                     self.report(Report::Waiting {
-                        resource,
+                        resource: self.partition.resource.clone(),
+                        side: Side::Target,
                         error: error.to_string(),
                         wait,
                     })
@@ -285,9 +356,35 @@ impl Walk {
                         () = tokio::time::sleep(wait) => {}
                     }
                 }
-                Err(error) => return Err(Ended::Failed(error)),
+                Err(error) => return Err(not_written(error)),
             }
         }
+    }
+
+    /// Slows down where the target asks for it.
+    async fn pushed_back(&self, pace: &mut Pace, error: &EdgeError) -> Result<(), Ended> {
+        let changed = match error.kind.disposition() {
+            Disposition::Throttle => {
+                let narrower = self.gate.narrow();
+                pace.fall() || narrower
+            }
+            Disposition::Shrink => pace.fall(),
+            _ => false,
+        };
+        if changed {
+            self.paced(*pace, error.to_string()).await?;
+        }
+        Ok(())
+    }
+
+    async fn paced(&self, pace: Pace, reason: String) -> Result<(), Ended> {
+        self.report(Report::Paced {
+            resource: self.partition.resource.clone(),
+            rows: pace.rows(),
+            writers: self.gate.width(),
+            reason,
+        })
+        .await
     }
 
     async fn try_write(
@@ -370,9 +467,13 @@ fn dead_letters(filled: &mut FilledChunk, written: &Written) -> Vec<DeadLetter> 
 }
 
 fn internal(error: crate::machine::IllegalTransition) -> Ended {
-    Ended::Failed(
+    not_written(
         EdgeError::new(ErrorKind::Internal, "the chunk's state machine was left").because(error),
     )
+}
+
+const fn not_written(error: EdgeError) -> Ended {
+    Ended::Failed(Side::Target, error)
 }
 
 pub(super) fn fail_point(error: &std::io::Error) -> EdgeError {

@@ -61,7 +61,7 @@ pub fn partition_key(
         resource: resource.name.clone(),
         id: partition.id,
         ordinal: partition.ordinal,
-        partial: run.scope.ids.is_some(),
+        partial: run.scope.is_partial(),
     }
 }
 

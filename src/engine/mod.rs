@@ -5,9 +5,11 @@
 
 mod bind;
 mod book;
+mod breaker;
 mod budget;
 mod coordinator;
 mod copy;
+mod coverage;
 mod evidence;
 mod lease;
 mod open;
@@ -18,9 +20,11 @@ mod read;
 mod refuse;
 mod retry;
 mod sink;
+mod throttle;
 
 pub use book::BookError;
 pub use coordinator::{Coordinator, Ending, Memory};
+pub use coverage::{Coverage, Uncovered, coverage};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};
 pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};

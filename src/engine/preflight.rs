@@ -8,7 +8,7 @@ use crate::{
     failure::Failure,
     ids::ResourceName,
     machine::Scope,
-    plan::Plan,
+    plan::{Plan, Resource},
     source::{RowQuery, Source, TableShape},
     target::Target,
 };
@@ -44,10 +44,11 @@ pub async fn preflight(
             failure.what = format!("resource `{}` cannot be read", resource.name);
             failure
         };
-        let shape = source.describe(&resource.from).await.map_err(unreadable)?;
-        if scope.ids.is_some() {
+        // As it will be read: a retry looks for its rows by the cursor, whatever the entity column is.
+        let query = row_query(resource, scope);
+        let shape = source.describe(&query.from).await.map_err(unreadable)?;
+        if scope.is_partial() {
             // Ids that cannot be ids of this table are found out now, not by a run that can never end.
-            let query = row_query(&resource.from, scope);
             source.sample_row_bytes(&query).await.map_err(unreadable)?;
         }
         shapes.insert(resource.name.clone(), shape);
@@ -84,9 +85,13 @@ pub fn is_skipped(scope: &Scope, name: &ResourceName) -> bool {
 
 /// Returns what a resource's walk reads.
 #[must_use]
-pub fn row_query(from: &crate::plan::RowSource, scope: &Scope) -> RowQuery {
-    RowQuery {
-        from: from.clone(),
-        ids: scope.ids.clone(),
+pub fn row_query(resource: &Resource, scope: &Scope) -> RowQuery {
+    let mut from = resource.from.clone();
+    let mut ids = scope.ids.clone();
+    if let Some(rows) = scope.rows.get(&resource.name) {
+        // Without an entity column, ids are those of the cursor.
+        from.entity = None;
+        ids = Some(rows.clone());
     }
+    RowQuery { from, ids }
 }

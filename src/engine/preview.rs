@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    coverage::{Uncovered, coverage},
     evidence::recorded,
     open::planned_resources,
     preflight::{Checked, is_skipped, preflight, row_query},
@@ -18,9 +19,6 @@ use crate::{
     target::{Evidence, Target},
 };
 
-/// Endings of tables that a shop's storefront reads.
-const READ_MODELS: [&str; 2] = ["_storage", "_search"];
-
 /// What a run would do.
 #[derive(Debug, Default)]
 pub struct Preview {
@@ -34,6 +32,8 @@ pub struct Preview {
     pub redo: Vec<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// Tables that look like read models and are in no resource; `warnings` has them in words.
+    pub uncovered: Vec<Uncovered>,
     /// Why the run would be refused.
     pub refusals: Vec<String>,
 }
@@ -108,10 +108,9 @@ pub async fn preview(
         .await;
         preview.resources.push(seen);
     }
-    match source.tables().await {
-        Ok(tables) => preview.warnings.extend(uncovered(plan, &tables)),
-        Err(error) => preview.warnings.push(one_line(&error)),
-    }
+    let coverage = coverage(plan, source).await;
+    preview.warnings.extend(coverage.warnings);
+    preview.uncovered = coverage.uncovered;
     Ok(preview)
 }
 
@@ -207,7 +206,7 @@ async fn look(
     source: &dyn Source,
     warnings: &mut Vec<String>,
 ) -> ResourcePreview {
-    let query = row_query(&resource.from, scope);
+    let query = row_query(resource, scope);
     let mut rows = checked
         .shapes
         .get(&resource.name)
@@ -251,26 +250,4 @@ async fn look(
         row_bytes,
         standing,
     }
-}
-
-fn uncovered(plan: &Plan, tables: &[String]) -> Vec<String> {
-    let mut names: Vec<_> = tables
-        .iter()
-        .filter(|table| READ_MODELS.iter().any(|ending| table.ends_with(ending)))
-        .filter(|table| {
-            !plan
-                .resources
-                .iter()
-                .any(|resource| resource.from.table == **table)
-        })
-        .map(String::as_str)
-        .collect();
-    names.sort_unstable();
-    if names.is_empty() {
-        return Vec::new();
-    }
-    vec![format!(
-        "no resource of the plan covers: {}",
-        names.join(", ")
-    )]
 }

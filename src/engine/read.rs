@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    breaker::Side,
     copy::{Ended, Report, fail_point},
     retry::{Waits, passes},
     sink::{ChunkSink, SinkStop, told},
@@ -74,7 +75,7 @@ impl Reader {
                 Err(ScanError::Source(error)) if !passes(&error) => {
                     let changed = self.look().await.err();
                     let changed = changed.filter(|one| one.kind == ErrorKind::SchemaChanged);
-                    return Ended::Failed(changed.unwrap_or(error));
+                    return Ended::Failed(Side::Source, changed.unwrap_or(error));
                 }
                 Err(ScanError::Source(error)) => error,
             };
@@ -83,10 +84,11 @@ impl Reader {
                 waits = Waits::new(&self.retry);
             }
             let Some(wait) = waits.next().filter(|_| passes(&error)) else {
-                return Ended::Failed(error);
+                return Ended::Failed(Side::Source, error);
             };
             let waiting = Report::Waiting {
-                resource: Some(self.resource.clone()),
+                resource: self.resource.clone(),
+                side: Side::Source,
                 error: error.to_string(),
                 wait,
             };

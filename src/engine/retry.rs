@@ -4,17 +4,15 @@ use std::{future::Future, time::Duration};
 
 use backon::Retryable;
 
-use crate::{
-    error::{Disposition, EdgeError},
-    plan::RetryPolicy,
-};
+use crate::{error::EdgeError, plan::RetryPolicy};
 
 /// The waits between the tries of one operation, each drawn uniformly between 0 and a bound that doubles from `base`
 /// up to `cap` ("full jitter", AWS Architecture Blog, "Exponential Backoff And Jitter", 2015), so that partitions that
-/// failed together do not come back together. Ends when the tries are used up.
+/// failed together do not come back together. Ends when the tries are used up, or never.
 #[derive(Debug, Clone)]
 pub struct Waits {
-    left: u32,
+    /// `None` for ever.
+    left: Option<u32>,
     bound: Duration,
     cap: Duration,
     random: fastrand::Rng,
@@ -27,11 +25,20 @@ impl Waits {
         Self::seeded(policy, fastrand::u64(..))
     }
 
+    /// Returns waits that do not end.
+    #[must_use]
+    pub fn endless(policy: &RetryPolicy) -> Self {
+        Self {
+            left: None,
+            ..Self::new(policy)
+        }
+    }
+
     /// Returns the same waits for the same seed.
     #[must_use]
     pub fn seeded(policy: &RetryPolicy, seed: u64) -> Self {
         Self {
-            left: policy.attempts.saturating_sub(1),
+            left: Some(policy.attempts.saturating_sub(1)),
             bound: policy.base.min(policy.cap),
             cap: policy.cap,
             random: fastrand::Rng::with_seed(seed),
@@ -43,7 +50,9 @@ impl Iterator for Waits {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.left = self.left.checked_sub(1)?;
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(1)?;
+        }
         let wait = self.bound.mul_f64(self.random.f64());
         self.bound = self.bound.saturating_mul(2).min(self.cap);
         Some(wait)
@@ -53,7 +62,7 @@ impl Iterator for Waits {
 /// Returns whether an error passes by itself.
 #[must_use]
 pub fn passes(error: &EdgeError) -> bool {
-    error.kind.disposition() == Disposition::Retry
+    error.kind.disposition().passes()
 }
 
 /// Returns what `operation` returns, having repeated it while its errors pass by themselves. `told` hears of each.
@@ -84,6 +93,7 @@ mod tests {
             attempts: 8,
             base: Duration::from_millis(200),
             cap: Duration::from_secs(3),
+            within: Duration::from_mins(15),
         }
     }
 

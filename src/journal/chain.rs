@@ -214,7 +214,9 @@ impl Log {
                 run: Some(run.clone()),
                 ..Place::default()
             },
-            Event::DeadLettersDropped { .. } | Event::Compacted { .. } => Place::default(),
+            Event::DeadLettersDropped { .. }
+            | Event::DeadLettersSettled { .. }
+            | Event::Compacted { .. } => Place::default(),
         }
     }
 

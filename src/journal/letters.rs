@@ -7,8 +7,12 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::error::Fault;
 use crate::{
+    cursor::Cursor,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
-    machine::{DeadLetter, Event, Ledger, PartitionEvent, ResourceEvent, event::DeadLetterGroup},
+    machine::{
+        DeadLetter, Event, Ledger, PartitionEvent, ResourceEvent,
+        event::{DeadLetterGroup, SettledGroup},
+    },
 };
 
 /// Which dead letters stand, as count and checksum for each chunk that has some. Grows with those chunks.
@@ -37,6 +41,8 @@ enum Effect<'a> {
     Dropped {
         resource: &'a ResourceName,
     },
+    /// Some of a resource are none any more.
+    Settled(&'a [SettledGroup]),
     /// A summary says which stand.
     Replaced(&'a [DeadLetterGroup]),
 }
@@ -67,6 +73,7 @@ impl<'a> Effect<'a> {
                 ..
             } => Self::Pruned { run },
             Event::DeadLettersDropped { resource, .. } => Self::Dropped { resource },
+            Event::DeadLettersSettled { groups, .. } => Self::Settled(groups),
             Event::Compacted { dead_letters, .. } => Self::Replaced(dead_letters),
             _ => Self::Nothing,
         }
@@ -107,6 +114,15 @@ impl Letters {
                     .retain(|(id, _), group| group.run != *run || kept.contains(id));
             }
             Effect::Dropped { resource } => self.0.retain(|_, group| group.resource != *resource),
+            Effect::Settled(groups) => {
+                for group in groups {
+                    let place = (group.partition, group.chunk);
+                    match &group.left {
+                        Some(left) => self.0.insert(place, left.clone()),
+                        None => self.0.remove(&place),
+                    };
+                }
+            }
             Effect::Replaced(groups) => {
                 self.0 = groups
                     .iter()
@@ -208,6 +224,17 @@ pub(super) fn project(
                 )?
                 .execute([run.as_str()])?;
         }
+        Effect::Settled(groups) => {
+            let mut statement = connection.prepare_cached(
+                "DELETE FROM dead_letter WHERE partition = ?1 AND chunk = ?2 AND n = ?3",
+            )?;
+            for group in groups {
+                for n in &group.gone {
+                    let chunk = group.chunk.0.cast_signed();
+                    statement.execute([group.partition.0.cast_signed(), chunk, n.cast_signed()])?;
+                }
+            }
+        }
         Effect::Dropped { resource } => {
             connection
                 .prepare_cached("DELETE FROM dead_letter WHERE resource = ?1")?
@@ -215,6 +242,77 @@ pub(super) fn project(
         }
     }
     Ok(())
+}
+
+/// An event that is still to be recorded, and how many dead letters it settles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// The event.
+    pub event: Event,
+    /// How many.
+    pub count: u64,
+}
+
+/// Returns the event that settles the dead letters of `resource` at `cursors` (their exact texts), those of run `but`
+/// apart; `None` where there are none.
+pub(super) fn settled(
+    connection: &Connection,
+    resource: &ResourceName,
+    cursors: &BTreeSet<String>,
+    but: Option<&RunId>,
+    how: String,
+) -> rusqlite::Result<Option<Settled>> {
+    let mut statement = connection.prepare(&format!(
+        "SELECT {COLUMNS} FROM dead_letter WHERE resource = ?1 AND (?2 IS NULL OR run <> ?2)
+         ORDER BY partition, chunk, n"
+    ))?;
+    let mut rows = statement.query(params![resource.as_str(), but.map(RunId::as_str)])?;
+    let mut groups: Vec<(SettledGroup, Checksum)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let row = LetterRow::read(row)?;
+        let (partition, chunk) = (
+            PartitionId(row.partition.cast_unsigned()),
+            ChunkSeq(row.chunk.cast_unsigned()),
+        );
+        let same = groups
+            .last()
+            .is_some_and(|(group, _)| (group.partition, group.chunk) == (partition, chunk));
+        if !same {
+            let group = SettledGroup {
+                partition,
+                chunk,
+                gone: Vec::new(),
+                left: None,
+            };
+            groups.push((group, Checksum::default()));
+        }
+        let Some((group, left)) = groups.last_mut() else {
+            continue;
+        };
+        let cursor = serde_json::from_str::<Cursor>(&row.cursor).map(|cursor| cursor.exact());
+        if cursor.is_ok_and(|cursor| cursors.contains(&cursor)) {
+            group.gone.push(row.n.cast_unsigned());
+        } else {
+            left.add(&row);
+        }
+    }
+    let groups: Vec<_> = groups
+        .into_iter()
+        .filter(|(group, _)| !group.gone.is_empty())
+        .map(|(group, left)| SettledGroup {
+            left: left.group(),
+            ..group
+        })
+        .collect();
+    let count: usize = groups.iter().map(|group| group.gone.len()).sum();
+    Ok((count > 0).then(|| Settled {
+        event: Event::DeadLettersSettled {
+            resource: resource.clone(),
+            how,
+            groups,
+        },
+        count: count as u64,
+    }))
 }
 
 const COLUMNS: &str =

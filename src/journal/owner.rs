@@ -1,12 +1,13 @@
 //! The one thread that owns the state file, and the handle that everybody else has.
 
-use std::{path::Path, sync::Arc, thread};
+use std::{collections::BTreeSet, path::Path, sync::Arc, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
 pub use super::store::Recorded;
 use super::{
     error::JournalError,
+    letters::Settled,
     notice::Notice,
     open::{self, OpenMode, Settings},
     store::{Bound, Store},
@@ -25,8 +26,17 @@ enum Request {
     Record(Vec<Event>, Reply<Recorded>),
     Progress(PartitionId, Bound, Reply<Option<Progress>>),
     DeadLetterCount(RunId, ResourceName, Reply<u64>),
+    Settled(SettleRequest, Reply<Option<Settled>>),
     WriteMarker(Reply<()>),
     Close(Reply<()>),
+}
+
+/// Which dead letters are settled, and why.
+struct SettleRequest {
+    resource: ResourceName,
+    cursors: BTreeSet<String>,
+    but: Option<RunId>,
+    how: String,
 }
 
 /// A state file in use. Clones share the one thread that writes it; it lets go when the last clone is dropped, or at
@@ -114,6 +124,24 @@ impl Journal {
             .await
     }
 
+    /// Returns the event that settles the dead letters of `resource` at `cursors` (their exact texts), those of run `but`
+    /// apart; `None` where there are none. Records nothing.
+    pub async fn settled(
+        &self,
+        resource: ResourceName,
+        cursors: BTreeSet<String>,
+        but: Option<RunId>,
+        how: String,
+    ) -> Result<Option<Settled>, JournalError> {
+        let request = SettleRequest {
+            resource,
+            cursors,
+            but,
+            how,
+        };
+        self.ask(|reply| Request::Settled(request, reply)).await
+    }
+
     /// Writes the marker for everything recorded so far. To be called every few seconds.
     pub async fn write_marker(&self) -> Result<(), JournalError> {
         self.ask(Request::WriteMarker).await
@@ -152,6 +180,16 @@ fn serve(mut store: Store, mut inbox: mpsc::Receiver<Request>) {
             }
             Request::DeadLetterCount(run, resource, reply) => {
                 answer(reply, store.dead_letter_count(&run, &resource));
+            }
+            Request::Settled(asked, reply) => {
+                let SettleRequest {
+                    resource,
+                    cursors,
+                    but,
+                    how,
+                } = asked;
+                let settled = store.settled(&resource, &cursors, but.as_ref(), how);
+                answer(reply, settled);
             }
             Request::Close(reply) => {
                 let closed = match failed {

@@ -228,7 +228,10 @@ pub(super) fn project(
         Event::Partition { partition, .. } | Event::Chunk { partition, .. } => {
             put_partition(connection, ledger, *partition)?;
         }
-        Event::DeadLettersDropped { .. } | Event::Noted { .. } | Event::Compacted { .. } => {}
+        Event::DeadLettersDropped { .. }
+        | Event::DeadLettersSettled { .. }
+        | Event::Noted { .. }
+        | Event::Compacted { .. } => {}
     }
     letters::project(connection, ledger, at_ms, event)
 }

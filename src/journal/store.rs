@@ -1,6 +1,6 @@
 //! The connection and what it is known to hold: one transaction per record.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use rusqlite::{
     Connection, OptionalExtension, Transaction, TransactionBehavior, config::DbConfig, params,
@@ -11,6 +11,7 @@ use super::{
     clock, compact,
     error::JournalError,
     files::{FileId, StateFiles, file_id},
+    letters::{self, Settled},
     lock::Lock,
     marker::{self, Marker},
     open::Settings,
@@ -110,6 +111,18 @@ impl Store {
             compact::compact(self)?;
         }
         Ok(recorded)
+    }
+
+    /// Returns the event that settles dead letters; see [`letters::settled`].
+    pub(super) fn settled(
+        &self,
+        resource: &ResourceName,
+        cursors: &BTreeSet<String>,
+        but: Option<&RunId>,
+        how: String,
+    ) -> Result<Option<Settled>, JournalError> {
+        letters::settled(&self.connection, resource, cursors, but, how)
+            .map_err(|error| JournalError::sqlite("read", &self.files.database, error))
     }
 
     /// Writes the marker for what is committed now.

@@ -269,6 +269,18 @@ impl View {
         read().map_err(|error| self.fail(error))
     }
 
+    /// Returns how many dead letters of a run nobody mended or dropped.
+    pub fn dead_letters_left(&self, run: &RunId) -> Result<u64, JournalError> {
+        self.connection
+            .query_row(
+                "SELECT COUNT(*) FROM dead_letter WHERE run = ?1",
+                [run.as_str()],
+                |row| row.get::<_, i64>(0),
+            )
+            .map(i64::cast_unsigned)
+            .map_err(|error| self.fail(error))
+    }
+
     fn select_events(
         &self,
         sql: &str,

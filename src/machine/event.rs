@@ -127,6 +127,15 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+    /// Dead letters are none any more: their rows were restored since, or a person let them go.
+    DeadLettersSettled {
+        /// The resource.
+        resource: ResourceName,
+        /// Why, in one line.
+        how: String,
+        /// Which, and what is left of their chunks.
+        groups: Vec<SettledGroup>,
+    },
     /// Something a person should find in the history; changes nothing.
     Noted {
         /// The run.
@@ -161,6 +170,7 @@ impl Event {
             Self::PartitionCut { .. } => "partition_cut",
             Self::Chunk { .. } => "chunk",
             Self::DeadLettersDropped { .. } => "dead_letters_dropped",
+            Self::DeadLettersSettled { .. } => "dead_letters_settled",
             Self::Noted { .. } => "noted",
             Self::Compacted { .. } => "compacted",
         }
@@ -179,6 +189,9 @@ pub struct Scope {
     /// `--ids`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<String>>,
+    /// Single rows by their cursors, for each resource of `only` (`dead-letters retry`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows: BTreeMap<ResourceName, Vec<String>>,
 }
 
 impl Scope {
@@ -200,7 +213,13 @@ impl Scope {
     /// Returns whether the scope is the whole plan.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.only.is_empty() && self.skip.is_empty() && self.ids.is_none()
+        self.only.is_empty() && self.skip.is_empty() && !self.is_partial()
+    }
+
+    /// Returns whether only some rows of each resource are covered.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.ids.is_some() || !self.rows.is_empty()
     }
 }
 
@@ -320,4 +339,18 @@ pub struct DeadLetterGroup {
     pub count: u64,
     /// Hash over the rows of the dead-letter table.
     pub checksum: u64,
+}
+
+/// Dead letters of one chunk that are none any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledGroup {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The chunk that had them.
+    pub chunk: ChunkSeq,
+    /// Their numbers within the chunk, from 1.
+    pub gone: Vec<u64>,
+    /// Those of the chunk that stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<DeadLetterGroup>,
 }

@@ -296,7 +296,9 @@ impl Ledger {
                     .apply(&PartitionEvent::ChunkStored(progress.clone()))?;
                 ledger.moved_ms = Some(at_ms);
             }
-            Event::DeadLettersDropped { .. } | Event::Noted { .. } => {}
+            Event::DeadLettersDropped { .. }
+            | Event::DeadLettersSettled { .. }
+            | Event::Noted { .. } => {}
             Event::Compacted { ledger, .. } => *self = (**ledger).clone(),
         }
         Ok(())

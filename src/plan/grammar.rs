@@ -116,7 +116,7 @@ pub(super) const RESOURCE: &[Key] = &[
     later("fallback"),
     later("catch_up"),
     later("drain"),
-    later("throttle"),
+    now("throttle"),
 ];
 
 /// `from:` of a resource.
@@ -128,6 +128,13 @@ pub(super) const FROM: &[Key] = &[
     now("entity"),
     now("where"),
     now("store"),
+];
+
+/// `throttle:` of a resource.
+pub(super) const THROTTLE: &[Key] = &[
+    now("rows_per_second"),
+    now("replica_lag"),
+    now("redis_used_percent"),
 ];
 
 /// `chunk:` of a resource or of the defaults.
@@ -152,7 +159,7 @@ pub(super) const PARALLEL: &[Key] = &[now("resources"), now("partitions")];
 pub(super) const MEMORY: &[Key] = &[now("in_flight")];
 
 /// `defaults.retry:`
-pub(super) const RETRY: &[Key] = &[now("attempts"), now("base"), now("cap")];
+pub(super) const RETRY: &[Key] = &[now("attempts"), now("base"), now("cap"), now("within")];
 
 /// `defaults.fallback:`
 pub(super) const FALLBACK: &[Key] = &[now("to"), later("after_crashes"), later("after_failures")];

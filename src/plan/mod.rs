@@ -23,6 +23,7 @@ mod resolve;
 mod resolved;
 mod search;
 mod tree;
+mod typed_source;
 mod units;
 mod urls;
 mod yaml;
@@ -38,8 +39,10 @@ pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
     ChunkLimit, Compression, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, Preset,
     RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
-    TargetConfig, ValueForm,
+    TargetConfig, Throttle, ValueForm,
 };
+
+pub use typed_source::{TypedSource, UnusableSource, typed_source};
 
 use decode::Decoder;
 use interpolate::Variables;
@@ -312,6 +315,7 @@ defaults:
                     attempts: 2,
                     base: Duration::from_millis(5),
                     cap: Duration::from_mins(1),
+                    within: Duration::from_mins(15),
                 },
             }
         );

@@ -106,6 +106,15 @@ pub(super) struct Resource {
     /// Where a resource without `to` is shown.
     pub at: Span,
     pub chunk: Chunk,
+    pub throttle: Throttle,
+}
+
+/// `throttle:`
+#[derive(Debug, Clone, Default)]
+pub(super) struct Throttle {
+    pub rows_per_second: Option<Value<u64>>,
+    pub replica_lag: Option<Value<Duration>>,
+    pub redis_used_percent: Option<Value<u64>>,
 }
 
 /// `from:`
@@ -138,6 +147,7 @@ pub(super) struct Defaults {
     pub attempts: Option<Value<u64>>,
     pub base: Option<Value<Duration>>,
     pub cap: Option<Value<Duration>>,
+    pub within: Option<Value<Duration>>,
     pub fallback_given: bool,
     pub dead_letters_max: Option<Value<u64>>,
     pub dead_letters_percent: Option<Value<f64>>,
@@ -400,6 +410,7 @@ impl Resource {
             kind,
             at,
             chunk: Chunk::read(&fields, decoder),
+            throttle: Throttle::read(&fields, decoder),
             path,
         })
     }
@@ -438,6 +449,19 @@ impl Chunk {
     }
 }
 
+impl Throttle {
+    fn read(resource: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
+        let Some(throttle) = resource.map("throttle", grammar::THROTTLE, decoder) else {
+            return Self::default();
+        };
+        Self {
+            rows_per_second: throttle.count("rows_per_second", decoder),
+            replica_lag: throttle.parsed("replica_lag", decoder, units::duration),
+            redis_used_percent: throttle.count("redis_used_percent", decoder),
+        }
+    }
+}
+
 impl Defaults {
     fn read(defaults: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
         defaults.word("sync", grammar::SYNC, decoder);
@@ -459,6 +483,7 @@ impl Defaults {
             read.attempts = retry.count("attempts", decoder);
             read.base = retry.parsed("base", decoder, units::duration);
             read.cap = retry.parsed("cap", decoder, units::duration);
+            read.within = retry.parsed("within", decoder, units::duration);
         }
         if let Some(fallback) = defaults.map("fallback", grammar::FALLBACK, decoder) {
             fallback.word("to", grammar::FALLBACK_TO, decoder);

@@ -10,7 +10,7 @@ use std::{
 use super::{
     ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, RedisConfig,
     Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
-    TargetConfig,
+    TargetConfig, Throttle,
     decode::Value,
     index,
     model::{self, Model, TargetKind},
@@ -36,12 +36,16 @@ pub(super) mod default {
     pub const PARTITIONS: u32 = 2;
     /// Twelve chunks of the default size: four partitions with one read, one written and one waiting.
     pub const IN_FLIGHT: u64 = 24 << 20;
-    /// Tries of a chunk; with `BASE` and `CAP` the waits add up to 13 s on average and 25 s at most.
+    /// Tries of a chunk before the whole server is waited for; with `BASE` and `CAP` the waits add up to 13 s on average
+    /// and 25 s at most.
     pub const ATTEMPTS: u32 = 8;
     /// The longest first wait.
     pub const BASE: Duration = Duration::from_millis(200);
     /// The longest wait.
     pub const CAP: Duration = Duration::from_secs(30);
+    /// How long a server that is down is waited for: longer than a fail-over or a restart with a large dump takes, short
+    /// enough that somebody hears of it the same night.
+    pub const WITHIN: Duration = Duration::from_mins(15);
     /// Dead letters of one resource.
     pub const DEAD_LETTERS: u64 = 1000;
     /// Dead letters in percent of the rows.
@@ -335,6 +339,13 @@ impl Limits {
             wait,
             used,
         );
+        let within = or(
+            given.within.as_ref(),
+            path("retry.within"),
+            default::WITHIN,
+            wait,
+            used,
+        );
         note(!given.fallback_given, path("fallback.to"), "none", used);
         let max = or(
             given.dead_letters_max.as_ref(),
@@ -360,6 +371,7 @@ impl Limits {
                     attempts,
                     base,
                     cap,
+                    within,
                 },
             },
             chunk: ChunkLimit { rows, bytes },
@@ -416,6 +428,19 @@ fn resource(
                 .map_or(limits.chunk.bytes, |bytes| bytes.value),
         },
         dead_letters: limits.dead_letters,
+        throttle: Throttle {
+            rows_per_second: resource
+                .throttle
+                .rows_per_second
+                .as_ref()
+                .map(|rows| saturated(rows.value)),
+            replica_lag: resource.throttle.replica_lag.as_ref().map(|lag| lag.value),
+            redis_used_percent: resource
+                .throttle
+                .redis_used_percent
+                .as_ref()
+                .map(|percent| saturated(percent.value)),
+        },
     })
 }
 

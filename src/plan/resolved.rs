@@ -242,6 +242,27 @@ pub struct Resource {
     pub chunk: ChunkLimit,
     /// When dead letters block the run.
     pub dead_letters: DeadLetterLimit,
+    /// What keeps it from going as fast as it can.
+    pub throttle: Throttle,
+}
+
+/// `throttle:` of a resource; nothing holds back what is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Throttle {
+    /// Most rows a second over all its partitions.
+    pub rows_per_second: Option<u32>,
+    /// Furthest that the source, where it is a replica, may be behind its primary.
+    pub replica_lag: Option<Duration>,
+    /// Most memory that its Redis may use, in percent of `maxmemory`.
+    pub redis_used_percent: Option<u32>,
+}
+
+impl Throttle {
+    /// Returns whether something has to be measured while it goes on.
+    #[must_use]
+    pub const fn measures(&self) -> bool {
+        self.replica_lag.is_some() || self.redis_used_percent.is_some()
+    }
 }
 
 /// `from:` of a resource.
@@ -319,12 +340,15 @@ pub struct Defaults {
 /// `retry:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Tries of one chunk in a row before its resource is blocked, at least 1.
+    /// Tries of one chunk in a row before nothing more is sent to its source or target until a probe gets through, at
+    /// least 1.
     pub attempts: u32,
     /// The longest first wait.
     pub base: Duration,
     /// The longest wait.
     pub cap: Duration,
+    /// How long a source or target that is down is waited for before its resources are blocked.
+    pub within: Duration,
 }
 
 impl Plan {

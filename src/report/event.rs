@@ -64,7 +64,64 @@ pub enum Event {
         error: String,
         /// How long until the next try.
         wait_ms: u64,
+        /// The source or target it is about.
+        place: String,
+        /// When the first try in a row failed, milliseconds since 1970.
+        since_ms: i64,
+        /// How many failed in a row.
+        tries: u32,
     },
+    /// Nothing is sent to a source or target until a probe gets through; once for each probe that does not.
+    Held {
+        /// Which.
+        place: String,
+        /// What the last try said.
+        error: String,
+        /// When the first try in a row failed, milliseconds since 1970.
+        since_ms: i64,
+        /// How long ago that is.
+        waited_ms: u64,
+        /// How many failed in a row.
+        tries: u32,
+    },
+    /// A source or target that was waited for works again.
+    Recovered {
+        /// Which.
+        place: String,
+        /// How long it was waited for.
+        waited_ms: u64,
+        /// How many tries failed.
+        tries: u32,
+    },
+    /// Rows of a page or chunks at a time changed.
+    Paced {
+        /// Which resource.
+        resource: ResourceName,
+        /// Rows of the next page.
+        rows: u32,
+        /// Chunks that may be written to its target at a time.
+        writers: u32,
+        /// Why.
+        reason: String,
+    },
+    /// The plan's `throttle` holds a resource back, or lets it go on.
+    Throttled {
+        /// Which.
+        resource: ResourceName,
+        /// Why; `None` when it goes on.
+        reason: Option<String>,
+    },
+    /// A person asked for a pause.
+    Paused {
+        /// When, milliseconds since 1970.
+        since_ms: i64,
+        /// User and host.
+        by: String,
+        /// What to type to go on.
+        next: String,
+    },
+    /// The pause was lifted.
+    Unpaused {},
     /// Recorded work is void and done again.
     Redone {
         /// Which resource.

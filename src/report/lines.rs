@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     event::{Event, Observer, ResourceStanding},
-    human::{bytes, count, counted, duration, printable, rate},
+    human::{bytes, count, counted, duration, moment, printable, rate},
 };
 use crate::ids::{ResourceName, RunId};
 
@@ -19,6 +19,8 @@ const EVERY: Duration = Duration::from_secs(5);
 pub struct PlainLines<W> {
     out: W,
     rows_before: u64,
+    /// When the last line about an edge that is waited for was written, and about which.
+    held: Option<(String, Instant)>,
     resources: BTreeMap<ResourceName, UnderWay>,
 }
 
@@ -47,6 +49,7 @@ impl<W: Write + Send> PlainLines<W> {
         Self {
             out,
             rows_before: 0,
+            held: None,
             resources: BTreeMap::new(),
         }
     }
@@ -54,6 +57,70 @@ impl<W: Write + Send> PlainLines<W> {
     fn line(&mut self, text: &str) {
         // A reader that went away must not end a run.
         let _ = writeln!(self.out, "{}", printable(text));
+    }
+
+    /// Tells what a run waits for, and how fast it goes.
+    fn slowed(&mut self, event: &Event) {
+        match event {
+            Event::Held {
+                place,
+                error,
+                waited_ms,
+                tries,
+                ..
+            } => self.held(place, error, *waited_ms, *tries),
+            Event::Recovered {
+                place, waited_ms, ..
+            } => {
+                self.held = None;
+                let waited = duration(Duration::from_millis(*waited_ms));
+                self.line(&format!("{place} works again after {waited}: going on"));
+            }
+            Event::Paced {
+                resource,
+                rows,
+                writers,
+                reason,
+            } => {
+                let (rows, writers) = (
+                    counted((*rows).into(), "row"),
+                    counted((*writers).into(), "chunk"),
+                );
+                self.line(&format!(
+                    "{resource}: {rows} a page, {writers} at a time: {reason}"
+                ));
+            }
+            Event::Throttled { resource, reason } => self.line(&match reason {
+                Some(reason) => format!("{resource}: held back: {reason}"),
+                None => format!("{resource}: goes on"),
+            }),
+            Event::Paused { since_ms, by, next } => self.line(&format!(
+                "paused since {} by {by}: chunks in hand are finished, leases are kept; `{next}` goes on",
+                moment(*since_ms)
+            )),
+            Event::Unpaused {} => self.line("the pause was lifted: going on"),
+            _ => {}
+        }
+    }
+
+    fn held(&mut self, place: &str, error: &str, waited_ms: u64, tries: u32) {
+        let told = self
+            .held
+            .as_ref()
+            .is_some_and(|(of, at)| of == place && at.elapsed() < EVERY);
+        if told {
+            return;
+        }
+        self.held = Some((place.to_owned(), Instant::now()));
+        let waited = duration(Duration::from_millis(waited_ms));
+        let tries = if tries == 1 {
+            "1 try".to_owned()
+        } else {
+            format!("{tries} tries")
+        };
+        self.line(&format!(
+            "waiting for {place}, for {waited} so far, {tries}: {error}"
+        ));
     }
 
     fn run_started(
@@ -151,6 +218,7 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                 resource,
                 error,
                 wait_ms,
+                ..
             } => {
                 let about = resource.as_ref().map(|name| format!("{name}: "));
                 let wait = duration(Duration::from_millis(*wait_ms));
@@ -159,6 +227,12 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                     about.unwrap_or_default()
                 ));
             }
+            Event::Held { .. }
+            | Event::Recovered { .. }
+            | Event::Paced { .. }
+            | Event::Throttled { .. }
+            | Event::Paused { .. }
+            | Event::Unpaused {} => self.slowed(event),
             Event::ResourceBlocked { resource, reason } => {
                 self.line(&format!("{resource}: blocked: {reason}"));
             }

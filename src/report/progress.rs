@@ -190,7 +190,14 @@ impl Observer for ProgressBars {
                 self.above.clear().ok();
                 self.lines.observe(event);
             }
-            Event::Waiting { .. } | Event::Notice { .. } => self.lines.observe(event),
+            Event::Waiting { .. }
+            | Event::Held { .. }
+            | Event::Recovered { .. }
+            | Event::Paced { .. }
+            | Event::Throttled { .. }
+            | Event::Paused { .. }
+            | Event::Unpaused {}
+            | Event::Notice { .. } => self.lines.observe(event),
         }
     }
 }

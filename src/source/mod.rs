@@ -3,7 +3,7 @@
 //! ```text
 //! plan's names -> shape (checked against the catalogue) -> quote -> keyset (page query) -> mysql | postgres | sqlite
 //! partition (even key ranges from index probes)            page_size (rows of the next page)
-//! middle (where a range that is being walked is cut)
+//! middle (where a range that is being walked is cut)  read_model (which tables a plan should name)
 //! ```
 
 mod keyset;
@@ -15,13 +15,15 @@ mod partition;
 mod patience;
 pub mod postgres;
 mod quote;
+mod read_model;
 mod shape;
 pub mod sqlite;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 pub use patience::Patience;
+pub use read_model::ReadModel;
 
 pub(crate) use shape::schema_changed;
 
@@ -53,6 +55,18 @@ pub struct RowQuery {
     pub from: RowSource,
     /// `--ids`: only rows whose entity column (else cursor column) is one of these.
     pub ids: Option<Vec<String>>,
+}
+
+/// How far a replica is behind its primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lag {
+    /// It is no replica.
+    #[default]
+    None,
+    /// By this much.
+    Behind(Duration),
+    /// It is one, and does not follow at the moment.
+    Stopped,
 }
 
 /// The engine took no more rows: it is shutting down or lost its target.
@@ -117,8 +131,11 @@ pub trait Source: Send + Sync {
     /// not all of a PRIMARY or UNIQUE index whose columns are NOT NULL and exact (with the indexes that would do).
     async fn describe(&self, from: &RowSource) -> Result<TableShape, EdgeError>;
 
-    /// Returns the tables of the database, for checks of coverage and hints.
+    /// Returns the tables of the database, for hints.
     async fn tables(&self) -> Result<Vec<String>, EdgeError>;
+
+    /// Returns the tables that look like read models, sorted by name; no views. For `init` and checks of coverage.
+    async fn read_models(&self) -> Result<Vec<ReadModel>, EdgeError>;
 
     /// Returns at most `wanted` ranges that cover every row now present exactly once, in key order; none for an empty
     /// table. The first begins before the first row (no `after`), the last ends at the greatest key now present.
@@ -153,6 +170,15 @@ pub trait Source: Send + Sync {
 
     /// Returns the rows of `range` at or below its end that are present, counted by the database (exact, may be slow).
     async fn count(&self, query: &RowQuery) -> Result<u64, EdgeError>;
+
+    /// Returns how far the database is behind its primary, where it is a replica.
+    ///
+    /// # Errors
+    ///
+    /// `Credentials` for a user who may not ask.
+    async fn replica_lag(&self) -> Result<Lag, EdgeError> {
+        Ok(Lag::None)
+    }
 
     /// Returns a few rows' mean key and value length in bytes, for the estimates of a dry run; `None` for no rows.
     async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError>;

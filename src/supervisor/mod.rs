@@ -5,5 +5,5 @@ mod oom;
 mod parent;
 
 pub use child::{CHILD_VARIABLE, ParentLink, follow_parent};
-pub use oom::{OomCounter, memory_limit};
+pub use oom::{MemoryLimit, OomCounter, memory_limit};
 pub use parent::{Death, Watched, supervise};

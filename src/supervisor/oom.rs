@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::{Resource, getrlimit};
+
 /// Where the kernel shows cgroups.
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -49,29 +51,69 @@ impl OomCounter {
     }
 }
 
-/// Returns the least memory limit of the cgroups of this process in bytes; `None` where there is none.
-#[must_use]
-pub fn memory_limit() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    limit_of(&own, Path::new(ROOT))
+/// A limit on the memory of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// The limit.
+    pub bytes: u64,
+    /// Of which so much is used already, by this process and all others below the limit.
+    pub used_bytes: u64,
+    /// What sets it.
+    pub set_by: &'static str,
 }
 
-fn limit_of(own: &str, root: &Path) -> Option<u64> {
-    let limits = folders(own, root).into_iter().flat_map(|folder| {
-        // Limits hold for everything below, so every folder up to the root is asked.
-        let up: Vec<PathBuf> = folder
-            .ancestors()
-            .take_while(|up| up.starts_with(root))
-            .map(Path::to_owned)
-            .collect();
-        up.into_iter()
-            .flat_map(|up| [up.join("memory.limit_in_bytes"), up.join("memory.max")])
+/// Returns the limit of this process that leaves the least room: of its cgroups, or `ulimit -v`; `None` where there is
+/// none.
+#[must_use]
+pub fn memory_limit() -> Option<MemoryLimit> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let address_space = getrlimit(Resource::As).current.map(|bytes| MemoryLimit {
+        bytes,
+        used_bytes: address_space_used(),
+        set_by: "ulimit -v",
     });
-    limits
-        .filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok())
+    let limits = cgroup_limits(&own, Path::new(ROOT)).chain(address_space);
+    limits.min_by_key(|limit| limit.bytes.saturating_sub(limit.used_bytes))
+}
+
+/// Returns the size of this process's address space: the first number of `/proc/self/statm`, in pages.
+fn address_space_used() -> u64 {
+    let pages = fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+fn cgroup_limits(own: &str, root: &Path) -> impl Iterator<Item = MemoryLimit> {
+    let root = root.to_owned();
+    let number = |file: PathBuf| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    folders(own, &root)
+        .into_iter()
+        .flat_map(move |folder| {
+            // Limits hold for everything below, so every folder up to the root is asked.
+            let up = folder.ancestors().take_while(|up| up.starts_with(&root));
+            up.map(Path::to_owned).collect::<Vec<_>>()
+        })
+        .flat_map(|up| {
+            [
+                (
+                    "memory.limit_in_bytes",
+                    "memory.usage_in_bytes",
+                    "cgroup v1",
+                ),
+                ("memory.max", "memory.current", "cgroup v2"),
+            ]
+            .map(|(limit, used, set_by)| (up.join(limit), up.join(used), set_by))
+        })
+        .filter_map(move |(limit, used, set_by)| {
+            Some(MemoryLimit {
+                bytes: number(limit)?,
+                used_bytes: number(used).unwrap_or(0),
+                set_by,
+            })
+        })
         // v1 says "no limit" with a number just below 2^63.
-        .filter(|limit| *limit < 1 << 60)
-        .min()
+        .filter(|limit| limit.bytes < 1 << 60)
 }
 
 /// Returns the folders of the memory cgroups named by `own`, the text of a `/proc/PID/cgroup`.
@@ -117,7 +159,18 @@ mod tests {
         .unwrap();
         let own = "5:memory:/shop/app\n1:name=systemd:/\n0::/\n";
         assert_eq!(OomCounter::of(own, root.path()).kills(), 3);
-        assert_eq!(limit_of(own, root.path()), Some(67_108_864));
+        fs::write(
+            root.path().join("memory/shop/memory.usage_in_bytes"),
+            "1048576\n",
+        )
+        .unwrap();
+        let found: Vec<_> = cgroup_limits(own, root.path()).collect();
+        let limit = MemoryLimit {
+            bytes: 67_108_864,
+            used_bytes: 1_048_576,
+            set_by: "cgroup v1",
+        };
+        assert_eq!(found, [limit]);
 
         let v2 = root.path().join("pod");
         fs::create_dir_all(&v2).unwrap();
@@ -128,6 +181,15 @@ mod tests {
         .unwrap();
         fs::write(v2.join("memory.max"), "max\n").unwrap();
         assert_eq!(OomCounter::of("0::/pod\n", root.path()).kills(), 2);
-        assert_eq!(limit_of("0::/pod\n", root.path()), None);
+        assert_eq!(cgroup_limits("0::/pod\n", root.path()).count(), 0);
+        fs::write(v2.join("memory.max"), "1000\n").unwrap();
+        fs::write(v2.join("memory.current"), "400\n").unwrap();
+        let found: Vec<_> = cgroup_limits("0::/pod\n", root.path()).collect();
+        let limit = MemoryLimit {
+            bytes: 1000,
+            used_bytes: 400,
+            set_by: "cgroup v2",
+        };
+        assert_eq!(found, [limit]);
     }
 }

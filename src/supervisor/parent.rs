@@ -53,7 +53,12 @@ pub enum Watched {
     },
     /// A child died, and a signal asks not to start another.
     Interrupted,
+    /// The child panicked, and has said where: another one would do the same.
+    Panicked,
 }
+
+/// What Rust ends a process with whose main thread panicked.
+const PANIC: i32 = 101;
 
 /// Runs the child with `arguments` (its budget is added) until one ends by itself. `told` hears of every death.
 pub fn supervise(
@@ -80,6 +85,9 @@ pub fn supervise(
         };
         deaths += 1;
         runtime.block_on(record(state_path, &end));
+        if end == (AttemptEnd::Crashed { code: PANIC }) {
+            return Ok(Watched::Panicked);
+        }
         if end.is_for_memory() {
             // Only then may a row be too long to be read: a good row is no dead letter because somebody typed `kill`.
             longest_row = (longest_row / 2).max(LEAST_BUDGET);

@@ -169,6 +169,11 @@ pub trait Target: Send + Sync {
     /// Returns facts for a dry run, as name and value, in the order to show them (memory, policy, version).
     async fn facts(&self) -> Result<Vec<(String, String)>, EdgeError>;
 
+    /// Returns used memory in percent of the target's limit; `None` for a target without one.
+    async fn used_percent(&self) -> Result<Option<f64>, EdgeError> {
+        Ok(None)
+    }
+
     /// Takes the lease for `owner`, or takes it over when `owner.state` already holds it. The engine renews it
     /// well within its time to live. When another state file or run wrote to the target since, no evidence from before
     /// stands any more.

@@ -37,6 +37,8 @@ fn table(document: &str, header: &str) -> Vec<Vec<String>> {
 const fn word(disposition: Disposition) -> &'static str {
     match disposition {
         Disposition::Retry => "retry",
+        Disposition::Throttle => "throttle",
+        Disposition::Shrink => "shrink",
         Disposition::Recheck => "recheck",
         Disposition::DeadLetter => "dead letter",
         Disposition::Block => "block",
@@ -46,13 +48,19 @@ const fn word(disposition: Disposition) -> &'static str {
 
 #[test]
 fn the_table_of_error_kinds_is_the_one_in_the_code() {
-    let documented: Vec<(String, String)> = table(&text("ARCHITECTURE.md"), "kind | disposition")
+    let documented: Vec<[String; 3]> = table(&text("ARCHITECTURE.md"), "kind | disposition")
         .into_iter()
-        .map(|cells| (cells[0].trim_matches('`').to_owned(), cells[1].clone()))
+        .map(|cells| {
+            let kind = cells[0].trim_matches('`').to_owned();
+            [kind, cells[1].clone(), cells[2].clone()]
+        })
         .collect();
-    let coded: Vec<(String, String)> = ErrorKind::ALL
+    let coded: Vec<[String; 3]> = ErrorKind::ALL
         .into_iter()
-        .map(|kind| (kind.label().to_owned(), word(kind.disposition()).to_owned()))
+        .map(|kind| {
+            let falls_back = if kind.may_fall_back() { "yes" } else { "no" };
+            [kind.label(), word(kind.disposition()), falls_back].map(str::to_owned)
+        })
         .collect();
     assert_eq!(documented, coded);
 }
@@ -165,10 +173,14 @@ fn every_option_of_the_help_is_named() {
     let readme = text("README.md");
     for help in [
         printed(&["--help"]),
+        printed(&["init", "--help"]),
         printed(&["validate", "--help"]),
         printed(&["run", "--help"]),
         printed(&["resume", "--help"]),
         printed(&["status", "--help"]),
+        printed(&["dead-letters", "show", "--help"]),
+        printed(&["dead-letters", "retry", "--help"]),
+        printed(&["dead-letters", "drop", "--help"]),
     ] {
         let listed = options(&help);
         assert!(listed.contains(&"--state".to_owned()), "{listed:?}");

@@ -2,6 +2,7 @@
 #   title           what the table calls it
 #   kind            redis, search or source: which side of the plan it is
 #   commands        what has to be there
+#   lacks           prints what this machine lacks and no package of it brings, if anything: the row is left out then
 #   start           brings it up below $dir, on ports from free_port, by `detached` (which notes what to stop)
 #   answers         true once a client gets a real answer
 #   endpoint        prints the lines of YAML that name it in the plan
@@ -41,7 +42,8 @@ detached() {
 become() {
   as=()
   [ "$(id -u)" = 0 ] || return 0
-  chown -R "$somebody" "$dir" && as=(setpriv --reuid "$somebody" --regid "$(id -gn "$somebody")" --clear-groups)
+  chown -R "$somebody" "$dir" && as=(setpriv --reuid "$somebody" --regid "$(id -gn "$somebody")" --clear-groups) || return 1
+  "${as[@]}" test -x "$dir" || { echo "$somebody may not enter $dir: a folder above it is closed to others"; return 1; }
 }
 
 # alive PID: not gone, and no zombie that only waits for us to look.

@@ -3,6 +3,7 @@
 #   java      the least version of Java (17)
 #   secure    basic: a user and a password; https: that, by TLS (OpenSearch, with its security plugin)
 #   settings  more lines for the node's file
+#   root_is   module: `GET /` is a module that this build lacks, so the node gets one of ours
 # shellcheck shell=bash disable=SC2034,SC2154
 kind=search
 commands="mvn unzip curl java"
@@ -11,30 +12,53 @@ java=${java:-17}
 secure=${secure:-}
 [ "$secure" != https ] || commands+=" openssl"
 
-# java_home VERSION: prints the home of the oldest Java here that is at least that.
+# java_home VERSION: prints the home of the oldest JDK here that is at least that.
 java_home() {
   local home version
   for home in /usr/lib/jvm/*/ "${JAVA_HOME:-/none}"/; do
-    [ -x "${home}bin/java" ] && [ ! -L "${home%/}" ] || continue
+    [ -x "${home}bin/javac" ] && [ ! -L "${home%/}" ] || continue
     version=$("${home}bin/java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n1)
     [ "${version:-0}" -lt "$1" ] || echo "$version ${home%/}"
   done | sort -n | head -n1 | cut -d' ' -f2
 }
 
+# Java is not installed here: Debian 12, say, has none beyond 17.
+lacks() { [ -n "$(java_home "$java")" ] || echo "no JDK $java or later in /usr/lib/jvm or JAVA_HOME"; }
+
+# node_settings: prints what every node is told.
+node_settings() {
+  printf '%s\n' "cluster.name: matrix" "node.name: matrix" "network.host: 127.0.0.1" "http.port: $port" "transport.port: $transport" \
+    "discovery.type: single-node" "path.data: $dir/data" "path.logs: $dir/logs" "cluster.routing.allocation.disk.threshold_enabled: false"
+  printf '%s' "${settings:+$settings$'\n'}"
+}
+
+# descriptor NAME CLASS JAVA [MODULE]: prints what Elasticsearch wants to know of a module.
+descriptor() {
+  printf '%s\n' "description=$1" "version=$version" "name=$1" "classname=$2" "java.version=$3" "elasticsearch.version=$version" \
+    "extended.plugins=" "has.native.controller=false" ${4:+"modulename=$4"}
+}
+
+# root_module JDK JARS MODULES JAVA: puts our `GET /` among the modules of a distribution.
+root_module() {
+  local module=$3/matrix-root
+  [ ! -e "$module/plugin-descriptor.properties" ] || return 0
+  rm -rf "$module" && mkdir -p "$module" "$dir/classes" &&
+    "$1/bin/javac" --release "$4" -cp "$2/*" -d "$dir/classes" "$here/RootPlugin.java" &&
+    "$1/bin/jar" --create --file "$module/matrix-root.jar" -C "$dir/classes" . &&
+    descriptor matrix-root rekindle.matrix.RootPlugin "$4" >"$module/plugin-descriptor.properties"
+}
+
 start() {
-  local zip dist jdk kernel=ELASTIC config=$dir/config
-  jdk=$(java_home "$java") && [ -n "$jdk" ] || { echo "no Java $java or later"; return 1; }
+  local zip dist jdk config=$dir/config
+  jdk=$(java_home "$java")
   zip=$(maven "org.$product.distribution.integ-test-zip:$product:$version:zip") && dist=$(unpacked "$zip" "$product-$version") || return 1
   dist=$(find "$dist" -maxdepth 1 -mindepth 1 -type d | head -n1)
   port=$(free_port) transport=$(free_port)
   mkdir -p "$dir"/{data,logs,tmp} && cp -r "$dist/config" "$config" || return 1
   # Its own ideas of logs, heap and collector do not fit a folder of ours.
   sed -i -E '/logs\/|HeapDumpPath|^-Xm[sx]|UseG1GC|G1Reserve|UseConcMark|CMSInit|InitiatingHeap/d' "$config/jvm.options"
-  {
-    printf '%s\n' "cluster.name: matrix" "node.name: matrix" "network.host: 127.0.0.1" "http.port: $port" "transport.port: $transport" \
-      "discovery.type: single-node" "path.data: $dir/data" "path.logs: $dir/logs" "cluster.routing.allocation.disk.threshold_enabled: false"
-    printf '%s' "${settings:+$settings$'\n'}"
-  } >"$config/$product.yml"
+  [ -z "${root_is:-}" ] || root_module "$jdk" "$dist/lib" "$dist/modules" "$java" || return 1
+  node_settings >"$config/$product.yml"
   case $product-$secure in
     elasticsearch-basic) echo "xpack.security.enabled: true" >>"$config/$product.yml" ;;
     opensearch-https) secure_opensearch "$dist" "$config" || return 1 ;;

@@ -3,7 +3,7 @@
 # in its own cache beyond `make clean-servers`.
 # search-node.sh elasticsearch|opensearch HOME PORT ["key: value"...]: becomes a search node with its data, log and pid file
 # in HOME, and further lines for its settings file.
-# HEAP=384m may be given.
+# HEAP=384m JAVA_OPTIONS="..." may be given; without the latter, what starts fast.
 set -euo pipefail
 # shellcheck source=tests/servers/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -54,5 +54,5 @@ esac
 echo $$ >"$node/pid"
 # From inside its folder: a crash of Java leaves its report there. One compiler tier starts faster and is fast enough for tests.
 cd "$node"
-exec java "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC ${JAVA_TIERS--XX:TieredStopAtLevel=1} -cp "$classes:$jars/*" \
+exec java "-Xms$heap" "-Xmx$heap" ${JAVA_OPTIONS--XX:+UseSerialGC -XX:TieredStopAtLevel=1} -cp "$classes:$jars/*" \
   SearchNode "org.$product" "$node" $plugin $common

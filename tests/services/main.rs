@@ -1,12 +1,17 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
 mod certificates;
+mod coverage;
+mod dead_letters;
 mod drift;
 mod every_way;
+mod healing;
 mod in_use;
+mod init;
 mod kill;
 mod memory;
 mod output;
+mod pause;
 mod php;
 mod postgres;
 mod postgres_shop;
@@ -25,4 +30,5 @@ mod source;
 mod state_file;
 mod support;
 mod target;
+mod throttle;
 mod tls;

@@ -244,7 +244,7 @@ async fn a_redis_that_stays_full_blocks_and_the_next_run_goes_on() {
     let mut shop = shop("stays_full").await;
     shop.plan(
         &resource("url"),
-        "defaults:\n  chunk: { rows: 100 }\n  retry: { attempts: 3, base: 5ms, cap: 20ms }\n",
+        "defaults:\n  chunk: { rows: 100 }\n  retry: { attempts: 3, base: 5ms, cap: 20ms, within: 500ms }\n",
     );
     let running = held_at(&shop, 5_000);
     shop.redis.run("CONFIG SET maxmemory 1");
@@ -253,7 +253,7 @@ async fn a_redis_that_stays_full_blocks_and_the_next_run_goes_on() {
     assert!(
         blocked
             .stderr
-            .contains("cause: `url` is blocked: gave up after 3 tries: "),
+            .contains("cause: `url` is blocked: gave up after 5"),
         "{blocked}"
     );
     assert!(

@@ -10,6 +10,7 @@ use std::{
 };
 
 use redis::{Cmd, FromRedisValue};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// How long a server may take to start, also on a machine under load.
@@ -63,6 +64,21 @@ impl RedisServer {
             child.kill().expect("redis-server can be killed");
             child.wait().expect("redis-server ends");
         }
+    }
+
+    /// Stops the server where it is: it accepts connections and says nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("redis-server runs");
+        kill_process(Pid::from_child(child), signal).expect("redis-server is there");
     }
 
     /// Starts the killed server again, with the dump it saved last, on the same port.

@@ -4,16 +4,19 @@ use std::time::Instant;
 
 use tokio::task::{Id, JoinError};
 
-use super::{Coordinator, Finished, Job, PANICKED, millis};
+use super::{Coordinator, Finished, Job, PANICKED};
 use crate::{
+    control::Paced,
     engine::{
         bind::Bound,
         book::BookError,
+        breaker::Side,
         copy::{Ended, Report},
     },
     error::{Disposition, EdgeError, chain},
     failpoint,
     ids::{PartitionId, ResourceName},
+    journal::now_ms,
     machine::{
         ChunkEvent, ChunkState, DeadLetter, Event, PartitionEvent, PartitionPlan, PartitionState,
         Progress, ResourceEvent, ResourceLedger,
@@ -45,13 +48,26 @@ impl Coordinator {
             } => self.share(resource, partition, at, done).await,
             Report::Waiting {
                 resource,
+                side,
                 error,
                 wait,
             } => {
-                self.emit(&report::Event::Waiting {
+                self.tries_again(resource, side, error, wait);
+                Ok(())
+            }
+            Report::Paced {
+                resource,
+                rows,
+                writers,
+                reason,
+            } => {
+                let at_ms = now_ms();
+                self.paced(Paced {
                     resource,
-                    error,
-                    wait_ms: millis(wait),
+                    rows,
+                    writers,
+                    reason,
+                    at_ms,
                 });
                 Ok(())
             }
@@ -89,6 +105,7 @@ impl Coordinator {
             bytes,
             dead_letters: dead,
         });
+        self.edges_work(&name).await?;
         if let Some(reason) = self.drowning(&name) {
             self.block(&name, reason).await?;
         }
@@ -97,6 +114,11 @@ impl Coordinator {
 
     /// Returns why a resource has too many dead letters, if it has.
     pub(super) fn drowning(&self, name: &ResourceName) -> Option<String> {
+        // A retry reads nothing but rows that did not pass.
+        self.book
+            .run()
+            .ok()
+            .filter(|run| run.scope.rows.is_empty())?;
         let limit = self.plan.resource(name)?.dead_letters;
         let (rows, _, dead) = self.book.resource(name)?.totals();
         let percent = dead as f64 * 100.0 / rows.max(1) as f64;
@@ -124,6 +146,7 @@ impl Coordinator {
                 (error.id(), None)
             }
         };
+        self.probes.remove(&id);
         let Some(job) = self.jobs.remove(&id) else {
             return Ok(());
         };
@@ -142,6 +165,11 @@ impl Coordinator {
             (Job::Prove(target), Some(Finished::Checked(recorded, evidence))) => {
                 self.proven(&target, &recorded, evidence).await
             }
+            (Job::Ask, Some(Finished::Asked(answer))) => self.asked(answer).await,
+            (Job::Measure(name), Some(Finished::Measured(measured))) => {
+                self.measured(&name, measured);
+                Ok(())
+            }
             (Job::Prove(target), _) if self.interrupted.is_none() => {
                 self.unproven.remove(&target);
                 for name in self.working_on(&target) {
@@ -159,7 +187,7 @@ impl Coordinator {
     pub(super) async fn bound(
         &mut self,
         name: ResourceName,
-        bound: Result<Bound, EdgeError>,
+        bound: Result<Bound, (Side, EdgeError)>,
     ) -> Result<(), BookError> {
         if self.interrupted.is_some() {
             return Ok(());
@@ -170,7 +198,7 @@ impl Coordinator {
             incarnation,
         } = match bound {
             Ok(bound) => bound,
-            Err(error) => return self.failed(&name, &error).await,
+            Err((side, error)) => return self.failed(&name, side, &error).await,
         };
         let rows = self
             .plan
@@ -232,15 +260,19 @@ impl Coordinator {
                 Ok(())
             }
             Ended::Stopped | Ended::Quota => Ok(()),
-            Ended::Failed(error) => self.failed(name, &error).await,
+            Ended::Failed(side, error) => self.failed(name, side, &error).await,
         }
     }
 
     pub(super) async fn failed(
         &mut self,
         name: &ResourceName,
+        side: Side,
         error: &EdgeError,
     ) -> Result<(), BookError> {
+        if self.interrupted.is_some() && error.kind.disposition().passes() {
+            return Ok(());
+        }
         match error.kind.disposition() {
             Disposition::Recheck => {
                 if let Some(target) = self.plan.resource(name).map(|resource| resource.to.clone()) {
@@ -253,13 +285,8 @@ impl Coordinator {
                 self.stop_all();
                 Ok(())
             }
-            Disposition::Retry => {
-                let tries = self.plan.defaults.retry.attempts;
-                self.block(
-                    name,
-                    format!("gave up after {tries} tries: {}", chain(error).join(": ")),
-                )
-                .await
+            Disposition::Retry | Disposition::Throttle | Disposition::Shrink => {
+                self.open_breaker(&self.edge(name, side), error).await
             }
             Disposition::DeadLetter | Disposition::Block => {
                 self.block(name, chain(error).join(": ")).await
@@ -298,6 +325,9 @@ impl Coordinator {
     pub(super) fn interrupt(&mut self) {
         self.interrupted = Some(Instant::now());
         self.stop_all();
+        for probe in self.probes.values() {
+            probe.abort();
+        }
         let text =
             "stopping: chunks in flight are finished and journaled; a second signal ends at once"
                 .to_owned();

@@ -5,6 +5,7 @@ use crate::{
     engine::{book::BookError, evidence::partition_keys, retry::retrying},
     error::chain,
     failpoint,
+    journal::Settled,
     machine::{
         AttemptEnd, Event, IllegalTransition, ResourceEvent, ResourceLedger, ResourceState,
         RunEvent, RunState,
@@ -138,6 +139,20 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Returns what settles the dead letters that this run retried; those that did not pass again are its own now.
+    async fn retried(&self) -> Result<Vec<Settled>, BookError> {
+        let run = self.book.run()?;
+        let mut settled = Vec::new();
+        for (resource, rows) in &run.scope.rows {
+            let how = format!("retried by run {}", run.id);
+            let cursors = rows.iter().cloned().collect();
+            let but = Some(run.id.clone());
+            let journal = self.book.journal();
+            settled.extend(journal.settled(resource.clone(), cursors, but, how).await?);
+        }
+        Ok(settled)
+    }
+
     /// Has the targets put back what they changed for the run; the ending where one of them cannot.
     async fn settle(&mut self) -> Result<Option<Ending>, BookError> {
         let mut failed = Vec::new();
@@ -197,6 +212,9 @@ impl Coordinator {
                 event: ResourceEvent::Finished,
             })
             .collect();
+        let retried = self.retried().await?;
+        let settled: u64 = retried.iter().map(|one| one.count).sum();
+        events.extend(retried.into_iter().map(|one| one.event));
         events.push(Event::Run {
             run: run.clone(),
             event: RunEvent::Complete,
@@ -206,6 +224,16 @@ impl Coordinator {
             end: AttemptEnd::Done,
         });
         self.book.record(events).await?;
+        if settled > 0 {
+            let left = self.totals().2;
+            let text = format!(
+                "{} retried: {} restored or gone from the source, {left} left",
+                count(settled, "dead letter"),
+                settled.saturating_sub(left)
+            );
+            self.emit(&report::Event::Notice { text });
+        }
+        let mut left_behind = Vec::new();
         // Only now: while markers are there, a run that died before this moment can still prove what it stored.
         for (name, leased) in &self.targets {
             let of_target = |one: &&ResourceLedger| {
@@ -231,10 +259,11 @@ impl Coordinator {
                     "markers of the run stay behind in {}: {error}",
                     leased.target.place()
                 );
-                for observer in &mut self.observers {
-                    observer.observe(&report::Event::Notice { text: text.clone() });
-                }
+                left_behind.push(text);
             }
+        }
+        for text in left_behind {
+            self.emit(&report::Event::Notice { text });
         }
         failpoint::hit("after_forget")?;
         Ok(Ending::Done {

@@ -5,29 +5,37 @@ mod idle;
 mod proof;
 mod schedule;
 mod share;
+mod steering;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::Path,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
     sync::{mpsc, watch},
-    task::{Id, JoinSet},
+    task::{AbortHandle, Id, JoinSet},
 };
 
 use super::{
     bind::Bound,
     book::{Book, BookError},
+    breaker::{Breakers, Side},
     budget::Budget,
     copy::{Ended, Report},
     lease::LeaseKeeper,
     open::OpenedRun,
+    pace::Gate,
+    throttle::{Measured, RateLimit},
 };
 use crate::{
+    control::{Held, Live, MemoryFound, Paced, Pause},
     error::EdgeError,
+    failpoint,
     ids::{PartitionId, ResourceName},
     machine::ResourceLedger,
     plan::Plan,
@@ -39,6 +47,9 @@ use crate::{
 /// How often leases, evidence and the journal's marker are looked at. Short enough that a flushed target costs seconds
 /// of work, long enough that an idle run costs nothing.
 const TICK: Duration = Duration::from_secs(3);
+
+/// How often a pause is looked for. A person who typed `pause` should not have to wonder.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How long chunks in flight may take after a signal before they are dropped; they are repeated by the next run.
 const GRACE: Duration = Duration::from_secs(10);
@@ -84,13 +95,16 @@ pub struct Memory {
 struct Leased {
     target: Arc<dyn Target>,
     lease: Arc<LeaseKeeper>,
+    gate: Gate,
 }
 
 /// What a background task of the coordinator returns.
 enum Finished {
-    Bound(Box<Result<Bound, EdgeError>>),
+    Bound(Box<Result<Bound, (Side, EdgeError)>>),
     Walked(Ended),
     Checked(Vec<Recorded>, Result<Vec<Evidence>, EdgeError>),
+    Asked(Result<String, EdgeError>),
+    Measured(Result<Measured, EdgeError>),
 }
 
 /// What a background task is about.
@@ -100,12 +114,16 @@ enum Job {
     Walk(ResourceName, PartitionId),
     Check(String),
     Prove(String),
+    /// Asks the source whether it is there again.
+    Ask,
+    /// Measures for the `throttle` of a resource.
+    Measure(ResourceName),
 }
 
 impl Job {
     /// Returns whether the job moves rows or decides which rows are moved.
     const fn works(&self) -> bool {
-        !matches!(self, Self::Check(_))
+        !matches!(self, Self::Check(_) | Self::Measure(_))
     }
 }
 
@@ -122,11 +140,24 @@ pub struct Coordinator {
     signals: mpsc::Receiver<()>,
     tasks: JoinSet<Finished>,
     jobs: HashMap<Id, Job>,
+    /// Jobs that only ask, and are dropped at once when a signal comes: they may be in a long wait.
+    probes: HashMap<Id, AbortHandle>,
     stops: BTreeMap<ResourceName, watch::Sender<bool>>,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     /// Targets whose evidence has to be compared before anything is written to them.
     unproven: BTreeSet<String>,
     rewinds: BTreeMap<ResourceName, u32>,
+    breakers: Breakers,
+    /// One for each resource with `rows_per_second`, shared by its partitions.
+    rates: BTreeMap<ResourceName, Arc<RateLimit>>,
+    holds: BTreeMap<ResourceName, watch::Sender<bool>>,
+    held: BTreeMap<ResourceName, Held>,
+    paces: BTreeMap<ResourceName, Paced>,
+    paused: Option<Pause>,
+    /// What `status` was last told.
+    live: Option<Live>,
+    memory_found: Option<MemoryFound>,
+    state_path: PathBuf,
     shares: share::Shares,
     interrupted: Option<Instant>,
     lease_lost: Option<String>,
@@ -147,16 +178,43 @@ impl Coordinator {
         observers: Vec<Box<dyn report::Observer>>,
         signals: mpsc::Receiver<()>,
     ) -> Self {
+        let defaults = &plan.defaults;
+        let walkers = defaults
+            .parallel_resources
+            .saturating_mul(defaults.parallel_partitions);
         let targets: BTreeMap<_, _> = opened
             .leases
             .into_iter()
             .filter_map(|(name, lease)| {
                 let target = Arc::clone(targets.get(&name)?);
-                Some((name, Leased { target, lease }))
+                let gate = Gate::new(walkers);
+                let leased = Leased {
+                    target,
+                    lease,
+                    gate,
+                };
+                Some((name, leased))
             })
             .collect();
         let unproven = targets.keys().cloned().collect();
+        let limited = plan
+            .resources
+            .iter()
+            .filter_map(|one| Some((one.name.clone(), one.throttle.rows_per_second?)));
+        let rates = limited
+            .map(|(name, rows)| (name, Arc::new(RateLimit::new(rows))))
+            .collect();
         let mut coordinator = Self {
+            breakers: Breakers::new(plan.defaults.retry.clone()),
+            rates,
+            holds: BTreeMap::new(),
+            held: BTreeMap::new(),
+            paces: BTreeMap::new(),
+            paused: None,
+            live: None,
+            memory_found: steering::memory_found(),
+            state_path: opened.state_path.clone(),
+            probes: HashMap::new(),
             plan,
             book: opened.book,
             shapes: opened.shapes,
@@ -192,6 +250,9 @@ impl Coordinator {
             Err(error) => Ending::Broken(error),
         };
         self.tasks.shutdown().await;
+        if self.live.is_some() {
+            Live::remove(&self.state_path);
+        }
         for leased in self.targets.values() {
             // A lease that cannot be given back runs out by itself.
             tokio::time::timeout(FAREWELL, leased.lease.release())
@@ -221,9 +282,13 @@ impl Coordinator {
         self.drift().await?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Before anything is started: a run that was paused when it died stays paused.
+        self.look_around().await?;
         loop {
             self.schedule().await?;
-            if self.tasks.is_empty() {
+            if self.tasks.is_empty() && !self.is_paused() {
                 match self.idle().await? {
                     Some(ending) => return Ok(ending),
                     None => continue,
@@ -238,6 +303,7 @@ impl Coordinator {
                 Some(report) = self.reports.1.recv() => self.heard(report).await?,
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined).await?,
                 () = tokio::time::sleep(grace), if self.interrupted.is_some() => self.tasks.abort_all(),
+                _ = look.tick() => self.look_around().await?,
                 _ = tick.tick() => self.tick().await?,
             }
         }
@@ -270,10 +336,23 @@ impl Coordinator {
         }
     }
 
+    /// Returns whether a person asked for a pause, and nothing else ends it.
+    const fn is_paused(&self) -> bool {
+        self.paused.is_some() && self.interrupted.is_none() && self.lease_lost.is_none()
+    }
+
     fn emit(&mut self, event: &report::Event) {
-        for observer in &mut self.observers {
-            observer.observe(event);
-        }
+        // An observer that panics is a bug, and none that a restore has to die of: it hears no more.
+        self.observers.retain_mut(|observer| {
+            let told = catch_unwind(AssertUnwindSafe(|| {
+                failpoint::hit("report").ok();
+                observer.observe(event);
+            }));
+            if told.is_err() {
+                tracing::error!("a report panicked and is switched off; the run goes on");
+            }
+            told.is_ok()
+        });
     }
 
     fn totals(&self) -> (u64, u64, u64) {

@@ -6,9 +6,8 @@ use super::{Coordinator, Finished, Job};
 use crate::{
     engine::{
         book::BookError,
-        copy::Report,
+        breaker::{Edge, Side},
         evidence::{self, Redo},
-        retry::retrying,
     },
     error::{EdgeError, ErrorKind},
     ids::{PartitionId, ResourceName},
@@ -34,6 +33,9 @@ impl Coordinator {
             if !checking && !self.unproven.contains(&name) && self.interrupted.is_none() {
                 self.check(&name);
             }
+        }
+        if self.interrupted.is_none() {
+            self.measure();
         }
         Ok(())
     }
@@ -120,7 +122,7 @@ impl Coordinator {
             .map_or_else(|_| Vec::new(), |run| evidence::recorded(run, of_target))
     }
 
-    /// Asks `name` for its evidence, waiting for a target that is down. Nothing writes to it meanwhile.
+    /// Asks `name` for its evidence, after a wait where it is down. Nothing writes to it meanwhile.
     pub(super) fn prove(&mut self, name: &str) {
         let Some(leased) = self.targets.get(name) else {
             self.unproven.remove(name);
@@ -129,27 +131,16 @@ impl Coordinator {
         let recorded = self.recorded(name);
         let (target, lease) = (Arc::clone(&leased.target), Arc::clone(&leased.lease));
         let run = self.book.run_id().clone();
-        let retry = self.plan.defaults.retry.clone();
-        let reports = self.reports.0.clone();
-        let told = move |error: &EdgeError, wait| {
-            // Only for people: a report that finds no room is not worth waiting for.
-            reports
-                .try_send(Report::Waiting {
-                    resource: None,
-                    error: error.to_string(),
-                    wait,
-                })
-                .ok();
-        };
+        let wait = self.breakers.wait(&Edge::Target(name.to_owned()));
         let task = self.tasks.spawn(async move {
-            let (target, lease, run, asked) = (&target, &lease, &run, &recorded);
-            let evidence = retrying(&retry, told, || async move {
-                lease.ensure().await?;
-                target.evidence(run, asked).await
-            })
-            .await;
+            tokio::time::sleep(wait).await;
+            let evidence = match lease.ensure().await {
+                Ok(()) => target.evidence(&run, &recorded).await,
+                Err(error) => Err(error),
+            };
             Finished::Checked(recorded, evidence)
         });
+        self.probes.insert(task.id(), task.clone());
         self.jobs.insert(task.id(), Job::Prove(name.to_owned()));
     }
 
@@ -160,6 +151,13 @@ impl Coordinator {
         recorded: &[Recorded],
         evidence: Result<Vec<Evidence>, EdgeError>,
     ) -> Result<(), BookError> {
+        let edge = Edge::Target(name.to_owned());
+        if let Err(error) = &evidence
+            && error.kind.disposition().passes()
+        {
+            // It stays unproven, and is asked again.
+            return self.open_breaker(&edge, error).await;
+        }
         self.unproven.remove(name);
         let Some(target) = self
             .targets
@@ -175,8 +173,9 @@ impl Coordinator {
                 return Ok(());
             }
             Err(error) => {
+                self.breakers.closed(&edge);
                 for user in self.working_on(name) {
-                    self.failed(&user, &error).await?;
+                    self.failed(&user, Side::Target, &error).await?;
                 }
                 return Ok(());
             }
@@ -203,7 +202,7 @@ impl Coordinator {
                 }
             }
         }
-        Ok(())
+        self.answered(&edge).await
     }
 
     pub(super) async fn start_over(
@@ -220,7 +219,7 @@ impl Coordinator {
             "{place} no longer proves that it holds any of the {rows} rows that were stored: it was emptied, or another \
              run wrote to it"
         );
-        let partial = self.book.run()?.scope.ids.is_some();
+        let partial = self.book.run()?.scope.is_partial();
         let run = self.book.run()?;
         let keys = run
             .resources
@@ -233,7 +232,7 @@ impl Coordinator {
             Err(error) => Err(error),
         };
         if let Err(error) = cleared {
-            return self.failed(name, &error).await;
+            return self.failed(name, Side::Target, &error).await;
         }
         let event = ResourceEvent::StartedOver {
             reason: reason.clone(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Coordinator, Finished, Job};
+use super::{Coordinator, Finished, Job, waiting::Passage};
 use crate::{
     engine::{
         bind::Bind,
@@ -26,7 +26,7 @@ const CHUNKS_PER_PARTITION: u64 = 4;
 impl Coordinator {
     pub(super) async fn schedule(&mut self) -> Result<(), BookError> {
         let state = self.book.run()?.state;
-        if self.interrupted.is_some() || self.lease_lost.is_some() {
+        if self.interrupted.is_some() || self.lease_lost.is_some() || self.is_paused() {
             return Ok(());
         }
         if matches!(
@@ -39,9 +39,13 @@ impl Coordinator {
             return Ok(());
         }
         self.finish_copied().await?;
+        self.ask_source();
         if let Some((resource, partition)) = self.suspect() {
             // Alone: whatever killed the last process is met by one small chunk at a time.
-            if self.is_proven(&resource) && !self.jobs.values().any(Job::works) {
+            if self.is_proven(&resource)
+                && self.passage(&resource) != Passage::Closed
+                && !self.jobs.values().any(Job::works)
+            {
                 self.walk(&resource, partition, Some(1));
             }
             return Ok(());
@@ -68,7 +72,7 @@ impl Coordinator {
                     .resource(name)
                     .is_some_and(|one| one.to == *target),
                 Job::Prove(name) => name == target,
-                Job::Check(_) => false,
+                Job::Check(_) | Job::Ask | Job::Measure(_) => false,
             })
         };
         let due: Vec<_> = self
@@ -147,7 +151,12 @@ impl Coordinator {
             );
         }
         for (resource, partition) in due {
-            self.walk(&resource, partition, None);
+            // Asked anew for each: the one chunk of a trial is one for all resources.
+            match self.passage(&resource) {
+                Passage::Open => self.walk(&resource, partition, None),
+                Passage::OneChunk => self.walk(&resource, partition, Some(1)),
+                Passage::Closed => {}
+            }
         }
     }
 
@@ -182,7 +191,7 @@ impl Coordinator {
     }
 
     pub(super) fn is_due(&self, resource: &Resource) -> bool {
-        if !self.is_proven(&resource.name) {
+        if !self.is_proven(&resource.name) || self.passage(&resource.name) == Passage::Closed {
             return false;
         }
         self.book
@@ -201,7 +210,7 @@ impl Coordinator {
         };
         let bind = Bind {
             resource: resource.name.clone(),
-            query: row_query(&resource.from, &run.scope),
+            query: row_query(resource, &run.scope),
             source: Arc::clone(&self.source),
             target: Arc::clone(&leased.target),
             partitions: self.plan.defaults.parallel_partitions,
@@ -210,10 +219,11 @@ impl Coordinator {
         let reports = self.reports.0.clone();
         let name = resource.name.clone();
         let task = self.tasks.spawn(async move {
-            let told = |error: &EdgeError, wait| {
+            let told = |side, error: &EdgeError, wait| {
                 // Only for people: a report that finds no room is not worth waiting for.
                 let waiting = Report::Waiting {
-                    resource: Some(name.clone()),
+                    resource: name.clone(),
+                    side,
                     error: error.to_string(),
                     wait,
                 };
@@ -226,6 +236,7 @@ impl Coordinator {
     }
 
     pub(super) fn walk(&mut self, name: &ResourceName, id: PartitionId, quota: Option<u32>) {
+        let hold = self.holding(name).subscribe();
         let Some(resource) = self.plan.resource(name) else {
             return;
         };
@@ -247,14 +258,26 @@ impl Coordinator {
         let stop = self
             .stops
             .entry(name.clone())
-            .or_insert_with(|| watch::channel(false).0);
+            .or_insert_with(|| watch::channel(false).0)
+            .subscribe();
+        let gate = leased.gate.clone();
+        let mut retry = self.plan.defaults.retry.clone();
+        if self.passage(name) != Passage::Open {
+            // A trial: one try, and the breaker decides what comes next.
+            retry.attempts = 1;
+        }
+        let most_dead_letters = if run.scope.rows.is_empty() {
+            resource.dead_letters.max
+        } else {
+            u64::MAX
+        };
         let wanted = self.shares.flag(id);
         let walk = Walk {
             run: self.book.run_id().clone(),
             partition: partition_key(run, ledger, partition),
             range: partition.remaining(),
             progress: partition.state.progress().clone(),
-            query: row_query(&resource.from, &run.scope),
+            query: row_query(resource, &run.scope),
             source: Arc::clone(&self.source),
             target: Arc::clone(&leased.target),
             encoding: self.plan.encoding(resource),
@@ -263,9 +286,13 @@ impl Coordinator {
             chunk_bytes: resource.chunk.bytes.min(share),
             chunk_rows: resource.chunk.rows,
             longest_row: self.memory.longest_row_bytes,
-            retry: defaults.retry.clone(),
+            most_dead_letters,
+            retry,
             quota,
-            stop: stop.subscribe(),
+            gate,
+            rate: self.rates.get(name).cloned(),
+            hold,
+            stop,
             share: wanted,
             columns: ledger.columns.clone().unwrap_or_default(),
             reports: self.reports.0.clone(),
@@ -274,6 +301,13 @@ impl Coordinator {
             .tasks
             .spawn(async move { Finished::Walked(walk.run().await) });
         self.jobs.insert(task.id(), Job::Walk(name.clone(), id));
+    }
+
+    /// Returns the switch that holds the writers of a resource.
+    pub(super) fn holding(&mut self, name: &ResourceName) -> &watch::Sender<bool> {
+        self.holds
+            .entry(name.clone())
+            .or_insert_with(|| watch::channel(false).0)
     }
 
     pub(super) fn walking(&self, resource: &ResourceName) -> BTreeSet<PartitionId> {

@@ -62,7 +62,7 @@ impl Coordinator {
     /// Asks a walk to share its rest, for each resource that has idle walkers and nothing left for them.
     pub(super) fn ask_to_share(&mut self) {
         let most = self.plan.defaults.parallel_partitions as usize;
-        let scope_has_ids = self.book.run().is_ok_and(|run| run.scope.ids.is_some());
+        let scope_has_ids = self.book.run().is_ok_and(|run| run.scope.is_partial());
         let mut due = Vec::new();
         for resource in self.book.resources() {
             let walking = self.walking(&resource.name);

@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use crate::plan::{
     decode::Value,
     diagnostic::{Code, Diagnostic},
-    model::{Chunk, Model},
+    model::{Chunk, Model, Throttle},
     quote::quoted,
     resolve::default,
     units::{show_bytes, show_duration},
@@ -16,6 +16,12 @@ const IN_FLIGHT: RangeInclusive<u64> = 16 * 1024..=64 << 30;
 
 /// Longer waits than an hour are a stop, and a stop is for people to decide.
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(1);
+
+/// Servers say how far they are behind in whole seconds.
+const LAG: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
+/// A server that is down for longer than a week is no longer waited for by anyone.
+const WITHIN: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24 * 7);
 
 pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     let defaults = &model.defaults;
@@ -28,6 +34,7 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     chunk("defaults", &defaults.chunk, budget, problems);
     for resource in &model.resources {
         chunk(&resource.path, &resource.chunk, budget, problems);
+        throttle(&resource.path, &resource.throttle, problems);
     }
     count(
         "defaults.parallel.resources",
@@ -47,8 +54,19 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
         1..=1000,
         problems,
     );
-    wait("defaults.retry.base", defaults.base.as_ref(), problems);
-    wait("defaults.retry.cap", defaults.cap.as_ref(), problems);
+    time(
+        "defaults.retry.base",
+        defaults.base.as_ref(),
+        WAIT,
+        problems,
+    );
+    time("defaults.retry.cap", defaults.cap.as_ref(), WAIT, problems);
+    time(
+        "defaults.retry.within",
+        defaults.within.as_ref(),
+        WITHIN,
+        problems,
+    );
     base_and_cap(model, problems);
     if let Some(percent) = &defaults.dead_letters_percent
         && !(0.0..=100.0).contains(&percent.value)
@@ -73,6 +91,27 @@ fn chunk(path: &str, chunk: &Chunk, budget: u64, problems: &mut Vec<Diagnostic>)
         &format!("{path}.chunk.bytes"),
         chunk.bytes.as_ref(),
         1024..=budget,
+        problems,
+    );
+}
+
+fn throttle(path: &str, throttle: &Throttle, problems: &mut Vec<Diagnostic>) {
+    count(
+        &format!("{path}.throttle.rows_per_second"),
+        throttle.rows_per_second.as_ref(),
+        1..=100_000_000,
+        problems,
+    );
+    time(
+        &format!("{path}.throttle.replica_lag"),
+        throttle.replica_lag.as_ref(),
+        LAG,
+        problems,
+    );
+    count(
+        &format!("{path}.throttle.redis_used_percent"),
+        throttle.redis_used_percent.as_ref(),
+        1..=100,
         problems,
     );
 }
@@ -136,9 +175,14 @@ fn bytes(
     }
 }
 
-fn wait(path: &str, value: Option<&Value<Duration>>, problems: &mut Vec<Diagnostic>) {
-    if let Some(value) = value.filter(|value| !WAIT.contains(&value.value)) {
-        let (low, high) = (show_duration(*WAIT.start()), show_duration(*WAIT.end()));
+fn time(
+    path: &str,
+    value: Option<&Value<Duration>>,
+    range: RangeInclusive<Duration>,
+    problems: &mut Vec<Diagnostic>,
+) {
+    if let Some(value) = value.filter(|value| !range.contains(&value.value)) {
+        let (low, high) = (show_duration(*range.start()), show_duration(*range.end()));
         problems.push(out_of_range(
             path,
             value,

@@ -9,6 +9,7 @@ mod limits;
 mod names;
 mod shared_keys;
 mod targets;
+mod throttle;
 mod tls;
 mod urls;
 
@@ -21,7 +22,7 @@ use super::{diagnostic::Diagnostic, model::Model};
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     names::check,
     duplicates::check,
     after::check,
@@ -32,6 +33,7 @@ const RULES: [Rule; 10] = [
     urls::check,
     shared_keys::check,
     indexes::check,
+    throttle::check,
 ];
 
 /// Applies every rule. Files that the plan names are looked for in `folder`.

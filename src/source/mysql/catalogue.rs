@@ -3,6 +3,7 @@
 use sqlx::{MySqlConnection, Row, mysql::MySqlRow};
 
 use crate::source::{
+    ReadModel,
     quote::{self, Dialect},
     shape::{Catalogue, Column, ColumnKind, KeyKind, KeyType, UniqueIndex},
 };
@@ -17,6 +18,32 @@ pub(super) async fn tables(connection: &mut MySqlConnection) -> Result<Vec<Strin
     .iter()
     .map(|row| text(row, 0))
     .collect()
+}
+
+/// Returns the tables that look like read models, sorted.
+pub(super) async fn read_models(
+    connection: &mut MySqlConnection,
+) -> Result<Vec<ReadModel>, sqlx::Error> {
+    let names = sqlx::query(
+        "SELECT table_name FROM information_schema.tables \
+         WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE' \
+         AND (table_name LIKE '%|_storage' ESCAPE '|' OR table_name LIKE '%|_search' ESCAPE '|' OR table_name IN ( \
+           SELECT table_name FROM information_schema.columns \
+           WHERE table_schema = DATABASE() AND column_name IN ('key', 'data') \
+           GROUP BY table_name HAVING COUNT(*) = 2)) \
+         ORDER BY table_name",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut found = Vec::new();
+    for row in &names {
+        let name = text(row, 0)?;
+        // A table may be gone by now.
+        if let Some(catalogue) = table(connection, &name).await? {
+            found.push(ReadModel::of(vec![name], &catalogue));
+        }
+    }
+    Ok(found)
 }
 
 /// Returns what is known of `table`, or `None` where there is none of exactly that name.
@@ -72,7 +99,7 @@ pub(super) async fn table(
         "SELECT index_name, column_name, CASE WHEN sub_part IS NULL THEN 'whole' ELSE 'prefix' END, \
          COALESCE(collation, '') \
          FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ? AND BINARY table_name = ? \
-         AND non_unique = 0 ORDER BY index_name, seq_in_index",
+         AND non_unique = 0 ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index",
     )
     .bind(table)
     .bind(table)

@@ -3,6 +3,7 @@
 mod catalogue;
 mod error;
 mod probe;
+mod replica;
 mod session;
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use probe::Probe;
 use session::{Flavour, Sessions};
 
 use super::{
-    Patience, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
+    Lag, Patience, ReadModel, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
     keyset::{self, Bound, Id, PageSql, Statement, Values},
     middle,
     page_size::PageSize,
@@ -406,6 +407,20 @@ impl Source for MySqlSource {
         Ok(tables)
     }
 
+    async fn read_models(&self) -> Result<Vec<ReadModel>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let found = self
+            .sessions
+            .within(
+                "its read models",
+                self.sessions.patience.whole_statement(),
+                catalogue::read_models(&mut connection),
+            )
+            .await?;
+        self.sessions.give_back(connection);
+        Ok(found)
+    }
+
     async fn partition(&self, query: &RowQuery, wanted: u32) -> Result<Vec<KeyRange>, EdgeError> {
         let mut connection = self.sessions.take().await?;
         let checked = self.checked(&mut connection, &query.from).await?;
@@ -482,6 +497,20 @@ impl Source for MySqlSource {
         let [rows] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
         self.sessions.give_back(connection);
         Ok(rows)
+    }
+
+    async fn replica_lag(&self) -> Result<Lag, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let lag = self
+            .sessions
+            .within(
+                "its replication",
+                self.sessions.patience.read,
+                replica::lag(&mut connection, self.sessions.flavour),
+            )
+            .await?;
+        self.sessions.give_back(connection);
+        Ok(lag)
     }
 
     async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError> {

@@ -3,6 +3,7 @@
 use sqlx::{PgConnection, Row, postgres::types::Oid};
 
 use crate::source::{
+    ReadModel,
     quote::{self, Dialect},
     shape::{Catalogue, Column, ColumnKind, KeyKind, KeyType, UniqueIndex},
 };
@@ -14,6 +15,17 @@ const TABLES: &str = "SELECT CASE WHEN pg_catalog.pg_table_is_visible(c.oid) THE
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
       AND NOT c.relispartition \
     ORDER BY 1";
+
+/// Tables that look like read models: whether the search path finds them by their bare names, schema, name, and rows
+/// as the last ANALYZE saw them.
+const READ_MODELS: &str = "SELECT pg_catalog.pg_table_is_visible(c.oid), n.nspname::text, c.relname::text, \
+      GREATEST(c.reltuples, 0)::bigint \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+      AND NOT c.relispartition \
+      AND (c.relname::text ~ '_(storage|search)$' OR (SELECT COUNT(*) FROM pg_catalog.pg_attribute a \
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname IN ('key', 'data')) = 2) \
+    ORDER BY c.relname, n.nspname";
 
 /// What `$1` means: first a bare name on the search path, even one with a dot in it, then `schema.name`. A table
 /// whose rows are partly those of tables that inherit from it has no index over all of them.
@@ -57,6 +69,34 @@ const UNIQUE: &str = "SELECT (SELECT array_agg(a.attname::text ORDER BY k) \
 /// Returns every table and view, sorted.
 pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(TABLES).fetch_all(connection).await
+}
+
+/// Returns the tables that look like read models, sorted.
+pub(super) async fn read_models(
+    connection: &mut PgConnection,
+) -> Result<Vec<ReadModel>, sqlx::Error> {
+    let mut found = Vec::new();
+    for row in sqlx::query(READ_MODELS).fetch_all(&mut *connection).await? {
+        let (visible, schema, name): (bool, String, String) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let mut names = vec![format!("{schema}.{name}")];
+        if visible {
+            names.insert(0, name);
+        }
+        match table(connection, &names[0]).await {
+            Ok(Some(catalogue)) => found.push(ReadModel::of(names, &catalogue)),
+            // A table may be gone by now.
+            Ok(None) => {}
+            // No right to read it, or policies that hide rows: it is there all the same. Outside of a transaction the
+            // session goes on.
+            Err(sqlx::Error::Database(_)) => {
+                let rows: i64 = row.try_get(3)?;
+                found.push(ReadModel::unreadable(names, rows.try_into().unwrap_or(0)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 /// Returns what is known of `table`, or `None` where there is none of exactly that name.

@@ -19,7 +19,7 @@ use probe::Probe;
 use session::Sessions;
 
 use super::{
-    Patience, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
+    Patience, ReadModel, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
     keyset::{self, Bound, Id, PageSql, Statement, Values},
     middle,
     page_size::PageSize,
@@ -420,6 +420,20 @@ impl Source for PostgresSource {
             .await?;
         self.sessions.give_back(connection);
         Ok(tables)
+    }
+
+    async fn read_models(&self) -> Result<Vec<ReadModel>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let found = self
+            .sessions
+            .within(
+                "its read models",
+                self.sessions.patience.whole_statement(),
+                catalogue::read_models(&mut connection),
+            )
+            .await?;
+        self.sessions.give_back(connection);
+        Ok(found)
     }
 
     async fn partition(&self, query: &RowQuery, wanted: u32) -> Result<Vec<KeyRange>, EdgeError> {

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::count;
 use crate::source::{
+    ReadModel,
     quote::{self, Dialect},
     shape::{Catalogue, Column, ColumnKind, KeyKind, KeyType, UniqueIndex},
 };
@@ -17,6 +18,28 @@ pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
         )?
         .query_map([], |row| row.get(0))?
         .collect()
+}
+
+/// Returns the tables that look like read models, sorted.
+pub(super) fn read_models(connection: &Connection) -> rusqlite::Result<Vec<ReadModel>> {
+    let names: Vec<String> = connection
+        .prepare(
+            "SELECT m.name FROM sqlite_schema AS m \
+             WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
+             AND (m.name GLOB '*_storage' OR m.name GLOB '*_search' \
+               OR (SELECT COUNT(*) FROM pragma_table_xinfo(m.name) WHERE name IN ('key', 'data')) = 2) \
+             ORDER BY m.name",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut found = Vec::new();
+    for name in names {
+        // A table may be gone by now.
+        if let Some(catalogue) = table(connection, &name)? {
+            found.push(ReadModel::of(vec![name], &catalogue));
+        }
+    }
+    Ok(found)
 }
 
 /// Returns what is known of `table`, or `None` where there is none of exactly that name.
@@ -110,7 +133,8 @@ fn indexes(
 ) -> rusqlite::Result<Vec<UniqueIndex>> {
     let mut indexes = connection.prepare(
         "SELECT i.name, i.origin = 'pk', c.name, c.\"desc\", c.coll FROM pragma_index_list(?1) AS i, \
-         pragma_index_xinfo(i.name) AS c WHERE i.\"unique\" = 1 AND i.partial = 0 AND c.key = 1 ORDER BY i.name, c.seqno",
+         pragma_index_xinfo(i.name) AS c WHERE i.\"unique\" = 1 AND i.partial = 0 AND c.key = 1 \
+         ORDER BY i.origin <> 'pk', i.name, c.seqno",
     )?;
     let mut parts = indexes.query([table])?;
     let mut unique: Vec<UniqueIndex> = Vec::new();
@@ -153,7 +177,11 @@ fn indexes(
     Ok(unique)
 }
 
-/// The statistics of ANALYZE; else the span of the row ids; else a count that ends at 100,000.
+/// The least that a row takes in a file: its length, its id, its header and its place on the page.
+const LEAST_ROW: u64 = 6;
+
+/// The statistics of ANALYZE; else a count that ends at 100,000; else the span of the row ids, which says nothing
+/// where ids lie far apart, and then what the file has room for.
 fn estimated_rows(
     connection: &Connection,
     table: &str,
@@ -198,5 +226,11 @@ fn estimated_rows(
         [],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    Ok(high.abs_diff(low).saturating_add(1))
+    let bytes: i64 = connection.query_row(
+        "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+        [],
+        |row| row.get(0),
+    )?;
+    let room = bytes.unsigned_abs() / LEAST_ROW;
+    Ok(high.abs_diff(low).saturating_add(1).min(room))
 }

@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
-    RowQuery, RowSink, ScanError, Source, TableShape,
+    ReadModel, RowQuery, RowSink, ScanError, Source, TableShape,
     keyset::{self, Bound, Id, Statement as Sql, Values},
     middle,
     page_size::PageSize,
@@ -407,6 +407,12 @@ impl Source for SqliteSource {
     async fn tables(&self) -> Result<Vec<String>, EdgeError> {
         self.blocking(|connection| {
             catalogue::tables(connection).map_err(|error| self.edge("its tables", &error))
+        })
+    }
+
+    async fn read_models(&self) -> Result<Vec<ReadModel>, EdgeError> {
+        self.blocking(|connection| {
+            catalogue::read_models(connection).map_err(|error| self.edge("its read models", &error))
         })
     }
 

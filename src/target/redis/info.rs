@@ -70,6 +70,12 @@ impl Info {
         Ok(())
     }
 
+    /// Returns used memory in percent of `maxmemory`; `None` without a limit.
+    pub(super) fn used_percent(&self) -> Option<f64> {
+        let limit = self.number("maxmemory").filter(|limit| *limit > 0)?;
+        Some(self.number("used_memory")? as f64 * 100.0 / limit as f64)
+    }
+
     /// Returns what a dry run shows of these servers together, in this order.
     pub(super) fn facts(nodes: &[Self], db: i64) -> Vec<(String, String)> {
         let sum = |name: &str| {

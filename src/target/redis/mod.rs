@@ -147,6 +147,10 @@ impl Target for RedisTarget {
         Ok(Info::facts(&infos, self.server.db()))
     }
 
+    async fn used_percent(&self) -> Result<Option<f64>, EdgeError> {
+        Ok(Info::read(&self.server).await?.used_percent())
+    }
+
     async fn take_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError> {
         self.watched(self.cluster.take(owner).await)
     }

@@ -1,0 +1,152 @@
+//! Which dead letters a command is about.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    cli::{
+        Stop,
+        args::{DeadLettersOf, Global},
+        render::Screen,
+        state_files::{self, StateFile},
+    },
+    engine::refused_by_journal,
+    failure::{Exit, Failure},
+    ids::{ResourceName, RunId},
+    journal::{DeadLetterFilter, DeadLetterRow, View},
+    machine::{Ledger, RunLedger},
+    report::human::printable,
+};
+
+/// Dead letters read from the journal at a time.
+const PAGE: u32 = 1000;
+
+/// The dead letters that a command is about, read page by page.
+pub(super) struct Letters {
+    view: View,
+    pub(super) file: StateFile,
+    /// What the journal has of the plan's runs.
+    pub(super) ledger: Ledger,
+    runs: Vec<RunId>,
+    resource: Option<ResourceName>,
+    kind: Option<String>,
+    key_prefix: Option<String>,
+}
+
+impl Letters {
+    /// Returns the letters that `of` names; `None` where there is no run.
+    pub(super) fn of(
+        of: &DeadLettersOf,
+        global: &Global,
+        screen: Screen,
+    ) -> Result<Option<Self>, Stop> {
+        for file in state_files::find(Some(&of.plan), global, screen)? {
+            let Some(view) = file.view()? else { continue };
+            let ledger = view
+                .runs()
+                .map_err(|error| refused_by_journal(&error, &file.plan))?;
+            let runs = match &of.run {
+                Some(id) => {
+                    let id = RunId::from_text(&id.to_uppercase());
+                    if ledger.run(&id).is_none() {
+                        return Err(Stop::Failed(Failure::new(
+                            Exit::Usage,
+                            format!("there is no run {}", printable(id.as_str())),
+                            "nothing was written",
+                            format!("`rekindle history {}` lists the runs", file.plan),
+                        )));
+                    }
+                    vec![id]
+                }
+                None => standing(&ledger),
+            };
+            let resource = of.resource.as_deref().map(ResourceName::from);
+            let known = |run: &RunLedger| {
+                resource
+                    .as_ref()
+                    .is_none_or(|name| run.resource(name).is_some())
+            };
+            if !ledger.runs.iter().any(known) && !ledger.runs.is_empty() {
+                return Err(Stop::Failed(no_such_resource(of, &ledger)));
+            }
+            return Ok(Some(Self {
+                view,
+                file,
+                ledger,
+                runs,
+                resource,
+                kind: of.kind.clone(),
+                key_prefix: of.key_prefix.clone(),
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Hands each letter to `take`, oldest first, until it returns `false`.
+    pub(super) fn each(&self, mut take: impl FnMut(&DeadLetterRow) -> bool) -> Result<(), Failure> {
+        for run in &self.runs {
+            let filter = DeadLetterFilter {
+                run: Some(run.clone()),
+                resource: self.resource.clone(),
+            };
+            let mut after = 0;
+            loop {
+                let page = self
+                    .view
+                    .dead_letters(&filter, after, PAGE)
+                    .map_err(|error| refused_by_journal(&error, &self.file.plan))?;
+                let Some(last) = page.last() else { break };
+                after = last.id;
+                let mut wanted = page.iter().filter(|row| self.is_wanted(row));
+                if !wanted.all(&mut take) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&self, row: &DeadLetterRow) -> bool {
+        let key = row.letter.key.as_deref();
+        self.kind
+            .as_ref()
+            .is_none_or(|kind| row.letter.kind == *kind)
+            && self
+                .key_prefix
+                .as_ref()
+                .is_none_or(|prefix| key.is_some_and(|key| key.starts_with(prefix)))
+    }
+}
+
+/// Returns the runs whose dead letters still count: the latest that is no retry, and the retries since. Earlier runs
+/// read other rows.
+fn standing(ledger: &Ledger) -> Vec<RunId> {
+    let first = ledger
+        .runs
+        .iter()
+        .rposition(|run| run.scope.rows.is_empty())
+        .unwrap_or(0);
+    ledger.runs[first..]
+        .iter()
+        .map(|run| run.id.clone())
+        .collect()
+}
+
+fn no_such_resource(of: &DeadLettersOf, ledger: &Ledger) -> Failure {
+    let names: BTreeSet<&str> = ledger
+        .runs
+        .iter()
+        .flat_map(|run| run.resources.iter().map(|resource| resource.name.as_str()))
+        .collect();
+    Failure::new(
+        Exit::Usage,
+        format!(
+            "no run of the plan has a resource `{}`",
+            printable(of.resource.as_deref().unwrap_or_default())
+        ),
+        "nothing was written",
+        format!(
+            "use one of: {}",
+            names.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+    )
+}

@@ -1,0 +1,157 @@
+//! `init`: writes a plan from what a database holds.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use super::{
+    Outcome,
+    args::Init,
+    connect,
+    render::{Screen, say},
+};
+use crate::{
+    draft::{self, Draft, Heading},
+    failure::{Exit, Failure},
+    plan,
+    report::human::counted,
+    source,
+};
+
+/// Writes a plan.
+pub fn init(command: &Init, screen: Screen) -> Outcome {
+    let file = command.output.as_deref();
+    if let Some(file) = file
+        && !command.force
+        && file.symlink_metadata().is_ok()
+    {
+        return Err(is_there(file).into());
+    }
+    let source =
+        plan::typed_source(&command.source, &connect::environment).map_err(|error| Failure {
+            why: error.why,
+            ..Failure::new(
+                Exit::Usage,
+                "`--source` cannot be used",
+                "nothing was written",
+                error.help,
+            )
+        })?;
+    let (place, tables) = connect::runtime()?.block_on(async {
+        let connected = source::connect(&source.config)
+            .await
+            .map_err(|error| unreadable(&error))?;
+        let tables = connected
+            .read_models()
+            .await
+            .map_err(|error| unreadable(&error))?;
+        Ok::<_, Failure>((connected.place().to_owned(), tables))
+    })?;
+    let draft = draft::draft(&tables, command.preset);
+    if draft.resources.is_empty() {
+        return Err(nothing(&place, &draft).into());
+    }
+    let heading = Heading {
+        place: &place,
+        database: &source.database,
+        source_url: &source.written,
+        preset: command.preset,
+        file: &file.map_or_else(|| "PLAN".to_owned(), |file| file.display().to_string()),
+    };
+    let text = draft::text(&heading, &draft);
+    if let Some(file) = file {
+        write(file, &text, command.force)?;
+    }
+    if screen.json {
+        say(&json(file, &text, &draft).to_string());
+    } else if let Some(file) = file {
+        let file = file.display();
+        say(&format!(
+            "wrote {file}: {}, {} left out; next: rekindle validate {file}",
+            counted(draft.resources.len() as u64, "resource"),
+            counted(draft.left_out.len() as u64, "table"),
+        ));
+    } else {
+        say(text.trim_end());
+    }
+    Ok(Exit::Done)
+}
+
+fn is_there(file: &Path) -> Failure {
+    Failure::new(
+        Exit::Refused,
+        format!("{} is there already", file.display()),
+        "it was not touched",
+        "name another file with `-o`, or overwrite it with `--force`",
+    )
+}
+
+fn unreadable(error: &crate::error::EdgeError) -> Failure {
+    Failure::new(
+        Exit::Refused,
+        "the source cannot be read",
+        "nothing was written",
+        "mend what the cause says, then type the same again",
+    )
+    .because(error)
+}
+
+fn nothing(place: &str, draft: &Draft) -> Failure {
+    let mut failure = Failure::new(
+        Exit::Refused,
+        format!("{place} holds no table that could be a resource"),
+        "nothing was written",
+        "write the plan by hand: plans/custom.yaml is the smallest one",
+    )
+    .why("resources are tables that end in `_storage` or `_search` or have the columns `key` and `data`");
+    for one in draft.left_out.iter().take(20) {
+        failure = failure.why(format!("`{}`: {}", one.table, one.why));
+    }
+    failure
+}
+
+fn write(file: &Path, text: &str, force: bool) -> Result<(), Failure> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if force {
+        options.create(true).truncate(true);
+    } else {
+        // Somebody may have made it since we looked.
+        options.create_new(true);
+    }
+    let written = options
+        .open(file)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return is_there(file);
+        }
+        Failure::new(
+            Exit::Refused,
+            format!("{} cannot be written", file.display()),
+            "the database was only read",
+            "mend what the cause says, or leave out `-o` to see the plan on stdout",
+        )
+        .because(&error)
+    })
+}
+
+fn json(file: Option<&Path>, text: &str, draft: &Draft) -> serde_json::Value {
+    let resources: Vec<_> = draft
+        .resources
+        .iter()
+        .map(
+            |one| serde_json::json!({ "resource": one.name, "table": one.table, "rows": one.rows }),
+        )
+        .collect();
+    let left_out: Vec<_> = draft
+        .left_out
+        .iter()
+        .map(|one| serde_json::json!({ "table": one.table, "rows": one.rows, "why": one.why }))
+        .collect();
+    serde_json::json!({
+        "file": file, "text": text, "resources": resources, "left_out": left_out,
+    })
+}

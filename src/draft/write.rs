@@ -1,0 +1,200 @@
+//! A draft as YAML with comments.
+
+use std::fmt::Write as _;
+
+use super::{Draft, Drafted, Preset};
+use crate::report::human::{count, counted, printable};
+
+/// What stands above the resources.
+#[derive(Debug, Clone, Copy)]
+pub struct Heading<'a> {
+    /// What was asked, without its password: `mariadb at db.test:3306/shop`.
+    pub place: &'a str,
+    /// The name of the database; the plan's, as far as it can be one.
+    pub database: &'a str,
+    /// `source.url`, variables and all.
+    pub source_url: &'a str,
+    /// How the plan file will be called, for the commands in the comments.
+    pub file: &'a str,
+    /// Whose tables they are.
+    pub preset: Option<Preset>,
+}
+
+/// Returns the text of a plan. With resources, it passes `validate` as it is.
+#[must_use]
+pub fn text(heading: &Heading<'_>, draft: &Draft) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut text, heading, draft);
+    text
+}
+
+fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::Result {
+    let rows = draft
+        .resources
+        .iter()
+        .fold(0_u64, |sum, one| sum.saturating_add(one.rows));
+    let search = draft.resources.iter().any(|one| one.search);
+    let storage = draft.resources.iter().any(|one| !one.search);
+    let file = printable(heading.file);
+    writeln!(
+        text,
+        "# Written by `rekindle init` from {}: {}, about {}.",
+        printable(heading.place),
+        counted(draft.resources.len() as u64, "resource"),
+        counted(rows, "row"),
+    )?;
+    writeln!(
+        text,
+        "# Read what the comments say, then: rekindle validate {file}; rekindle run {file} --dry-run"
+    )?;
+    writeln!(text, "version: 1")?;
+    writeln!(
+        text,
+        "name: {}                       # also names the state file\n",
+        quoted(&plan_name(heading.database))
+    )?;
+    writeln!(
+        text,
+        "source: {{ url: \"{}\" }}\n",
+        escaped(heading.source_url)
+    )?;
+    if search {
+        writeln!(
+            text,
+            "stores: [DE]                         # CHECK: every store of the shop; a row of another one becomes a dead letter\n"
+        )?;
+    }
+    writeln!(text, "targets:")?;
+    if storage && heading.preset == Some(Preset::Spryker) {
+        writeln!(
+            text,
+            "  storage:\n    redis:\n      url: \"${{REDIS_URL:-redis://127.0.0.1:6379/0}}\"\n      \
+             prefix: \"kv:\"                  # CHECK: what the shop puts before each key\n      \
+             value: php                     # as PHP's json_encode writes it, which is what the shop stores"
+        )?;
+    } else if storage {
+        writeln!(
+            text,
+            "  storage:\n    redis:\n      url: \"${{REDIS_URL:-redis://127.0.0.1:6379/0}}\"\n      \
+             # prefix: \"kv:\"                  # CHECK: what the shop puts before each key\n      \
+             value: raw                     # the column's bytes; `php`: as PHP's json_encode writes them, for Spryker shops"
+        )?;
+    }
+    if search {
+        writeln!(
+            text,
+            "  search:\n    elasticsearch:\n      url: \"${{SEARCH_URL:-http://127.0.0.1:9200}}\"\n      \
+             index: \"shop_{{store}}_{{type}}\"   # CHECK: the indexes have to be there: `shop_de_page`"
+        )?;
+    }
+    writeln!(text, "\nresources:")?;
+    for resource in &draft.resources {
+        write_resource(text, resource)?;
+    }
+    if !draft.left_out.is_empty() {
+        writeln!(
+            text,
+            "\n# Left out: these look like read models, but a person has to say what they are."
+        )?;
+    }
+    for one in &draft.left_out {
+        writeln!(
+            text,
+            "#   {} (about {}): {}",
+            printable(&one.table),
+            counted(one.rows, "row"),
+            one.why
+        )?;
+    }
+    Ok(())
+}
+
+fn write_resource(text: &mut String, resource: &Drafted) -> std::fmt::Result {
+    let cursor: Vec<_> = resource.cursor.iter().map(|name| quoted(name)).collect();
+    writeln!(
+        text,
+        "  - name: {}                 # about {} {}",
+        quoted(&resource.name),
+        count(resource.rows),
+        if resource.rows == 1 { "row" } else { "rows" },
+    )?;
+    for note in &resource.notes {
+        writeln!(text, "    # {note}")?;
+    }
+    writeln!(
+        text,
+        "    from:\n      table: {}\n      cursor: [{}]\n      key: key\n      value: data",
+        quoted(&resource.table),
+        cursor.join(", ")
+    )?;
+    if let Some(entity) = &resource.entity {
+        writeln!(
+            text,
+            "      entity: {}             # what `--ids` means",
+            quoted(entity)
+        )?;
+    } else if !resource.entities.is_empty() {
+        let names: Vec<_> = resource.entities.iter().map(|one| printable(one)).collect();
+        writeln!(
+            text,
+            "      # entity:                      # what `--ids` means: one of {}",
+            names.join(", ")
+        )?;
+    }
+    if resource.search {
+        if resource.by_store {
+            writeln!(
+                text,
+                "      store: store                   # which store's index; a row without one goes to each"
+            )?;
+        }
+        match resource.kind {
+            Some(kind) => writeln!(text, "    to: search\n    type: {}", quoted(kind)),
+            None => writeln!(
+                text,
+                "    to: search\n    type: page                       # CHECK: `{{type}}` of its index"
+            ),
+        }
+    } else {
+        writeln!(text, "    to: storage")
+    }
+}
+
+/// Returns a plan name made of `database`: it names a file.
+fn plan_name(database: &str) -> String {
+    let name: String = database
+        .chars()
+        .map(|c| match c {
+            c if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') => c,
+            _ => '_',
+        })
+        .take(60)
+        .collect();
+    match name.trim_start_matches(['.', '-']) {
+        "" => "shop".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Returns `text` as a YAML scalar that is a text and holds no variables. Plain where it cannot be taken for anything
+/// else: a letter or `_` first, and no word that YAML knows.
+fn quoted(text: &str) -> String {
+    let words = [
+        "null", "true", "false", "yes", "no", "on", "off", "y", "n", "inf", "nan",
+    ];
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/'))
+        && !words.contains(&text.to_ascii_lowercase().as_str());
+    if plain {
+        return text.to_owned();
+    }
+    format!("\"{}\"", escaped(text).replace("${", "$${"))
+}
+
+/// Escapes what has a meaning between double quotes.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}

@@ -1,0 +1,126 @@
+//! Which tables of the source look like read models and are in no resource of the plan: a custom module whose
+//! synchronization nobody thought of is missing in the shop, and no run would tell.
+
+use crate::{
+    plan::Plan,
+    source::{ReadModel, Source},
+};
+
+/// So many tables are named one by one; the rest is counted. A plan for one table of a large shop is no mistake.
+const NAMED: usize = 20;
+
+/// A table that no resource covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uncovered {
+    /// What a plan would call it.
+    pub table: String,
+    /// Its rows, as the source estimates them.
+    pub rows: u64,
+}
+
+/// What the plan does not cover.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Sorted by name.
+    pub uncovered: Vec<Uncovered>,
+    /// In words, for a person.
+    pub warnings: Vec<String>,
+}
+
+/// Returns what `plan` does not cover of its source. A source that does not tell is a warning of its own.
+pub async fn coverage(plan: &Plan, source: &dyn Source) -> Coverage {
+    match source.read_models().await {
+        Ok(found) => {
+            let uncovered = uncovered(plan, &found);
+            let warnings = warnings(&uncovered);
+            Coverage {
+                uncovered,
+                warnings,
+            }
+        }
+        Err(error) => Coverage {
+            uncovered: Vec::new(),
+            warnings: vec![format!(
+                "whether the plan covers every table is not known: {}",
+                crate::error::chain(&error).join(": ")
+            )],
+        },
+    }
+}
+
+fn uncovered(plan: &Plan, found: &[ReadModel]) -> Vec<Uncovered> {
+    let is_covered = |table: &ReadModel| {
+        let mut resources = plan.resources.iter();
+        resources.any(|resource| table.names.contains(&resource.from.table))
+    };
+    let mut uncovered: Vec<_> = found
+        .iter()
+        .filter(|table| !is_covered(table))
+        .map(|table| Uncovered {
+            table: table.table().to_owned(),
+            rows: table.estimated_rows,
+        })
+        .collect();
+    uncovered.sort_unstable_by(|a, b| a.table.cmp(&b.table));
+    uncovered
+}
+
+fn warnings(uncovered: &[Uncovered]) -> Vec<String> {
+    let mut warnings: Vec<_> = uncovered
+        .iter()
+        .take(NAMED)
+        .map(|one| {
+            format!(
+                "no resource of the plan covers `{}` (about {})",
+                one.table,
+                counted(one.rows)
+            )
+        })
+        .collect();
+    if let Some(rest) = uncovered.get(NAMED..).filter(|rest| !rest.is_empty()) {
+        let rows = rest
+            .iter()
+            .fold(0_u64, |sum, one| sum.saturating_add(one.rows));
+        warnings.push(format!(
+            "no resource of the plan covers {} more tables (about {}); `--json` names them all",
+            rest.len(),
+            counted(rows)
+        ));
+    }
+    warnings
+}
+
+fn counted(rows: u64) -> String {
+    match rows {
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twenty_tables_are_named_and_the_rest_is_counted() {
+        let tables = |count: u64| -> Vec<_> {
+            (0..count)
+                .map(|rows| Uncovered {
+                    table: format!("t{rows}_storage"),
+                    rows,
+                })
+                .collect()
+        };
+        assert_eq!(warnings(&tables(0)), Vec::<String>::new());
+        assert_eq!(warnings(&tables(20)).len(), 20);
+        let some = warnings(&tables(22));
+        assert_eq!(
+            some[1],
+            "no resource of the plan covers `t1_storage` (about 1 row)"
+        );
+        assert_eq!(
+            some[20],
+            "no resource of the plan covers 2 more tables (about 41 rows); `--json` names them all"
+        );
+    }
+}
