@@ -2,6 +2,7 @@
 
 mod certificates;
 mod drift;
+mod every_way;
 mod in_use;
 mod kill;
 mod memory;

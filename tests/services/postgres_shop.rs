@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use crate::{
     postgres::{PgDatabase, restart_server},
     redis_server::RedisServer,
-    shop::{DEFAULTS, PLAN, Running, Shop, assert_same, chunks_stored, resource},
+    shop::{DEFAULTS, Named, PLAN, Running, Shop, assert_same, chunks_stored, resource},
 };
 
 /// Retries that outlast a restart, and chunks small enough for many moments.
@@ -69,9 +69,11 @@ impl Shop<PgDatabase> {
         }
         wanted
     }
+}
 
+impl<D: Named> Shop<D> {
     /// Returns the pairs of all `SET` commands in the files of a folder.
-    fn dumped(&self, folder: &str) -> HashMap<Vec<u8>, Vec<u8>> {
+    pub fn dumped(&self, folder: &str) -> HashMap<Vec<u8>, Vec<u8>> {
         let mut found = HashMap::new();
         for entry in fs::read_dir(self.path(folder)).expect("a folder") {
             let path = entry.expect("an entry").path();
