@@ -22,6 +22,7 @@ pub mod nearest;
 pub mod plan;
 pub mod report;
 pub mod source;
+pub mod spryker;
 pub mod supervisor;
 pub mod target;
 pub mod tls;
