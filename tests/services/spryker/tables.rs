@@ -16,6 +16,8 @@ pub enum Dialect {
 
 /// One table.
 pub struct Table {
+    /// What `sync:data` calls it; several tables may have one name, and two tables have none.
+    pub console: Option<&'static str>,
     /// Whether its rows are documents, as opposed to keys of Redis.
     pub search: bool,
     pub name: &'static str,
@@ -25,6 +27,8 @@ pub struct Table {
     pub prefix: &'static str,
     pub store: Presence,
     pub locale: Presence,
+    /// What the names of its indexes end with.
+    pub kind: Option<&'static str>,
     /// The column that keys end with.
     pub suffix: Option<&'static str>,
     /// `sku:id_product_abstract`
@@ -57,6 +61,7 @@ impl Table {
         let fields: Vec<_> = line.split('\t').collect();
         let given = |index: usize| (fields[index] != "-").then_some(fields[index]);
         Self {
+            console: given(1),
             search: fields[0] == "search",
             name: fields[2],
             id: fields[3],
@@ -64,6 +69,7 @@ impl Table {
             store: Presence::read(fields[5]),
             locale: Presence::read(fields[6]),
             suffix: given(7),
+            kind: given(9),
             mappings: given(10),
             data: fields[11],
             key_size: fields[12].parse().expect("a size"),
