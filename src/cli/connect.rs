@@ -126,12 +126,14 @@ pub fn chosen(plan: &Plan, flag: &str, typed: &[String]) -> Result<Vec<ResourceN
         .map(|text| text.trim())
         .filter(|text| !text.is_empty())
     {
-        let name = ResourceName::from(text);
-        if plan.resource(&name).is_none() {
+        let meant = plan.meant(text);
+        if meant.is_empty() {
             return Err(unknown(plan, flag, text));
         }
-        if !names.contains(&name) {
-            names.push(name);
+        for name in meant {
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
     }
     Ok(names)

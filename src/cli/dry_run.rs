@@ -64,6 +64,9 @@ pub fn dry_run(
         say(&json(&plan, &preview, rate).to_string());
     } else {
         tell(&plan, &preview, rate, screen);
+        if scope.ids.is_some() {
+            tell_ids(&plan, &preview);
+        }
     }
     if let Some(owner) = view.as_ref().and_then(|view| view.running()) {
         return Err(Stop::Failed(
@@ -235,6 +238,21 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
     }
 }
 
+/// Says which column of each resource `--ids` filters.
+fn tell_ids(plan: &Plan, preview: &Preview) {
+    for one in &preview.resources {
+        if let Some(resource) = plan.resource(&one.name) {
+            let column = resource.from.ids_column().unwrap_or("no column");
+            say(&format!(
+                "  ids of `{}` are of column `{}.{}`",
+                printable(one.name.as_str()),
+                printable(&resource.from.table),
+                printable(column)
+            ));
+        }
+    }
+}
+
 fn target_memory(plan: &Plan, preview: &Preview) -> BTreeMap<String, u64> {
     let mut needed = BTreeMap::new();
     for one in &preview.resources {
@@ -258,6 +276,7 @@ fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value 
             serde_json::json!({
                 "resource": one.name, "after": one.after, "to": one.to, "rows": one.rows, "rows_left": one.rows_left,
                 "row_bytes": one.row_bytes, "what": one.standing,
+                "ids_column": plan.resource(&one.name).and_then(|resource| resource.from.ids_column()),
             })
         })
         .collect();

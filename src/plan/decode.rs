@@ -8,6 +8,7 @@ use super::{
     grammar::{Key, Support, Word},
     interpolate::{self, Variables},
     quote::{candidates, listed, quoted},
+    resolved::Preset,
     tree::{Kind, Node},
 };
 
@@ -44,6 +45,8 @@ pub(super) struct Decoder<'a> {
     pub variables: Variables<'a>,
     /// Found so far.
     pub problems: Vec<Diagnostic>,
+    /// The plan's `preset`: keys that it fills in may be missing.
+    pub preset: Option<Preset>,
 }
 
 /// The entries of one map, known to the grammar and supported by this release.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{FileFormat, Plan, Resource, Routing, TargetConfig};
+use super::{FileFormat, Plan, Resource, Routing, TargetConfig, ValueForm};
 
 impl Plan {
     /// Returns the definition of `resource` as JSON with sorted keys.
@@ -20,7 +20,7 @@ impl Plan {
         let name = &resource.to;
         // `format` has one form so far. It is written already, so that definitions journaled today still compare equal
         // when there is a choice.
-        let target = match self.targets.get(name) {
+        let mut target = match self.targets.get(name) {
             Some(TargetConfig::Redis(redis)) => json!({
                 "name": name, "kind": "redis", "prefix": redis.prefix, "value": redis.value.label(),
                 "compress": redis.compress.label(),
@@ -36,6 +36,11 @@ impl Plan {
             },
             None => json!({ "name": name }),
         };
+        // Left out where it is `raw`, so that definitions from before there was a choice still compare equal.
+        let (value, _) = self.encoding(resource);
+        if value != ValueForm::Raw {
+            target["value"] = json!(value.label());
+        }
         let from = &resource.from;
         let mut source = json!({
             "table": from.table, "cursor": from.cursor, "key": from.key, "value": from.value,

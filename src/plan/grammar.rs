@@ -54,7 +54,7 @@ const fn later_word(name: &'static str) -> Word {
 pub(super) const PLAN: &[Key] = &[
     now("version"),
     now("name"),
-    later("preset"),
+    now("preset"),
     now("source"),
     now("stores"),
     now("targets"),
@@ -92,6 +92,7 @@ pub(super) const SEARCH: &[Key] = &[
     now("url"),
     now("tls"),
     now("api_key"),
+    now("prefix"),
     now("index"),
     now("load"),
     now("gzip"),
@@ -165,6 +166,9 @@ pub(super) const FALLBACK: &[Key] = &[now("to"), later("after_crashes"), later("
 
 /// `defaults.dead_letters:`
 pub(super) const DEAD_LETTERS: &[Key] = &[now("max"), now("percent")];
+
+/// `preset`: what fills in what a plan leaves out.
+pub(super) const PRESET: &[Word] = &[word("spryker")];
 
 /// `redis.value`: what is done to a value on its way.
 pub(super) const VALUE: &[Word] = &[word("raw"), word("php")];

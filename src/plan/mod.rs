@@ -16,6 +16,7 @@ mod index;
 mod interpolate;
 mod mask;
 mod model;
+mod preset;
 mod problems;
 mod quote;
 mod resolve;
@@ -36,7 +37,7 @@ pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    ChunkLimit, Compression, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan,
+    ChunkLimit, Compression, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, Preset,
     RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
     TargetConfig, Throttle, ValueForm,
 };
@@ -95,6 +96,7 @@ pub fn load(
             folder: &folder,
         },
         problems: Vec::new(),
+        preset: None,
     };
     let model = Model::read(&root, &mut decoder);
     let mut problems = decoder.problems;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::{
     decode::{Decoder, Fields, Value},
     diagnostic::{Code, Diagnostic, Span},
-    grammar,
+    grammar, preset,
     quote::quoted,
-    resolved::{Compression, ValueForm},
+    resolved::{Compression, Preset, ValueForm},
     search::Search,
     tree::{Kind, Node},
     units,
@@ -24,6 +24,9 @@ const VERSION: &str = "1";
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub name: Option<Value<String>>,
+    pub preset: Option<Preset>,
+    /// What the preset filled in: path and value.
+    pub preset_used: Vec<(String, String)>,
     pub source_url: Option<Value<String>>,
     pub stores: Option<Value<Vec<Value<String>>>>,
     /// Whether `stores` is there and could not be read.
@@ -84,13 +87,15 @@ pub(super) struct File {
 }
 
 /// An entry of `resources:`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Resource {
     /// `resources.url`, or `resources[0]` for a resource without a name.
     pub path: String,
     pub name: Option<Value<String>>,
     pub after: Vec<Value<String>>,
     pub from: Option<From>,
+    /// Whether `from` was left out, as opposed to broken.
+    pub from_absent: bool,
     pub to: Option<Value<String>>,
     /// Whether `to` was left out, as opposed to broken.
     pub to_absent: bool,
@@ -105,7 +110,7 @@ pub(super) struct Resource {
 }
 
 /// `throttle:`
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Throttle {
     pub rows_per_second: Option<Value<u64>>,
     pub replica_lag: Option<Value<Duration>>,
@@ -113,7 +118,7 @@ pub(super) struct Throttle {
 }
 
 /// `from:`
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct From {
     pub table: Option<Value<String>>,
     pub cursor: Option<Value<Vec<Value<String>>>>,
@@ -125,7 +130,7 @@ pub(super) struct From {
 }
 
 /// `chunk:`
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Chunk {
     pub rows: Option<Value<u64>>,
     pub bytes: Option<Value<u64>>,
@@ -172,6 +177,9 @@ impl Model {
             );
         }
         plan.require("name", "name: my-shop", decoder);
+        decoder.preset = plan
+            .word("preset", grammar::PRESET, decoder)
+            .map(|_| Preset::Spryker);
         plan.require("source", "source: { url: \"${DATABASE_URL}\" }", decoder);
         plan.require(
             "targets",
@@ -181,8 +189,10 @@ impl Model {
         plan.require("resources", "resources: [...]", decoder);
         let stores = plan.texts("stores", decoder);
         let (source_url, source_tls) = source(&plan, decoder);
-        Self {
+        let mut model = Self {
             name: plan.text("name", decoder),
+            preset: decoder.preset,
+            preset_used: Vec::new(),
             source_url,
             source_tls,
             stores_broken: plan.get("stores").is_some() && stores.is_none(),
@@ -193,7 +203,11 @@ impl Model {
                 .map("defaults", grammar::DEFAULTS, decoder)
                 .map(|fields| Defaults::read(&fields, decoder))
                 .unwrap_or_default(),
+        };
+        if model.preset.is_some() {
+            preset::fill_in(&mut model, &mut decoder.problems);
         }
+        model
     }
 }
 
@@ -371,11 +385,15 @@ impl Resource {
         let at = name.map_or(node.span, |(_, span)| span);
         let fields = Fields::open(node, &path, Some(at), grammar::RESOURCE, decoder)?;
         fields.require("name", "name: url", decoder);
-        fields.require(
-            "from",
-            "from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }",
-            decoder,
-        );
+        let known = decoder.preset.is_some() && name.is_some_and(|(name, _)| preset::knows(name));
+        // Of a name that the preset does not know it says so itself.
+        if decoder.preset.is_none() {
+            fields.require(
+                "from",
+                "from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }",
+                decoder,
+            );
+        }
         fields.word("sync", grammar::SYNC, decoder);
         let after = fields.texts("after", decoder);
         let kind = filled(&fields, "type", decoder);
@@ -384,7 +402,8 @@ impl Resource {
             after: after.map(|after| after.value).unwrap_or_default(),
             from: fields
                 .map("from", grammar::FROM, decoder)
-                .map(|from| From::read(&from, decoder)),
+                .map(|from| From::read(&from, !known, decoder)),
+            from_absent: fields.get("from").is_none(),
             to: fields.text("to", decoder),
             to_absent: fields.get("to").is_none(),
             kind_broken: fields.get("type").is_some() && kind.is_none(),
@@ -398,11 +417,14 @@ impl Resource {
 }
 
 impl From {
-    fn read(from: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
-        from.require("table", "table: spy_url_storage", decoder);
-        from.require("cursor", "cursor: [id_url_storage]", decoder);
-        from.require("key", "key: key", decoder);
-        from.require("value", "value: data", decoder);
+    /// Reads `from:`; `whole` says that nothing may be left out.
+    fn read(from: &Fields<'_>, whole: bool, decoder: &mut Decoder<'_>) -> Self {
+        if whole {
+            from.require("table", "table: spy_url_storage", decoder);
+            from.require("cursor", "cursor: [id_url_storage]", decoder);
+            from.require("key", "key: key", decoder);
+            from.require("value", "value: data", decoder);
+        }
         Self {
             table: filled(from, "table", decoder),
             cursor: from.texts("cursor", decoder),

@@ -73,7 +73,7 @@ pub(super) fn folder_of(path: &Path) -> PathBuf {
 /// `None` if something is missing or broken; the reading noted it as a problem already.
 pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
     let folder = folder_of(path);
-    let mut used = Used::new();
+    let mut used = model.preset_used.clone();
     let targets = model
         .targets
         .iter()
@@ -102,6 +102,7 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         targets,
         resources,
         defaults: limits.defaults,
+        preset: model.preset,
     };
     Some((plan, used))
 }

@@ -26,6 +26,15 @@ pub struct Plan {
     pub resources: Vec<Resource>,
     /// Limits that are not of one resource.
     pub defaults: Defaults,
+    /// `preset:`
+    pub preset: Option<Preset>,
+}
+
+/// `preset:`: which application's tables and ways of writing fill in what a plan leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// [`spryker`](crate::spryker).
+    Spryker,
 }
 
 /// The database a plan reads.
@@ -138,6 +147,8 @@ pub enum ValueForm {
     Raw,
     /// JSON as PHP writes it after it read it.
     Php,
+    /// Documents as a shop's search client writes them. Not typed: `preset: spryker` has it for what goes to an index.
+    Document,
 }
 
 /// `compress` of a target.
@@ -151,7 +162,7 @@ pub enum Compression {
 }
 
 impl ValueForm {
-    /// Every form.
+    /// Every form that a plan can name.
     pub const ALL: [Self; 2] = [Self::Raw, Self::Php];
 
     /// Returns the form as a plan names it.
@@ -160,6 +171,7 @@ impl ValueForm {
         match self {
             Self::Raw => "raw",
             Self::Php => "php",
+            Self::Document => "document",
         }
     }
 }
@@ -180,11 +192,20 @@ impl Compression {
 
 impl TargetConfig {
     /// Returns how the target wants its values.
-    const fn encoding(&self) -> (ValueForm, Compression) {
-        match self {
-            Self::Redis(redis) => (redis.value, redis.compress),
-            Self::Search(_) | Self::File(_) => (ValueForm::Raw, Compression::None),
-        }
+    fn encoding(&self, preset: Option<Preset>) -> (ValueForm, Compression) {
+        let value = match self {
+            Self::Redis(redis) => return (redis.value, redis.compress),
+            Self::Search(_) => ValueForm::Document,
+            Self::File(file) => match file.format {
+                FileFormat::Resp => ValueForm::Php,
+                FileFormat::Ndjson(_) => ValueForm::Document,
+            },
+        };
+        let value = match preset {
+            Some(Preset::Spryker) => value,
+            None => ValueForm::Raw,
+        };
+        (value, Compression::None)
     }
 }
 
@@ -267,6 +288,16 @@ pub struct RowSource {
 }
 
 impl RowSource {
+    /// Returns the column that `--ids` filters: the entity's, or the cursor's only one.
+    #[must_use]
+    pub fn ids_column(&self) -> Option<&str> {
+        match (&self.entity, &self.cursor[..]) {
+            (Some(entity), _) => Some(entity),
+            (None, [cursor]) => Some(cursor),
+            (None, _) => None,
+        }
+    }
+
     /// Returns the columns that are read beside cursor, key and value, in the order in which rows carry them.
     pub fn beside(&self) -> impl Iterator<Item = &str> {
         self.store.as_deref().into_iter()
@@ -334,7 +365,26 @@ impl Plan {
     pub fn encoding(&self, resource: &Resource) -> (ValueForm, Compression) {
         self.targets
             .get(&resource.to)
-            .map_or_else(Default::default, TargetConfig::encoding)
+            .map_or_else(Default::default, |target| target.encoding(self.preset))
+    }
+
+    /// Returns the resources that somebody means who types `name`: the one called so, or under a preset both halves of
+    /// a pair, as far as the plan has them.
+    #[must_use]
+    pub fn meant(&self, name: &str) -> Vec<ResourceName> {
+        let exact = ResourceName::from(name);
+        if self.resource(&exact).is_some() {
+            return vec![exact];
+        }
+        let halves = match self.preset {
+            Some(Preset::Spryker) => super::preset::pair(name),
+            None => Vec::new(),
+        };
+        halves
+            .into_iter()
+            .map(ResourceName::from)
+            .filter(|half| self.resource(half).is_some())
+            .collect()
     }
 
     /// Returns the names of the targets that `resources` write to.

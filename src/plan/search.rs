@@ -2,8 +2,10 @@
 
 use super::{
     decode::{Decoder, Fields, Value},
+    diagnostic::{Code, Diagnostic},
     grammar,
     model::{self, Tls},
+    quote::quoted,
     tree::Kind,
 };
 
@@ -14,6 +16,8 @@ pub(super) struct Search {
     pub urls: Vec<Value<String>>,
     pub tls: Option<Box<Tls>>,
     pub api_key: Option<Value<String>>,
+    /// `prefix:`, only under a preset: the first part of the index name.
+    pub prefix: Option<Value<String>>,
     pub index: Option<Value<String>>,
     pub gzip: Option<Value<bool>>,
     /// `load.refresh: off`
@@ -25,7 +29,10 @@ pub(super) struct Search {
 impl Search {
     pub fn read(search: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
         search.require("url", "url: \"${SEARCH_URL}\"", decoder);
-        search.require("index", "index: \"shop_{store}_{type}\"", decoder);
+        if decoder.preset.is_none() {
+            search.require("index", "index: \"shop_{store}_{type}\"", decoder);
+        }
+        unused_prefix(search, decoder);
         let load = search.map("load", grammar::LOAD, decoder);
         if let Some(load) = &load {
             load.word("refresh", grammar::REFRESH, decoder);
@@ -34,6 +41,7 @@ impl Search {
             urls: urls(search, decoder),
             tls: Tls::read(search, decoder).map(Box::new),
             api_key: search.text("api_key", decoder),
+            prefix: search.text("prefix", decoder),
             index: search.text("index", decoder),
             gzip: search.parsed("gzip", decoder, model::boolean),
             refresh_off: load
@@ -44,6 +52,23 @@ impl Search {
                 .and_then(|load| load.count("replicas", decoder)),
             load_given: load.is_some(),
         }
+    }
+}
+
+/// Notes a `prefix` that goes into no index name.
+fn unused_prefix(search: &Fields<'_>, decoder: &mut Decoder<'_>) {
+    let named = search.get("index").is_some();
+    if let Some((at, _)) = search.get("prefix")
+        && (named || decoder.preset.is_none())
+    {
+        decoder.problems.push(
+            Diagnostic::new(
+                Code::InvalidValue,
+                format!("{} is used by nothing", quoted(&search.path_of("prefix"))),
+            )
+            .at(at, "fills no index name")
+            .help("write it into `index`, or leave `index` to `preset: spryker`"),
+        );
     }
 }
 

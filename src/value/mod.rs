@@ -30,6 +30,7 @@ impl Encoder {
             json: match form {
                 ValueForm::Raw => None,
                 ValueForm::Php => Some(php::Json::new(php::Form::Storage)),
+                ValueForm::Document => Some(search::documents()),
             },
             gzip: match compression {
                 Compression::None => None,

@@ -4,5 +4,6 @@ mod docs;
 mod files;
 mod journal;
 mod plans;
+mod preset;
 mod transitions;
 mod values;

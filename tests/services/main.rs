@@ -27,6 +27,7 @@ mod search_server;
 mod sharing;
 mod shop;
 mod source;
+mod spryker;
 mod state_file;
 mod support;
 mod target;

@@ -437,13 +437,18 @@ impl Running {
     }
 
     /// Waits for the end.
-    pub fn finish(mut self) -> Finished {
+    pub fn finish(self) -> Finished {
+        self.finish_within(PATIENCE)
+    }
+
+    /// Waits for the end of work that may take so long.
+    pub fn finish_within(mut self, patience: Duration) -> Finished {
         let mut child = self.child.take().expect("finished once");
         let begun = Instant::now();
         let status: ExitStatus = loop {
             match child.try_wait().expect("a child") {
                 Some(status) => break status,
-                None if begun.elapsed() > PATIENCE => {
+                None if begun.elapsed() > patience => {
                     // Whoever is left says what it was at; then the pipes close.
                     let _ = kill_process_group(self.group, Signal::KILL);
                     let _ = child.wait();

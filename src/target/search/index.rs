@@ -114,7 +114,7 @@ pub(super) async fn missing(cluster: &Cluster, routing: &Routing, kind: ErrorKin
         kind,
         format!(
             "{} has no {noun} {}: a restore creates none, because the mapping would be guessed; create {it} the way \
-             the shop does",
+             the shop does (Spryker: `vendor/bin/console search:setup:sources`)",
             cluster.place,
             absent.join(", ")
         ),

@@ -1,0 +1,244 @@
+//! `preset: spryker`: what it fills in, and a shop restored by it into files.
+
+use std::{fs, path::Path, process::Command};
+
+use rekindle::{
+    ids::ResourceName,
+    plan::{self, FileFormat, Loaded, Look, Plan, Routing, TargetConfig},
+};
+
+fn loaded(folder: &Path, text: &str) -> Loaded {
+    let path = folder.join("plan.yaml");
+    fs::write(
+        &path,
+        format!("version: 1\nname: shop\npreset: spryker\n{text}"),
+    )
+    .unwrap();
+    plan::load(&path, &|_| None)
+        .unwrap_or_else(|problems| panic!("{}", problems.render(Look::Plain, 120)))
+}
+
+/// Each resource as `name: table by column to target after [...]`.
+fn shown(plan: &Plan) -> Vec<String> {
+    let one = |resource: &plan::Resource| {
+        let after: Vec<_> = resource.after.iter().map(ResourceName::as_str).collect();
+        format!(
+            "{}: {} by {} to {} after {after:?}",
+            resource.name,
+            resource.from.table,
+            resource.from.ids_column().unwrap_or("nothing"),
+            resource.to
+        )
+    };
+    plan.resources.iter().map(one).collect()
+}
+
+const SERVERS: &str = r#"
+source: { url: "mysql://reader@db.test/shop" }
+stores: [DE, AT]
+targets:
+  cache: { redis: { url: "redis://cache.test" } }
+  index: { elasticsearch: { url: "http://search.test:9200", prefix: "Spryker_B2C" } }
+"#;
+
+#[test]
+fn names_become_tables_and_pairs_become_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let resources = r"
+resources:
+  - name: url, translation
+  - name: product_abstract
+    after: [url]
+  - name: cms_page_search
+    after: [product_abstract]
+  - name: loyalty_card
+    to: cache
+    from: { table: spy_loyalty_card_storage, cursor: [id], key: key, value: data }
+  - name: redirect
+    from: { entity: id_url_redirect_storage, where: 'id_url_redirect_storage > 7' }
+";
+    let loaded = loaded(folder.path(), &format!("{SERVERS}{resources}"));
+    assert_eq!(
+        shown(&loaded.plan),
+        [
+            "url: spy_url_storage by fk_url to cache after []",
+            "translation: spy_glossary_storage by id_glossary_storage to cache after []",
+            r#"product_abstract/storage: spy_product_abstract_storage by fk_product_abstract to cache after ["url"]"#,
+            r#"product_abstract/search: spy_product_abstract_page_search by fk_product_abstract to index after ["url"]"#,
+            r#"cms_page_search: spy_cms_page_search by fk_cms_page to index after ["product_abstract/storage", "product_abstract/search"]"#,
+            "loyalty_card: spy_loyalty_card_storage by id to cache after []",
+            "redirect: spy_url_redirect_storage by id_url_redirect_storage to cache after []",
+        ]
+    );
+    let names = |typed| {
+        let meant = loaded.plan.meant(typed);
+        meant.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names("product_abstract"),
+        ["product_abstract/storage", "product_abstract/search"]
+    );
+    assert_eq!(
+        names("product_abstract/search"),
+        ["product_abstract/search"]
+    );
+    assert!(names("category_node").is_empty());
+}
+
+#[test]
+fn targets_write_as_the_shop_does_and_validate_can_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let resources = "resources: [{name: product_set}, {name: product_abstract/search}]";
+    let loaded = loaded(folder.path(), &format!("{SERVERS}{resources}"));
+    let plan = &loaded.plan;
+    let Some(TargetConfig::Redis(redis)) = plan.targets.get("cache") else {
+        panic!("{:?}", plan.targets);
+    };
+    assert_eq!((redis.prefix.as_str(), redis.value.label()), ("kv:", "php"));
+    let Some(TargetConfig::Search(search)) = plan.targets.get("index") else {
+        panic!("{:?}", plan.targets);
+    };
+    // A table without the column goes to both; so does a row of the other one without a store.
+    for (name, has_column) in [
+        ("product_set/search", false),
+        ("product_abstract/search", true),
+    ] {
+        let Some(Routing::ByStore { column, indexes }) = search.indexes.get(&name.into()) else {
+            panic!("{:?}", search.indexes);
+        };
+        assert_eq!(*column, has_column, "{name}");
+        let indexes: Vec<_> = indexes.iter().map(|(_, index)| index.as_str()).collect();
+        assert_eq!(indexes, ["spryker_b2c_de_page", "spryker_b2c_at_page"]);
+    }
+    let form = |at: usize| plan.encoding(&plan.resources[at]).0.label();
+    assert_eq!([form(0), form(1), form(2)], ["php", "document", "document"]);
+    for (path, value) in [
+        ("targets.cache.redis.value", "php"),
+        ("targets.cache.redis.prefix", "kv:"),
+        ("resources.product_set/storage.to", "cache"),
+        ("resources.product_set/search.type", "page"),
+        (
+            "resources.product_set/search.from",
+            "{ table: spy_product_set_page_search, key: key, value: data, entity: fk_product_set, \
+             cursor: [id_product_set_page_search] }",
+        ),
+    ] {
+        let said = loaded.defaults_used.iter().find(|(said, _)| said == path);
+        assert_eq!(said.map(|(_, value)| value.as_str()), Some(value), "{path}");
+    }
+}
+
+#[test]
+fn a_prefix_that_is_empty_leaves_no_underscore() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = r#"
+source: { url: "mysql://reader@db.test/shop" }
+stores: [DE]
+targets: { index: { elasticsearch: { url: "http://search.test:9200", prefix: "${NONE:-}" } } }
+resources: [{ name: product_review }]
+"#;
+    let plan = loaded(folder.path(), text).plan;
+    let Some(TargetConfig::Search(search)) = plan.targets.get("index") else {
+        panic!("{:?}", plan.targets);
+    };
+    let indexes: Vec<_> = search.indexes.values().flat_map(Routing::indexes).collect();
+    assert_eq!(indexes, ["de_product-review"]);
+}
+
+/// Both halves of a pair, with bytes that only the right form of each target gives.
+#[test]
+fn a_pair_is_restored_each_half_in_its_own_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = rusqlite::Connection::open(folder.path().join("shop.sqlite")).unwrap();
+    for (table, store) in [
+        ("product_abstract", ""),
+        ("product_abstract_page", "store TEXT, "),
+    ] {
+        let kind = if store.is_empty() {
+            "storage"
+        } else {
+            "search"
+        };
+        shop.execute_batch(&format!(
+            "CREATE TABLE spy_{table}_{kind} (id_{table}_{kind} INTEGER PRIMARY KEY NOT NULL, fk_product_abstract INTEGER, \
+             {store}data TEXT, key TEXT);"
+        ))
+        .unwrap();
+    }
+    shop.execute_batch(
+        r#"INSERT INTO spy_product_abstract_storage VALUES (7, 42, '{"url":"/ü","n":{}}', 'product_abstract:de:42');
+           INSERT INTO spy_product_abstract_page_search VALUES
+             (8, 42, 'DE', '{"url":"/ü","_timestamp":1.5}', 'product_abstract:de:42'),
+             (9, 43, NULL, '{"a":1}', 'product_abstract:43');"#,
+    )
+    .unwrap();
+    let text = r#"
+source: { url: "sqlite://shop.sqlite" }
+stores: [DE, AT]
+targets:
+  storage: { file: { path: storage } }
+  search: { file: { path: search, format: ndjson, index: "{store}_{type}" } }
+resources: [{ name: product_abstract }]
+"#;
+    let plan = loaded(folder.path(), text).plan;
+    assert!(matches!(
+        plan.targets.get("search"),
+        Some(TargetConfig::File(file)) if matches!(file.format, FileFormat::Ndjson(_))
+    ));
+    let rekindle = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_rekindle"))
+            .current_dir(folder.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let dry = rekindle(&[
+        "run",
+        "plan.yaml",
+        "--dry-run",
+        "--only",
+        "product_abstract",
+        "--ids",
+        "42",
+    ]);
+    assert!(
+        dry.contains(
+            "ids of `product_abstract/search` are of column `spy_product_abstract_page_search.fk_product_abstract`"
+        ),
+        "{dry}"
+    );
+    rekindle(&["run", "plan.yaml"]);
+    let written = |folder: &Path| -> String {
+        let mut files: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_string_lossy().contains(".00"))
+            .collect();
+        files.sort();
+        let texts = files
+            .iter()
+            .filter_map(|file| fs::read_to_string(file).ok());
+        texts.collect()
+    };
+    let storage = written(&folder.path().join("storage"));
+    assert!(
+        storage.contains(r#"{"url":"\/\u00fc","n":[]}"#),
+        "{storage}"
+    );
+    let search = written(&folder.path().join("search"));
+    let mut lines: Vec<_> = search.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            r#"{"a":1}"#,
+            r#"{"a":1}"#,
+            r#"{"index":{"_index":"at_page","_id":"product_abstract:43"}}"#,
+            r#"{"index":{"_index":"de_page","_id":"product_abstract:43"}}"#,
+            r#"{"index":{"_index":"de_page","_id":"product_abstract:de:42"}}"#,
+            r#"{"url":"\/ü"}"#,
+        ]
+    );
+}
