@@ -10,11 +10,13 @@
 
 pub mod chunk;
 pub mod cli;
+pub mod compare;
 pub mod cursor;
 pub mod engine;
 pub mod error;
 pub mod failpoint;
 pub mod failure;
+pub mod fallback;
 pub mod ids;
 pub mod journal;
 pub mod machine;

@@ -18,6 +18,7 @@ use super::{
     sink::{ChunkBounds, ChunkSink, FilledChunk, SinkStop, shown_key, told},
 };
 use crate::{
+    compare::ComparingWriter,
     cursor::{Cursor, KeyRange},
     error::{EdgeError, ErrorKind},
     failpoint,
@@ -38,6 +39,8 @@ pub struct Walk {
     pub range: KeyRange,
     /// How far it is.
     pub progress: Progress,
+    /// Whether only rows are written that the target does not hold as they are.
+    pub compares: bool,
     /// What to read.
     pub query: RowQuery,
     /// Where from.
@@ -278,7 +281,11 @@ impl Walk {
                 .target
                 .writer(&self.run, &self.partition, stored.chunk, stored.length)
                 .await?;
-            writer.insert(opened)
+            writer.insert(if self.compares {
+                Box::new(ComparingWriter::new(Arc::clone(&self.target), opened))
+            } else {
+                opened
+            })
         };
         open.write(stored.chunk.next(), &filled.chunk).await
     }

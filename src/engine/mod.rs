@@ -9,6 +9,7 @@ mod budget;
 mod coordinator;
 mod copy;
 mod evidence;
+mod handover;
 mod lease;
 mod open;
 mod pace;
@@ -20,6 +21,7 @@ mod sink;
 
 pub use book::BookError;
 pub use coordinator::{Coordinator, Ending, Memory};
+pub use handover::{IdPage, all_ids};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};
 pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};

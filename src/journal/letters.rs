@@ -8,7 +8,10 @@ use xxhash_rust::xxh3::Xxh3;
 use super::error::Fault;
 use crate::{
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
-    machine::{DeadLetter, Event, Ledger, PartitionEvent, ResourceEvent, event::DeadLetterGroup},
+    machine::{
+        DeadLetter, Event, FallbackEvent, Ledger, PartitionEvent, ResourceEvent,
+        event::DeadLetterGroup,
+    },
 };
 
 /// Which dead letters stand, as count and checksum for each chunk that has some. Grows with those chunks.
@@ -32,6 +35,11 @@ enum Effect<'a> {
     /// Those of partitions that are gone from the run vanish.
     Pruned {
         run: &'a RunId,
+    },
+    /// Those of a resource vanish, but for those of rows that were read again: its broken rows went to their publisher.
+    Mended {
+        run: &'a RunId,
+        resource: &'a ResourceName,
     },
     /// Those of a resource vanish, in every run.
     Dropped {
@@ -65,7 +73,18 @@ impl<'a> Effect<'a> {
                 run,
                 event: ResourceEvent::StartedOver { .. },
                 ..
+            }
+            // Partitions that are bound again take the place of those before.
+            | Event::Fallback {
+                run,
+                event: FallbackEvent::Bound { .. },
+                ..
             } => Self::Pruned { run },
+            Event::Fallback {
+                run,
+                resource,
+                event: FallbackEvent::Mended,
+            } => Self::Mended { run, resource },
             Event::DeadLettersDropped { resource, .. } => Self::Dropped { resource },
             Event::Compacted { dead_letters, .. } => Self::Replaced(dead_letters),
             _ => Self::Nothing,
@@ -105,6 +124,14 @@ impl Letters {
                     .collect();
                 self.0
                     .retain(|(id, _), group| group.run != *run || kept.contains(id));
+            }
+            Effect::Mended { run, resource } => {
+                let again = read_again(ledger, run, resource);
+                self.0.retain(|(id, _), group| {
+                    group.run != *run
+                        || group.resource != *resource
+                        || again.is_some_and(|first| *id >= first)
+                });
             }
             Effect::Dropped { resource } => self.0.retain(|_, group| group.resource != *resource),
             Effect::Replaced(groups) => {
@@ -208,6 +235,18 @@ pub(super) fn project(
                 )?
                 .execute([run.as_str()])?;
         }
+        Effect::Mended { run, resource } => {
+            let again = read_again(ledger, run, resource);
+            connection
+                .prepare_cached(
+                    "DELETE FROM dead_letter WHERE run = ?1 AND resource = ?2 AND (?3 IS NULL OR partition < ?3)",
+                )?
+                .execute(params![
+                    run.as_str(),
+                    resource.as_str(),
+                    again.map(|id| id.0.cast_signed())
+                ])?;
+        }
         Effect::Dropped { resource } => {
             connection
                 .prepare_cached("DELETE FROM dead_letter WHERE resource = ?1")?
@@ -215,6 +254,12 @@ pub(super) fn project(
         }
     }
     Ok(())
+}
+
+/// Returns the first partition that reads dead letters of a resource again; `None` where none of their rows was left.
+fn read_again(ledger: &Ledger, run: &RunId, resource: &ResourceName) -> Option<PartitionId> {
+    let handover = &ledger.run(run)?.resource(resource)?.fallback.handover;
+    handover.as_ref()?.bound
 }
 
 const COLUMNS: &str =

@@ -12,6 +12,7 @@ use super::{
     store::{Bound, Store},
 };
 use crate::{
+    cursor::Cursor,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     machine::{Event, Ledger, Progress},
 };
@@ -25,6 +26,14 @@ enum Request {
     Record(Vec<Event>, Reply<Recorded>),
     Progress(PartitionId, Bound, Reply<Option<Progress>>),
     DeadLetterCount(RunId, ResourceName, Reply<u64>),
+    DeadLetters {
+        run: RunId,
+        resource: ResourceName,
+        kind: Option<&'static str>,
+        after: i64,
+        limit: u32,
+        reply: Reply<Vec<(i64, Cursor)>>,
+    },
     WriteMarker(Reply<()>),
     Close(Reply<()>),
 }
@@ -114,6 +123,28 @@ impl Journal {
             .await
     }
 
+    /// Returns at most `limit` dead letters of `resource` in `run` after number `after`, of one kind if one is given, by
+    /// number and place.
+    pub async fn dead_letters(
+        &self,
+        run: &RunId,
+        resource: &ResourceName,
+        kind: Option<&'static str>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Cursor)>, JournalError> {
+        let (run, resource) = (run.clone(), resource.clone());
+        self.ask(|reply| Request::DeadLetters {
+            run,
+            resource,
+            kind,
+            after,
+            limit,
+            reply,
+        })
+        .await
+    }
+
     /// Writes the marker for everything recorded so far. To be called every few seconds.
     pub async fn write_marker(&self) -> Result<(), JournalError> {
         self.ask(Request::WriteMarker).await
@@ -153,6 +184,17 @@ fn serve(mut store: Store, mut inbox: mpsc::Receiver<Request>) {
             Request::DeadLetterCount(run, resource, reply) => {
                 answer(reply, store.dead_letter_count(&run, &resource));
             }
+            Request::DeadLetters {
+                run,
+                resource,
+                kind,
+                after,
+                limit,
+                reply,
+            } => answer(
+                reply,
+                store.dead_letters(&run, &resource, kind, after, limit),
+            ),
             Request::Close(reply) => {
                 let closed = match failed {
                     Some(error) => {

@@ -9,8 +9,8 @@ use super::{error::Fault, letters};
 use crate::{
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     machine::{
-        AttemptLedger, Event, Ledger, PartitionLedger, PartitionState, Progress, ResourceEvent,
-        ResourceLedger, RunLedger,
+        AttemptLedger, Event, FallbackEvent, Ledger, PartitionLedger, PartitionState, Progress,
+        ResourceEvent, ResourceLedger, RunLedger,
     },
 };
 
@@ -75,6 +75,7 @@ static RESOURCE: LazyLock<Table> = LazyLock::new(|| {
             "voids",
             "started_ms",
             "ended_ms",
+            "fallback",
         ],
         2,
         "run, ordinal",
@@ -209,10 +210,18 @@ pub(super) fn project(
         Event::Run { run, .. } | Event::Identified { run, .. } => put_run(connection, ledger, run)?,
         Event::ResourceBound { run, resource, .. } => {
             put_resource(connection, ledger, run, resource, true)?;
-            connection.execute(
-                "UPDATE meta SET value = ?1 WHERE key = 'last_partition'",
-                [ledger.last_partition.to_string()],
-            )?;
+            put_last_partition(connection, ledger)?;
+        }
+        Event::Fallback {
+            run,
+            resource,
+            event,
+        } => {
+            let anew = matches!(event, FallbackEvent::Bound { .. } | FallbackEvent::Mended);
+            put_resource(connection, ledger, run, resource, anew)?;
+            if anew {
+                put_last_partition(connection, ledger)?;
+            }
         }
         Event::Resource {
             run,
@@ -331,6 +340,14 @@ fn last_partition(connection: &Connection) -> Result<u64, Fault> {
         .map_err(|_| Fault::table("meta", "last_partition", "is not a number"))
 }
 
+fn put_last_partition(connection: &Connection, ledger: &Ledger) -> rusqlite::Result<()> {
+    connection.execute(
+        "UPDATE meta SET value = ?1 WHERE key = 'last_partition'",
+        [ledger.last_partition.to_string()],
+    )?;
+    Ok(())
+}
+
 fn put_run(connection: &Connection, ledger: &Ledger, id: &RunId) -> rusqlite::Result<()> {
     for (ordinal, run) in (0..).zip(&ledger.runs) {
         if run.id == *id {
@@ -432,6 +449,7 @@ fn resource_row(run: &RunId, ordinal: u64, resource: &ResourceLedger) -> Vec<Val
         number(resource.voids.into()),
         maybe(resource.started_ms, Value::Integer),
         maybe(resource.ended_ms, Value::Integer),
+        text(json(&resource.fallback)),
     ]
 }
 
@@ -499,6 +517,7 @@ fn read_resource(row: &Row<'_>) -> rusqlite::Result<(String, ResourceLedger)> {
             partitions: Vec::new(),
             started_ms: row.get(9)?,
             ended_ms: row.get(10)?,
+            fallback: from_json(row, 11)?,
         },
     ))
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ledger::Ledger, partition::PartitionEvent, partition::Progress, resource::ResourceEvent,
-    run::RunEvent,
+    fallback::FallbackEvent, ledger::Ledger, partition::PartitionEvent, partition::Progress,
+    resource::ResourceEvent, run::RunEvent,
 };
 use crate::{
     cursor::{Cursor, KeyRange},
@@ -110,6 +110,15 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         dead_letters: Vec<DeadLetter>,
     },
+    /// A resource moved on its way through its publisher.
+    Fallback {
+        /// The run.
+        run: RunId,
+        /// The resource.
+        resource: ResourceName,
+        /// How.
+        event: FallbackEvent,
+    },
     /// Dead letters were dropped by a person.
     DeadLettersDropped {
         /// The resource.
@@ -149,6 +158,7 @@ impl Event {
             Self::Resource { .. } => "resource",
             Self::Partition { .. } => "partition",
             Self::Chunk { .. } => "chunk",
+            Self::Fallback { .. } => "fallback",
             Self::DeadLettersDropped { .. } => "dead_letters_dropped",
             Self::Noted { .. } => "noted",
             Self::Compacted { .. } => "compacted",

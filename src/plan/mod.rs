@@ -33,8 +33,9 @@ pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, Plan, RedisConfig, Resource, RetryPolicy,
-    RowSource, SourceConfig, SourceKind, TargetConfig,
+    ChunkLimit, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig, FileConfig, Plan,
+    PublisherConfig, RedisConfig, Resource, RetryPolicy, RowSource, SourceConfig, SourceKind,
+    TargetConfig,
 };
 
 use decode::Decoder;
@@ -308,6 +309,8 @@ defaults:
                     base: Duration::from_millis(5),
                     cap: Duration::from_mins(1),
                 },
+                after_crashes: 2,
+                after_failures: 5,
             }
         );
     }

@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+mod fallback;
+
+pub(super) use fallback::{By, Console, Handover};
+
 use super::{
     decode::{Decoder, Fields, Value},
     diagnostic::{Code, Diagnostic, Span},
@@ -24,6 +28,7 @@ pub(super) struct Model {
     pub source_url: Option<Value<String>>,
     pub targets: Vec<Target>,
     pub resources: Vec<Resource>,
+    pub console: Option<Console>,
     pub defaults: Defaults,
 }
 
@@ -72,6 +77,9 @@ pub(super) struct Resource {
     /// Where a resource without `to` is shown.
     pub at: Span,
     pub chunk: Chunk,
+    pub fallback: Option<Handover>,
+    pub settle: Option<Value<Duration>>,
+    pub within: Option<Value<Duration>>,
 }
 
 /// `from:`
@@ -103,7 +111,9 @@ pub(super) struct Defaults {
     pub attempts: Option<Value<u64>>,
     pub base: Option<Value<Duration>>,
     pub cap: Option<Value<Duration>>,
-    pub fallback_given: bool,
+    pub fallback_to: Option<Value<String>>,
+    pub after_crashes: Option<Value<u64>>,
+    pub after_failures: Option<Value<u64>>,
     pub dead_letters_max: Option<Value<u64>>,
     pub dead_letters_percent: Option<Value<f64>>,
     pub verify_given: bool,
@@ -144,6 +154,7 @@ impl Model {
             source_url: source_url(&plan, decoder),
             targets: targets(&plan, decoder),
             resources: resources(&plan, decoder),
+            console: Console::read(&plan, decoder),
             defaults: plan
                 .map("defaults", grammar::DEFAULTS, decoder)
                 .map(|fields| Defaults::read(&fields, decoder))
@@ -277,6 +288,7 @@ impl Resource {
         );
         fields.word("sync", grammar::SYNC, decoder);
         let after = fields.texts("after", decoder);
+        let drain = fields.map("drain", grammar::DRAIN, decoder);
         Some(Self {
             name: fields.text("name", decoder),
             after: after.map(|after| after.value).unwrap_or_default(),
@@ -287,6 +299,13 @@ impl Resource {
             to_absent: fields.get("to").is_none(),
             at,
             chunk: Chunk::read(&fields, decoder),
+            fallback: Handover::read(&fields, decoder),
+            settle: drain
+                .as_ref()
+                .and_then(|drain| drain.parsed("settle", decoder, units::duration)),
+            within: drain
+                .as_ref()
+                .and_then(|drain| drain.parsed("within", decoder, units::duration)),
             path,
         })
     }
@@ -345,7 +364,9 @@ impl Defaults {
         }
         if let Some(fallback) = defaults.map("fallback", grammar::FALLBACK, decoder) {
             fallback.word("to", grammar::FALLBACK_TO, decoder);
-            read.fallback_given = fallback.get("to").is_some();
+            read.fallback_to = fallback.text("to", decoder);
+            read.after_crashes = fallback.count("after_crashes", decoder);
+            read.after_failures = fallback.count("after_failures", decoder);
         }
         if let Some(letters) = defaults.map("dead_letters", grammar::DEAD_LETTERS, decoder) {
             read.dead_letters_max = letters.count("max", decoder);
@@ -374,7 +395,11 @@ fn typed_name(node: &Node) -> Option<(&str, Span)> {
 }
 
 /// Returns the text under `key`, which may not be empty.
-fn filled(fields: &Fields<'_>, key: &str, decoder: &mut Decoder<'_>) -> Option<Value<String>> {
+pub(super) fn filled(
+    fields: &Fields<'_>,
+    key: &str,
+    decoder: &mut Decoder<'_>,
+) -> Option<Value<String>> {
     fields.parsed(key, decoder, |text| {
         if text.trim().is_empty() {
             Err("write a value, or remove the key".to_owned())

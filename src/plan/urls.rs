@@ -55,6 +55,37 @@ pub(super) fn source(url: &str) -> Result<SourceUrl, UrlFault> {
     }
 }
 
+const PUBLISHER_HELP: &str =
+    "write `mysql://user:password@host:3306/database`, `postgres://...` or `sqlite:path/to/file`";
+
+/// Which database a publisher's statement runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PublisherUrl {
+    /// A server, by the URL as it is.
+    Server,
+    /// The path after `sqlite:`, relative to the plan file's folder.
+    Sqlite(String),
+}
+
+/// Returns what the URL of a publisher's statement names.
+pub(super) fn publisher(url: &str) -> Result<PublisherUrl, UrlFault> {
+    if matches!(scheme(url), Some("postgres" | "postgresql")) {
+        let parsed = server(url, PUBLISHER_HELP)?;
+        if parsed.path().trim_matches('/').is_empty() {
+            return Err(invalid("names no database", PUBLISHER_HELP));
+        }
+        return Ok(PublisherUrl::Server);
+    }
+    let found = source(url).map_err(|fault| UrlFault {
+        help: PUBLISHER_HELP,
+        ..fault
+    })?;
+    Ok(match found {
+        SourceUrl::Sqlite(path) => PublisherUrl::Sqlite(path),
+        SourceUrl::Mysql => PublisherUrl::Server,
+    })
+}
+
 /// Checks the URL of a Redis target.
 pub(super) fn redis(url: &str) -> Result<(), UrlFault> {
     match scheme(url) {

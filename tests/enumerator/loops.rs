@@ -15,13 +15,18 @@ use crate::{
 };
 
 /// The fail points of the program.
-pub const FAIL_POINTS: [&str; 11] = [
+pub const FAIL_POINTS: [&str; 16] = [
     "after_ack",
+    "after_acknowledged",
+    "after_call",
     "after_commit",
     "after_forget",
+    "after_intent",
     "before_attempt",
+    "before_bound",
     "before_finish",
     "before_forget",
+    "before_intent",
     "before_read",
     "before_write",
     "journal_after_commit",

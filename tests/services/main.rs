@@ -1,5 +1,6 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod fallback;
 mod in_use;
 mod kill;
 mod memory;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::task::{Id, JoinError};
 
-use super::{Coordinator, Finished, Job, PANICKED, millis};
+use super::{Coordinator, Finished, Job, PANICKED, fallback::STILL, millis};
 use crate::{
     engine::{
         bind::Bound,
@@ -16,7 +16,7 @@ use crate::{
     ids::{PartitionId, ResourceName},
     machine::{
         ChunkEvent, ChunkState, DeadLetter, Event, PartitionEvent, PartitionPlan, PartitionState,
-        Progress, ResourceEvent, ResourceLedger,
+        Progress, ResourceEvent, ResourceLedger, ResourceState,
     },
     report,
 };
@@ -57,12 +57,21 @@ impl Coordinator {
         name: ResourceName,
         partition: PartitionId,
         progress: Progress,
-        dead_letters: Vec<DeadLetter>,
+        mut dead_letters: Vec<DeadLetter>,
         state: ChunkState,
     ) -> Result<(), BookError> {
         // Refuses a chunk that is recorded before the target acknowledged it.
         state.apply(ChunkEvent::Recorded)?;
         let chunk = progress.chunk.0;
+        let published = self.book.resource(&name).is_some_and(|one| {
+            let ids = one.fallback.handover.as_ref().map_or(0, |had| had.ids);
+            one.state == ResourceState::Comparing && ids > 0
+        });
+        if published {
+            for letter in &mut dead_letters {
+                letter.reason.push_str(STILL);
+            }
+        }
         self.book
             .record(vec![Event::Chunk {
                 partition,
@@ -83,8 +92,18 @@ impl Coordinator {
             bytes,
             dead_letters: dead,
         });
-        if let Some(reason) = self.drowning(&name) {
-            self.block(&name, reason).await?;
+        self.data_failures.remove(&name);
+        // Chunks may still come in when the resource is with its publisher already.
+        let counts = self
+            .book
+            .resource(&name)
+            .is_some_and(|one| match one.state {
+                ResourceState::Syncing => true,
+                ResourceState::Comparing => !one.fallback.is_of_rows(),
+                _ => false,
+            });
+        if counts && let Some(reason) = self.drowning(&name) {
+            self.fall_back(&name, reason).await?;
         }
         Ok(())
     }
@@ -140,7 +159,10 @@ impl Coordinator {
                 }
                 Ok(())
             }
-            (Job::Bind(name) | Job::Walk(name, _), _) if self.interrupted.is_none() => {
+            (Job::Hand(name), Some(Finished::Handed(handed))) => self.handed(&name, handed).await,
+            (Job::Bind(name) | Job::Walk(name, _) | Job::Hand(name), _)
+                if self.interrupted.is_none() =>
+            {
                 self.block(&name, PANICKED.to_owned()).await
             }
             _ => Ok(()),
@@ -247,9 +269,8 @@ impl Coordinator {
                 )
                 .await
             }
-            Disposition::DeadLetter | Disposition::Block => {
-                self.block(name, chain(error).join(": ")).await
-            }
+            Disposition::DeadLetter => self.data_failed(name, chain(error).join(": ")).await,
+            Disposition::Block => self.block(name, chain(error).join(": ")).await,
         }
     }
 

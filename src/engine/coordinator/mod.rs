@@ -1,5 +1,6 @@
 //! Owns the state of a run and takes messages one at a time: chunk stored, walk ended, check done, tick, signal.
 
+mod fallback;
 mod happened;
 mod idle;
 mod proof;
@@ -7,7 +8,7 @@ mod schedule;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,6 +23,7 @@ use super::{
     book::{Book, BookError},
     budget::Budget,
     copy::{Ended, Report},
+    handover::{Handed, IdPage},
     lease::LeaseKeeper,
     open::OpenedRun,
 };
@@ -90,6 +92,7 @@ enum Finished {
     Bound(Box<Result<Bound, EdgeError>>),
     Walked(Ended),
     Checked(Vec<Recorded>, Result<Vec<Evidence>, EdgeError>),
+    Handed(Handed),
 }
 
 /// What a background task is about.
@@ -99,6 +102,8 @@ enum Job {
     Walk(ResourceName, PartitionId),
     Check(String),
     Prove(String),
+    /// The next step of a resource that is with its publisher.
+    Hand(ResourceName),
 }
 
 impl Job {
@@ -126,6 +131,17 @@ pub struct Coordinator {
     /// Targets whose evidence has to be compared before anything is written to them.
     unproven: BTreeSet<String>,
     rewinds: BTreeMap<ResourceName, u32>,
+    state_path: PathBuf,
+    /// About how many entities a resource's publisher knows.
+    id_counts: BTreeMap<ResourceName, u64>,
+    /// Ids whose call is journaled and not answered yet.
+    calls: BTreeMap<ResourceName, IdPage>,
+    /// Resources whose rows stand still after their publisher was called.
+    settled: BTreeSet<ResourceName>,
+    /// Places of the dead letters whose rows are read again.
+    mends: BTreeMap<ResourceName, Vec<String>>,
+    /// Failures of the source's data since a resource last stored a chunk.
+    data_failures: BTreeMap<ResourceName, u32>,
     interrupted: Option<Instant>,
     lease_lost: Option<String>,
     bug: bool,
@@ -171,6 +187,12 @@ impl Coordinator {
             reports: mpsc::channel(8),
             unproven,
             rewinds: BTreeMap::new(),
+            state_path: opened.state_path.clone(),
+            id_counts: opened.id_counts,
+            calls: BTreeMap::new(),
+            settled: BTreeSet::new(),
+            mends: BTreeMap::new(),
+            data_failures: BTreeMap::new(),
             interrupted: None,
             lease_lost: None,
             bug: false,

@@ -4,6 +4,7 @@ mod after;
 mod cursor;
 mod cycles;
 mod duplicates;
+mod fallback;
 mod limits;
 mod names;
 mod shared_keys;
@@ -17,7 +18,7 @@ use super::{diagnostic::Diagnostic, model::Model};
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     names::check,
     duplicates::check,
     after::check,
@@ -27,6 +28,7 @@ const RULES: [Rule; 9] = [
     limits::check,
     urls::check,
     shared_keys::check,
+    fallback::check,
 ];
 
 /// Applies every rule.

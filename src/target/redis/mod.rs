@@ -3,6 +3,7 @@
 //! Three kinds of keys are rekindle's own and carry no prefix: `rekindle:lease`, `rekindle:writer`, and one marker
 //! `rekindle:<run>:<partition>` for each partition. A run that is done leaves none of them.
 
+mod compare;
 mod error;
 mod evidence;
 mod info;
@@ -16,8 +17,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use self::{info::Info, lease::Tenure, server::Server, writer::RedisWriter};
-use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target};
+use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Stored, Target};
 use crate::{
+    chunk::Chunk,
     error::EdgeError,
     ids::{ChunkSeq, ResourceName, RunId},
     plan::RedisConfig,
@@ -123,6 +125,10 @@ impl Target for RedisTarget {
             run,
             partition.id,
         )))
+    }
+
+    async fn compare(&self, chunk: &Chunk) -> Result<Vec<Stored>, EdgeError> {
+        compare::compare(&self.server, self.prefix.as_bytes(), chunk).await
     }
 
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
