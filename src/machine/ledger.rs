@@ -520,8 +520,8 @@ impl ResourceLedger {
                 partitions,
             } => {
                 self.state = self.state.apply(&ResourceEvent::Drained)?;
-                self.columns = Some(columns.clone());
                 if !self.fallback.is_of_rows() {
+                    self.columns = Some(columns.clone());
                     self.estimated_rows = *estimated_rows;
                     self.partitions.clear();
                 }

@@ -84,6 +84,15 @@ fn told(shop: &Shop) -> BTreeMap<u64, u32> {
     told
 }
 
+/// Returns how many rows the console wrote to Redis.
+fn sent(shop: &Shop) -> u64 {
+    let log = fs::read_to_string(shop.path("console.log")).unwrap_or_default();
+    log.lines()
+        .filter_map(|line| line.split_once("replies: "))
+        .map(|(_, replies)| replies.trim().parse::<u64>().expect("a number"))
+        .sum()
+}
+
 fn fallback(shop: &Shop) -> Value {
     shop.status()["resources"][0]["fallback"].clone()
 }
@@ -99,6 +108,11 @@ async fn poison(shop: &mut Shop) {
 async fn an_emptied_redis_ends_complete_although_unchanged_rows_sent_nothing() {
     let mut shop = shop("fb_empty").await;
     poison(&mut shop).await;
+    // Where copying does not get before it stops: another type, other bytes of the same length, another length.
+    shop.redis.run("RPUSH kv:url:1400 x");
+    let same_length = format!("{{\"id\":1402,\"hash\":\"{}\"}}", "x".repeat(32));
+    shop.redis.run(&format!("SET kv:url:1402 {same_length}"));
+    shop.redis.run("SET kv:url:2999 stale");
     plan(&shop, CONSOLE, DEFAULTS);
     let done = Running::start(command(&shop, &format!("run {PLAN}"), &[])).finish();
     let done = done.exits(0);
@@ -111,6 +125,7 @@ async fn an_emptied_redis_ends_complete_although_unchanged_rows_sent_nothing() {
     let told = told(&shop);
     assert_eq!(told.len() as u64, ROWS);
     assert!(told.values().all(|times| *times == 1), "each id once");
+    assert_eq!(sent(&shop), ROWS / 3, "unchanged rows send nothing");
 
     let fallback = fallback(&shop);
     assert_eq!(fallback["ids"], ROWS);
@@ -386,4 +401,37 @@ async fn without_a_publisher_the_resource_says_so_and_blocks() {
             && refused.stderr.contains("has no table `entities`"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn a_run_that_is_told_to_stop_ends_the_console_and_calls_it_again_next_time() {
+    let mut shop = shop("fb_stop").await;
+    shop.database
+        .execute("UPDATE url SET data = NULL WHERE id = 7")
+        .await;
+    plan(&shop, CONSOLE, DEFAULTS);
+    let run = command(&shop, &format!("run {PLAN}"), &[("CONSOLE_MODE", "hang")]);
+    let running = Running::start(run);
+    let mut pid = String::new();
+    wait_until("the console hangs", || {
+        let log = fs::read_to_string(shop.path("console.log")).unwrap_or_default();
+        let line = log.lines().find_map(|line| line.strip_prefix("pid "));
+        pid = line.unwrap_or_default().to_owned();
+        line.is_some()
+    });
+    kill_process(running.pid(), Signal::TERM).expect("it is there");
+    running.finish().exits(130);
+    wait_until("the console is gone", || {
+        fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    });
+    let status = fallback(&shop);
+    assert_eq!(
+        (&status["calls"], &status["open"]["ids"]),
+        (&0.into(), &1.into())
+    );
+    Running::start(command(&shop, &format!("run {PLAN}"), &[]))
+        .finish()
+        .exits(0);
+    assert_eq!(told(&shop), BTreeMap::from([(7, 1)]));
+    shop.assert_redis_equals(&["url"]).await;
 }

@@ -515,7 +515,13 @@ impl Coordinator {
         let Some(ledger) = self.book.resource(name) else {
             return Ok(());
         };
-        let ordinals = if ledger.fallback.is_of_rows() {
+        let of_rows = ledger.fallback.is_of_rows();
+        let estimated_rows = if of_rows {
+            ledger.totals().2
+        } else {
+            bound.shape.estimated_rows
+        };
+        let ordinals = if of_rows {
             ledger.partitions.iter().map(|one| one.ordinal).max()
         } else {
             None
@@ -545,10 +551,13 @@ impl Coordinator {
         self.settled.remove(name);
         self.emit(&report::Event::Comparing {
             resource: name.clone(),
-            estimated_rows: bound.shape.estimated_rows,
+            estimated_rows,
             partitions: count,
         });
-        self.shapes.insert(name.clone(), bound.shape);
+        if !of_rows {
+            // Rows alone are read without the entity's column, which is another shape.
+            self.shapes.insert(name.clone(), bound.shape);
+        }
         Ok(())
     }
 
