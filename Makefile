@@ -1,7 +1,7 @@
 # The front door. `make` lists what there is.
 SHELL := bash
 
-.PHONY: help build fmt check test test-hermetic test-services soak demo bench servers servers-down clean-servers
+.PHONY: help build fmt check test test-hermetic test-services soak demo bench bench-values matrix servers servers-down clean-servers
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -22,7 +22,7 @@ test: ## everything; on Debian installs and starts the servers it needs
 test-hermetic: ## the tests that need no server
 	@tests/run-all hermetic
 
-test-services: ## the tests against MariaDB and Redis
+test-services: ## the tests against MariaDB, PostgreSQL, Redis, Elasticsearch and OpenSearch
 	@tests/run-all services
 
 soak: ## the crash enumerator at every kill point, not only a sample
@@ -33,6 +33,12 @@ demo: ## restore a shop to files, be killed half-way, go on; needs Rust and a C 
 
 bench: ## rows per second beside the servers' own floor
 	@tests/bench/run
+
+matrix: ## 30,000 rows with every version of every server; needs Maven, Java, Python
+	@tests/matrix/run
+
+bench-values: ## bytes per second of values as PHP writes them
+	@cargo bench --bench values
 
 servers: ## start the test servers; then: . target/servers/env
 	@tests/servers/up

@@ -1,6 +1,6 @@
 //! Errors of the edges, and the one table that decides what the engine does about them.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +126,8 @@ pub struct EdgeError {
     /// The chain below, if the driver's own error adds something.
     #[source]
     pub source: Option<Box<dyn StdError + Send + Sync>>,
+    /// How long the other side asked us to wait, if it did.
+    pub not_before: Option<Duration>,
 }
 
 impl EdgeError {
@@ -136,7 +138,15 @@ impl EdgeError {
             kind,
             message: message.into(),
             source: None,
+            not_before: None,
         }
+    }
+
+    /// Returns the error with a wait that the other side asked for.
+    #[must_use]
+    pub fn not_before(mut self, wait: Duration) -> Self {
+        self.not_before = Some(wait);
+        self
     }
 
     /// Returns the error with `source` as its chain. Only for drivers whose texts hold neither values nor secrets.

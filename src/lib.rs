@@ -26,3 +26,5 @@ pub mod report;
 pub mod source;
 pub mod supervisor;
 pub mod target;
+pub mod tls;
+pub mod value;

@@ -267,6 +267,11 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         Event::Fallback {
             resource, event, ..
         } => handed(resource, event),
+        Event::PartitionCut { partition, rest } => format!(
+            "{} is cut: the rest becomes partition {}",
+            of(*partition),
+            rest.ordinal
+        ),
         Event::Partition { partition, event } => match event {
             PartitionEvent::Suspected { page_rows } => format!(
                 "{} was open when the process died: its next chunk of {} is done alone",

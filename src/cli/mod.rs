@@ -23,6 +23,8 @@ use render::Screen;
 /// Runs the command line of this process and returns its exit code.
 #[must_use]
 pub fn main() -> u8 {
+    // Before the first connection: the search client takes the provider of the process.
+    crate::tls::install_provider();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -134,7 +134,17 @@ fn ask(loaded: &Loaded) -> Result<Connected, Failure> {
         }
         for (name, target) in targets {
             match target.identity().await {
-                Ok(identity) => found.facts.push((format!("target `{name}`"), identity)),
+                Ok(identity) => {
+                    found.facts.push((format!("target `{name}`"), identity));
+                    let mine = plan.resources.iter().filter(|one| one.to == name);
+                    for resource in mine {
+                        if let Err(error) = target.incarnation(&resource.name).await {
+                            let problem =
+                                format!("resource `{}`: {}", resource.name, one_line(&error));
+                            found.problems.push(problem);
+                        }
+                    }
+                }
                 Err(error) => found
                     .problems
                     .push(format!("target `{name}`: {}", one_line(&error))),

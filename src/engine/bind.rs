@@ -19,6 +19,8 @@ pub struct Bound {
     pub shape: TableShape,
     /// Its ranges in key order; none for an empty table.
     pub ranges: Vec<KeyRange>,
+    /// What its rows go to, as the target identifies it.
+    pub incarnation: Option<String>,
 }
 
 /// What binding needs.
@@ -53,6 +55,14 @@ impl Bind {
             this.target.clear(&this.resource, this.query.ids.is_some())
         })
         .await?;
-        Ok(Bound { shape, ranges })
+        let incarnation = retrying(&self.retry, &mut told, || {
+            this.target.incarnation(&this.resource)
+        })
+        .await?;
+        Ok(Bound {
+            shape,
+            ranges,
+            incarnation,
+        })
     }
 }

@@ -3,19 +3,20 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     budget::Budget,
     lease::LeaseKeeper,
     pace::Pace,
+    read::Reader,
     retry::{Waits, passes, retrying},
-    sink::{ChunkBounds, ChunkSink, FilledChunk, SinkStop, shown_key, told},
+    sink::{ChunkBounds, ChunkSink, FilledChunk, shown_key, told},
 };
 use crate::{
     compare::ComparingWriter,
@@ -24,9 +25,10 @@ use crate::{
     failpoint,
     ids::{PartitionId, ResourceName, RunId},
     machine::{ChunkEvent, ChunkState, DeadLetter, Progress},
-    plan::RetryPolicy,
-    source::{RowQuery, RowSink, ScanError, Source},
+    plan::{Compression, RetryPolicy, ValueForm},
+    source::{RowQuery, Source},
     target::{ChunkWriter, PartitionKey, Target, Written},
+    value::Encoder,
 };
 
 /// Everything a partition needs to be walked.
@@ -47,6 +49,8 @@ pub struct Walk {
     pub source: Arc<dyn Source>,
     /// Where to.
     pub target: Arc<dyn Target>,
+    /// How it wants its values.
+    pub encoding: (ValueForm, Compression),
     /// Proves that the target is ours.
     pub lease: Arc<LeaseKeeper>,
     /// Memory.
@@ -63,6 +67,10 @@ pub struct Walk {
     pub quota: Option<u32>,
     /// Becomes true when the walk is to stop after the chunk in hand.
     pub stop: watch::Receiver<bool>,
+    /// Becomes true when somebody else could walk a part of the rest.
+    pub share: Arc<AtomicBool>,
+    /// What the columns were when the resource was bound.
+    pub columns: String,
     /// Where chunks and troubles are reported.
     pub reports: mpsc::Sender<Report>,
 }
@@ -82,6 +90,17 @@ pub enum Report {
         dead_letters: Vec<DeadLetter>,
         /// Where the chunk stands.
         state: ChunkState,
+    },
+    /// A walk that was asked to share its rest stands between two pages and waits for the answer.
+    Share {
+        /// Whose.
+        resource: ResourceName,
+        /// Which of its partitions.
+        partition: PartitionId,
+        /// A key beyond all that was read, where the rest is to begin; `None` where too little is left.
+        at: Option<Cursor>,
+        /// Told `true` once the cut is on disk: the walk ends at the key then. Dropped, it goes on as before.
+        done: oneshot::Sender<bool>,
     },
     /// An operation failed and is tried again after a wait.
     Waiting {
@@ -122,14 +141,18 @@ impl Walk {
         };
         let sink = ChunkSink::new(
             bounds,
+            Encoder::new(self.encoding.0, self.encoding.1),
             self.budget.clone(),
             out,
             self.stop.clone(),
             self.quota,
+            Arc::clone(&self.share),
         );
         let mut reading = tokio::spawn(
             Reader {
                 resource: self.partition.resource.clone(),
+                partition: self.partition.id,
+                columns: self.columns.clone(),
                 source: Arc::clone(&self.source),
                 query: self.query.clone(),
                 range: self.range.clone(),
@@ -249,6 +272,9 @@ impl Walk {
                     let Some(wait) = waits.next() else {
                         return Err(Ended::Failed(error));
                     };
+                    // What the target asked for, as far as the plan lets anything wait.
+                    let asked = error.not_before.unwrap_or_default();
+                    let wait = wait.max(asked.min(self.retry.cap));
                     let resource = Some(self.partition.resource.clone());
                     self.report(Report::Waiting {
                         resource,
@@ -313,88 +339,6 @@ impl Walk {
     }
 }
 
-struct Reader {
-    resource: ResourceName,
-    source: Arc<dyn Source>,
-    query: RowQuery,
-    range: KeyRange,
-    sink: ChunkSink,
-    retry: RetryPolicy,
-    stop: watch::Receiver<bool>,
-    reports: mpsc::Sender<Report>,
-}
-
-impl Reader {
-    async fn run(mut self) -> Ended {
-        let mut waits = Waits::new(&self.retry);
-        let mut reached: Option<Cursor> = None;
-        if self.sink.restart().await.is_err() {
-            return Ended::Stopped;
-        }
-        loop {
-            let after = self
-                .sink
-                .flushed()
-                .cloned()
-                .or_else(|| self.range.after.clone());
-            let rest = KeyRange {
-                after,
-                until: self.range.until.clone(),
-            };
-            let scanned = tokio::select! {
-                biased;
-                () = told(&mut self.stop) => return Ended::Stopped,
-                scanned = scan(&*self.source, &self.query, &rest, &mut self.sink) => scanned,
-            };
-            let error = match scanned {
-                Ok(()) => return Ended::Exhausted,
-                Err(ScanError::Stopped) => match self.sink.why() {
-                    SinkStop::Told => return Ended::Stopped,
-                    SinkStop::Quota => return Ended::Quota,
-                    SinkStop::LongRow(bytes) => match self.sink.make_room(bytes).await {
-                        Ok(()) => continue,
-                        Err(_) => return Ended::Stopped,
-                    },
-                },
-                Err(ScanError::Source(error)) => error,
-            };
-            if self.sink.flushed() != reached.as_ref() {
-                reached = self.sink.flushed().cloned();
-                waits = Waits::new(&self.retry);
-            }
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
-                return Ended::Failed(error);
-            };
-            let waiting = Report::Waiting {
-                resource: Some(self.resource.clone()),
-                error: error.to_string(),
-                wait,
-            };
-            if self.reports.send(waiting).await.is_err() {
-                return Ended::Stopped;
-            }
-            tokio::select! {
-                biased;
-                () = told(&mut self.stop) => return Ended::Stopped,
-                () = tokio::time::sleep(wait) => {}
-            }
-            if self.sink.restart().await.is_err() {
-                return Ended::Stopped;
-            }
-        }
-    }
-}
-
-async fn scan(
-    source: &dyn Source,
-    query: &RowQuery,
-    range: &KeyRange,
-    sink: &mut dyn RowSink,
-) -> Result<(), ScanError> {
-    failpoint::hit("before_read").map_err(|error| ScanError::Source(fail_point(&error)))?;
-    source.scan(query, range, sink).await
-}
-
 /// Returns the cursor to report for a chunk that ends at `until`.
 fn reported_end(until: &Cursor) -> Cursor {
     if failpoint::mutant("cursor_off_by_one") {
@@ -404,9 +348,10 @@ fn reported_end(until: &Cursor) -> Cursor {
             until
                 .0
                 .iter()
-                .map(|value| match *value {
+                .map(|value| match value {
                     KeyValue::Int(id) => KeyValue::Int(id + 1),
                     KeyValue::Uint(id) => KeyValue::Uint(id + 1),
+                    other => other.clone(),
                 })
                 .collect(),
         );
@@ -437,6 +382,6 @@ fn internal(error: crate::machine::IllegalTransition) -> Ended {
     )
 }
 
-fn fail_point(error: &std::io::Error) -> EdgeError {
+pub(super) fn fail_point(error: &std::io::Error) -> EdgeError {
     EdgeError::new(ErrorKind::Connection, error.to_string())
 }

@@ -35,6 +35,7 @@ pub fn recorded(run: &RunLedger, chosen: impl Fn(&ResourceName) -> bool) -> Vec<
         partition: partition_key(run, resource, partition),
         chunk: partition.stored(),
         length: partition.state.progress().length,
+        incarnation: resource.incarnation.clone(),
     };
     run.resources
         .iter()

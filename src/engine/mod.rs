@@ -15,6 +15,7 @@ mod open;
 mod pace;
 mod preflight;
 mod preview;
+mod read;
 mod refuse;
 mod retry;
 mod sink;

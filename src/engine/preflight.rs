@@ -68,12 +68,20 @@ pub async fn preflight(
         }
     }
     let mut identities = BTreeMap::new();
-    for name in plan.targets_of(chosen) {
+    for name in plan.targets_of(chosen.clone()) {
         if let Some(target) = targets.get(&name) {
             identities.insert(
                 name,
                 target.identity().await.map_err(|error| refuse(&error))?,
             );
+        }
+    }
+    for resource in chosen {
+        if let Some(target) = targets.get(&resource.to) {
+            target
+                .incarnation(&resource.name)
+                .await
+                .map_err(|error| refuse(&error))?;
         }
     }
     Ok(Checked {

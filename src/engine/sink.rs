@@ -1,8 +1,11 @@
 //! Cuts a scan into chunks and hands them to the writer, within the memory budget.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -15,13 +18,18 @@ use crate::{
     error::ErrorKind,
     machine::{ChunkState, DeadLetter},
     source::{RowSink, Stopped},
+    value::Encoder,
 };
 
 /// Rows below the chunk limit that must come in a row before a partition with long rows reads whole pages again.
 const SMALL_ROWS_IN_A_ROW: u32 = 16;
 
-/// What a row costs beside its bytes: its slot and cursor, or its place among the dead letters.
+/// What a row costs beside its bytes: its slot and the first column of its cursor, or its place among the dead letters.
 const ROW_BYTES: u64 = 64;
+
+/// How often the columns are looked at while they are read. Shorter costs a question to the catalogue for few pages; longer
+/// copies more rows of a table that was changed.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// Longest part of a key that a dead letter keeps, in bytes.
 const DEAD_LETTER_KEY_BYTES: usize = 512;
@@ -63,12 +71,17 @@ pub enum SinkStop {
     Quota,
     /// The next row is this long and needs [`ChunkSink::make_room`].
     LongRow(u64),
+    /// A page ended, and somebody else could walk a part of the rest.
+    Share,
+    /// A page ended, and it is time to look whether the columns are what they were.
+    Look,
 }
 
 /// The engine's [`RowSink`].
 #[derive(Debug)]
 pub struct ChunkSink {
     bounds: ChunkBounds,
+    encoder: Encoder,
     budget: Budget,
     out: mpsc::Sender<FilledChunk>,
     stop: watch::Receiver<bool>,
@@ -84,20 +97,28 @@ pub struct ChunkSink {
     why: SinkStop,
     /// While rows are long: the longest row read so far, and how many short ones came since.
     long: Option<(u64, u32)>,
+    /// Becomes true when somebody else could walk a part of the rest.
+    share: Arc<AtomicBool>,
+    looked: Instant,
 }
 
 impl ChunkSink {
-    /// Returns a sink that hands chunks to `out` until `stop` says so, or until `quota` of them are out.
+    /// Returns a sink that hands chunks of what `encoder` makes of values to `out` until `stop` says so, or until `quota` of them are out.
     #[must_use]
     pub fn new(
         bounds: ChunkBounds,
+        encoder: Encoder,
         budget: Budget,
         out: mpsc::Sender<FilledChunk>,
         stop: watch::Receiver<bool>,
         quota: Option<u32>,
+        share: Arc<AtomicBool>,
     ) -> Self {
         Self {
+            share,
+            looked: Instant::now(),
             bounds,
+            encoder,
             budget,
             out,
             stop,
@@ -242,18 +263,34 @@ impl RowSink for ChunkSink {
                 );
             }
             (Some(key), Value::Bytes(value)) => {
-                self.chunk.push(cursor, key, value, beside);
-                if let Some((_, small)) = &mut self.long {
-                    *small = if value.len() as u64 > self.bounds.bytes {
-                        0
-                    } else {
-                        *small + 1
-                    };
+                let limit = self.row_bytes();
+                match self.encoder.encode(value) {
+                    // Too long only now, so it comes again like any other long row.
+                    Ok(encoded) if encoded.len() > value.len() && encoded.len() as u64 > limit => {
+                        let value = Value::TooLarge(encoded.len() as u64);
+                        return self.push(SourceRow { value, ..row });
+                    }
+                    Ok(encoded) => {
+                        self.chunk.push(cursor, key, encoded, beside);
+                        if let Some((_, small)) = &mut self.long {
+                            *small = if encoded.len() as u64 > self.bounds.bytes {
+                                0
+                            } else {
+                                *small + 1
+                            };
+                        }
+                    }
+                    Err(broken) => {
+                        let reason = broken.to_string();
+                        self.dead_letter(cursor, Some(key), ErrorKind::RowBroken, reason);
+                    }
                 }
             }
         }
         self.rows += 1;
-        self.beside += ROW_BYTES;
+        let more = cursor.len().saturating_sub(1) * size_of::<KeyValue>();
+        let texts: usize = cursor.iter().map(KeyValue::heap_bytes).sum();
+        self.beside += ROW_BYTES + (more + texts) as u64;
         match &mut self.until {
             Some(until) => until.0.clone_from_slice(cursor),
             None => self.until = Some(Cursor(cursor.to_vec())),
@@ -279,6 +316,7 @@ impl RowSink for ChunkSink {
                 sent = self.out.send(filled) => sent.map_err(|_| Stopped)?,
             }
             self.flushed = Some(until);
+            self.encoder.trim();
             if let Some(left) = &mut self.quota {
                 *left = left.saturating_sub(1);
                 if *left == 0 {
@@ -301,15 +339,38 @@ impl RowSink for ChunkSink {
         }
         Ok(())
     }
+
+    fn page_ended(&mut self) -> Result<(), Stopped> {
+        if self.share.swap(false, Ordering::Relaxed) {
+            self.why = SinkStop::Share;
+            return Err(Stopped);
+        }
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            self.why = SinkStop::Look;
+            return Err(Stopped);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Compression, ValueForm};
 
     fn sink(
         bytes: u64,
         rows: u32,
+    ) -> (ChunkSink, mpsc::Receiver<FilledChunk>, watch::Sender<bool>) {
+        let raw = Encoder::new(ValueForm::Raw, Compression::None);
+        encoding_sink(bytes, rows, raw)
+    }
+
+    fn encoding_sink(
+        bytes: u64,
+        rows: u32,
+        encoder: Encoder,
     ) -> (ChunkSink, mpsc::Receiver<FilledChunk>, watch::Sender<bool>) {
         let (out, inbox) = mpsc::channel(64);
         let (stop, stopped) = watch::channel(false);
@@ -319,7 +380,15 @@ mod tests {
             longest_row: 64 * 1024,
         };
         (
-            ChunkSink::new(bounds, Budget::new(1024 * 1024), out, stopped, None),
+            ChunkSink::new(
+                bounds,
+                encoder,
+                Budget::new(1024 * 1024),
+                out,
+                stopped,
+                None,
+                Arc::default(),
+            ),
             inbox,
             stop,
         )
@@ -385,6 +454,70 @@ mod tests {
         assert_eq!(sink.page_rows(), 1000);
         assert_eq!(inbox.recv().await.unwrap().rows, 1);
         assert_eq!(inbox.recv().await.unwrap().chunk.byte_count(), 5001);
+        assert_eq!(
+            inbox.recv().await.unwrap().dead_letters[0].kind,
+            "row_too_large"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_value_that_cannot_be_written_is_a_dead_letter_without_its_bytes() {
+        let php = Encoder::new(ValueForm::Php, Compression::None);
+        let (mut sink, mut inbox, _stop) = encoding_sink(200_000, 1000, php);
+        sink.restart().await.unwrap();
+        let cut = format!("{{\"a\":\"{}", "s".repeat(65_535 - 6));
+        let values: [&[u8]; 4] = [br#"{"0":"a/"}"#, b"{secret", b"null", cut.as_bytes()];
+        for (id, value) in (1..).zip(values) {
+            sink.push(row(&at(id), Some(b"k"), Value::Bytes(value)));
+        }
+        sink.flush().await.unwrap();
+        let filled = inbox.recv().await.unwrap();
+        let values: Vec<_> = filled.chunk.rows().map(|row| row.value).collect();
+        assert_eq!(values, [br#"["a\/"]"#]);
+        let reasons: Vec<_> = filled
+            .dead_letters
+            .iter()
+            .map(|letter| (letter.kind.as_str(), letter.reason.as_str()))
+            .collect();
+        assert_eq!(
+            reasons,
+            [
+                (
+                    "row_broken",
+                    "the value is broken JSON: a syntax error at byte 1"
+                ),
+                (
+                    "row_broken",
+                    "the value is JSON, but neither an object nor a list"
+                ),
+                (
+                    "row_broken",
+                    "the value is cut at 65,535 bytes: the column is TEXT"
+                ),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_value_that_grows_beyond_its_chunk_comes_again_alone() {
+        let php = Encoder::new(ValueForm::Php, Compression::None);
+        let (mut sink, mut inbox, _stop) = encoding_sink(300, 1000, php);
+        sink.restart().await.unwrap();
+        sink.push(row(&at(1), Some(b"a"), Value::Bytes(b"[1]")));
+        let value = format!("[\"{}\"]", "\u{e9}".repeat(100));
+        let grown = 4 + 600;
+        assert!(sink.push(row(&at(2), Some(b"b"), Value::Bytes(value.as_bytes()))));
+        assert_eq!(sink.flush().await, Err(Stopped));
+        assert_eq!(sink.why(), SinkStop::LongRow(grown));
+        assert_eq!(inbox.recv().await.unwrap().rows, 1);
+        sink.make_room(grown).await.unwrap();
+        assert!(sink.push(row(&at(2), Some(b"b"), Value::Bytes(value.as_bytes()))));
+        sink.flush().await.unwrap();
+        assert_eq!(inbox.recv().await.unwrap().chunk.byte_count(), 605);
+        let value = format!("[\"{}\"]", "\u{e9}".repeat(20_000));
+        sink.make_room(70_000).await.unwrap();
+        assert!(sink.push(row(&at(3), Some(b"c"), Value::Bytes(value.as_bytes()))));
+        sink.flush().await.unwrap();
         assert_eq!(
             inbox.recv().await.unwrap().dead_letters[0].kind,
             "row_too_large"

@@ -27,12 +27,23 @@ pub struct Redacted {
 }
 
 impl Redacted {
-    /// Returns the passwords in the plan's URLs, as they are typed and as they are meant, and those URLs.
+    /// Returns the passwords in the plan's URLs, as they are typed and as they are meant, those URLs, and its API keys.
     pub fn of(plan: &Plan) -> Self {
+        let mut keys = Vec::new();
         let mut urls = vec![plan.source.url.expose_secret().to_owned()];
         for target in plan.targets.values() {
-            if let TargetConfig::Redis(redis) = target {
-                urls.push(redis.url.expose_secret().to_owned());
+            match target {
+                TargetConfig::Redis(redis) => urls.push(redis.url.expose_secret().to_owned()),
+                TargetConfig::Search(search) => {
+                    urls.extend(search.urls.iter().map(|url| url.expose_secret().to_owned()));
+                    keys.extend(
+                        search
+                            .api_key
+                            .as_ref()
+                            .map(|key| key.expose_secret().to_owned()),
+                    );
+                }
+                TargetConfig::File(_) => {}
             }
         }
         for fallback in plan
@@ -44,11 +55,11 @@ impl Redacted {
                 urls.push(url.expose_secret().to_owned());
             }
         }
-        Self::in_urls(&urls)
+        Self::in_urls(&urls, keys)
     }
 
-    fn in_urls(urls: &[String]) -> Self {
-        let mut secrets = Vec::new();
+    fn in_urls(urls: &[String], keys: Vec<String>) -> Self {
+        let mut secrets: Vec<Vec<u8>> = keys.into_iter().map(String::into_bytes).collect();
         for url in urls {
             let parsed = Url::parse(url).ok();
             if let Some(password) = parsed.as_ref().and_then(Url::password) {
@@ -150,15 +161,18 @@ mod tests {
     use super::*;
 
     fn redacted() -> Redacted {
-        Redacted::in_urls(&["mysql://shop:gehe%40im@db.test/shop".to_owned()])
+        Redacted::in_urls(
+            &["mysql://shop:gehe%40im@db.test/shop".to_owned()],
+            vec!["api-key-4711".to_owned()],
+        )
     }
 
     #[test]
     fn secrets_are_cut_out_in_every_spelling() {
         let mut tail = Tail::new(redacted());
         tail.push(b"at mysql://shop:gehe%40im@db.test/shop with gehe");
-        tail.push(b"@im or gehe%40im: refused");
-        assert_eq!(tail.text(), "at *** with *** or ***: refused");
+        tail.push(b"@im or gehe%40im: api-key-4711 refused");
+        assert_eq!(tail.text(), "at *** with *** or ***: *** refused");
     }
 
     #[test]

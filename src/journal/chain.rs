@@ -199,7 +199,9 @@ impl Log {
                 partition,
                 event: PartitionEvent::Rewound(to),
             } => of_partition(*partition, Some(to.chunk)),
-            Event::Partition { partition, .. } => of_partition(*partition, None),
+            Event::Partition { partition, .. } | Event::PartitionCut { partition, .. } => {
+                of_partition(*partition, None)
+            }
             Event::RunPlanned { run, .. }
             | Event::PlanChanged { run, .. }
             | Event::AttemptStarted { run, .. }

@@ -223,6 +223,12 @@ pub(super) fn project(
                 put_last_partition(connection, ledger)?;
             }
         }
+        Event::PartitionCut { partition, rest } => {
+            for id in [*partition, rest.id] {
+                put_partition(connection, ledger, id)?;
+            }
+            put_last_partition(connection, ledger)?;
+        }
         Event::Resource {
             run,
             resource,
@@ -232,12 +238,7 @@ pub(super) fn project(
             put_resource(connection, ledger, run, resource, anew)?;
         }
         Event::Partition { partition, .. } | Event::Chunk { partition, .. } => {
-            if let Some((run, resource, partition)) = ledger.partition(*partition) {
-                PARTITION.put(
-                    connection,
-                    &partition_row(&run.id, &resource.name, partition),
-                )?;
-            }
+            put_partition(connection, ledger, *partition)?;
         }
         Event::DeadLettersDropped { .. } | Event::Noted { .. } | Event::Compacted { .. } => {}
     }
@@ -307,7 +308,51 @@ pub(super) fn read(connection: &Connection) -> Result<Ledger, Fault> {
             .partitions
             .push(partition);
     }
+    read_incarnations(connection, &mut ledger)?;
     Ok(ledger)
+}
+
+/// Takes what the rows of each resource go to from the events: no table has a column for it, and few events name it.
+fn read_incarnations(connection: &Connection, ledger: &mut Ledger) -> Result<(), Fault> {
+    let mut statement = connection.prepare(
+        "SELECT seq, body FROM event WHERE label IN ('resource_bound', 'compacted') ORDER BY seq",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (seq, body): (u64, String) = (row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?);
+        let event: Event =
+            serde_json::from_str(&body).map_err(|error| Fault::event(seq, error.to_string()))?;
+        let found: Vec<_> = match event {
+            Event::ResourceBound {
+                run,
+                resource,
+                incarnation,
+                ..
+            } => vec![(run, resource, incarnation)],
+            Event::Compacted { ledger, .. } => ledger
+                .runs
+                .into_iter()
+                .flat_map(|run| {
+                    let id = run.id;
+                    run.resources
+                        .into_iter()
+                        .map(move |one| (id.clone(), one.name, one.incarnation))
+                })
+                .collect(),
+            _ => continue,
+        };
+        for (run, resource, incarnation) in found {
+            let known = ledger
+                .runs
+                .iter_mut()
+                .find(|one| one.id == run)
+                .and_then(|run| run.resources.iter_mut().find(|one| one.name == resource));
+            if let Some(known) = known {
+                known.incarnation = incarnation;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn select<T>(
@@ -345,6 +390,20 @@ fn put_last_partition(connection: &Connection, ledger: &Ledger) -> rusqlite::Res
         "UPDATE meta SET value = ?1 WHERE key = 'last_partition'",
         [ledger.last_partition.to_string()],
     )?;
+    Ok(())
+}
+
+fn put_partition(
+    connection: &Connection,
+    ledger: &Ledger,
+    id: PartitionId,
+) -> rusqlite::Result<()> {
+    if let Some((run, resource, partition)) = ledger.partition(id) {
+        PARTITION.put(
+            connection,
+            &partition_row(&run.id, &resource.name, partition),
+        )?;
+    }
     Ok(())
 }
 
@@ -515,6 +574,7 @@ fn read_resource(row: &Row<'_>) -> rusqlite::Result<(String, ResourceLedger)> {
             estimated_rows: unsigned(row, 7)?,
             voids: row.get(8)?,
             partitions: Vec::new(),
+            incarnation: None,
             started_ms: row.get(9)?,
             ended_ms: row.get(10)?,
             fallback: from_json(row, 11)?,

@@ -83,6 +83,9 @@ pub enum Event {
         estimated_rows: u64,
         /// Its partitions in key order.
         partitions: Vec<PartitionPlan>,
+        /// What its rows go to, where the target gives that an identity of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incarnation: Option<String>,
     },
     /// A resource moved.
     Resource {
@@ -99,6 +102,13 @@ pub enum Event {
         partition: PartitionId,
         /// How.
         event: PartitionEvent,
+    },
+    /// A partition that is being walked was cut in two: it now ends where `rest` begins.
+    PartitionCut {
+        /// The partition that keeps its beginning.
+        partition: PartitionId,
+        /// The rest of its rows, a partition of its own from here on.
+        rest: PartitionPlan,
     },
     /// A chunk is stored, with the rows of it that will never pass.
     Chunk {
@@ -157,6 +167,7 @@ impl Event {
             Self::ResourceBound { .. } => "resource_bound",
             Self::Resource { .. } => "resource",
             Self::Partition { .. } => "partition",
+            Self::PartitionCut { .. } => "partition_cut",
             Self::Chunk { .. } => "chunk",
             Self::Fallback { .. } => "fallback",
             Self::DeadLettersDropped { .. } => "dead_letters_dropped",

@@ -118,6 +118,9 @@ pub enum FallbackEvent {
         columns: String,
         /// The source's own estimate of rows.
         estimated_rows: u64,
+        /// Which one of several things of the same name rows go to, where the target can tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incarnation: Option<String>,
         /// What is to be read.
         partitions: Vec<PartitionPlan>,
     },

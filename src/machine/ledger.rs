@@ -64,8 +64,11 @@ pub struct ResourceLedger {
     pub estimated_rows: u64,
     /// How often what was stored turned out void.
     pub voids: u32,
-    /// In key order; empty until bound.
+    /// In the order they were made, which is key order for those cut when it was bound; empty until bound.
     pub partitions: Vec<PartitionLedger>,
+    /// What its rows go to, once bound, where the target gives that an identity of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<String>,
     /// When it was last bound, milliseconds since 1970.
     pub started_ms: Option<i64>,
     /// When it was synced.
@@ -226,6 +229,7 @@ impl Ledger {
                 columns,
                 estimated_rows,
                 partitions,
+                incarnation,
             } => {
                 let mut last = self.last_partition;
                 let ledger = self.run_mut(run, event)?.resource_mut(resource, event)?;
@@ -234,8 +238,9 @@ impl Ledger {
                 ledger.estimated_rows = *estimated_rows;
                 ledger.started_ms = Some(at_ms);
                 ledger.ended_ms = None;
+                ledger.incarnation.clone_from(incarnation);
                 ledger.partitions.clear();
-                ledger.cut(&mut last, partitions, event)?;
+                ledger.add(&mut last, partitions, event)?;
                 self.last_partition = last;
             }
             Event::Fallback {
@@ -264,6 +269,25 @@ impl Ledger {
                 let ledger = self.partition_mut(*partition, event)?;
                 ledger.state = ledger.state.apply(moved)?;
                 ledger.moved_ms = Some(at_ms);
+            }
+            Event::PartitionCut { partition, rest } => {
+                if rest.id.0 <= self.last_partition {
+                    return Err(IllegalTransition::new(
+                        "resource",
+                        "partition id used before",
+                        event.label(),
+                    ));
+                }
+                self.runs
+                    .iter_mut()
+                    .rev()
+                    .flat_map(|run| run.resources.iter_mut())
+                    .find(|one| one.partitions.iter().any(|one| one.id == *partition))
+                    .ok_or_else(|| {
+                        IllegalTransition::new("journal", "no such partition", event.label())
+                    })?
+                    .cut(*partition, rest)?;
+                self.last_partition = rest.id.0;
             }
             Event::Chunk {
                 partition,
@@ -431,6 +455,7 @@ impl ResourceLedger {
             estimated_rows: 0,
             voids: 0,
             partitions: Vec::new(),
+            incarnation: None,
             started_ms: None,
             ended_ms: None,
             fallback: Fallback::default(),
@@ -467,7 +492,7 @@ impl ResourceLedger {
     }
 
     /// Adds partitions as they were cut, none of whose ids may have been used before.
-    fn cut(
+    fn add(
         &mut self,
         last: &mut u64,
         partitions: &[PartitionPlan],
@@ -482,13 +507,7 @@ impl ResourceLedger {
                 ));
             }
             *last = plan.id.0;
-            self.partitions.push(PartitionLedger {
-                id: plan.id,
-                ordinal: plan.ordinal,
-                range: plan.range.clone(),
-                state: PartitionState::Open(Progress::begin(plan.page_rows)),
-                moved_ms: None,
-            });
+            self.partitions.push(PartitionLedger::planned(plan));
         }
         Ok(())
     }
@@ -517,15 +536,17 @@ impl ResourceLedger {
             FallbackEvent::Bound {
                 columns,
                 estimated_rows,
+                incarnation,
                 partitions,
             } => {
                 self.state = self.state.apply(&ResourceEvent::Drained)?;
                 if !self.fallback.is_of_rows() {
                     self.columns = Some(columns.clone());
                     self.estimated_rows = *estimated_rows;
+                    self.incarnation.clone_from(incarnation);
                     self.partitions.clear();
                 }
-                self.cut(last, partitions, event)?;
+                self.add(last, partitions, event)?;
             }
             FallbackEvent::Mended => {
                 self.state = self.state.apply(&ResourceEvent::Compared)?;
@@ -541,6 +562,32 @@ impl ResourceLedger {
             | FallbackEvent::Called(_)
             | FallbackEvent::Acknowledged => {}
         }
+        Ok(())
+    }
+
+    /// Gives the rows of partition `id` from `rest` on to a partition of their own. That they lie beyond what is stored
+    /// cannot be seen here, for only the source compares keys: who asks for the cut vouches for it.
+    fn cut(&mut self, id: PartitionId, rest: &PartitionPlan) -> Result<(), IllegalTransition> {
+        let refused = |from: &str| Err(IllegalTransition::new("partition", from, "partition_cut"));
+        let last = self.partitions.iter().map(|one| one.ordinal).max();
+        if last.is_none_or(|last| rest.ordinal != last + 1) {
+            return refused("another place");
+        }
+        if self.state != ResourceState::Syncing {
+            return refused(self.state.label());
+        }
+        let Some(cut) = self.partitions.iter_mut().find(|one| one.id == id) else {
+            return refused("another resource");
+        };
+        let (Some(at), PartitionState::Open(progress)) = (&rest.range.after, &cut.state) else {
+            return refused(cut.state.label());
+        };
+        let had = progress.after.as_ref().or(cut.range.after.as_ref());
+        if rest.range.until != cut.range.until || *at == cut.range.until || had == Some(at) {
+            return refused("another range");
+        }
+        cut.range.until = at.clone();
+        self.partitions.push(PartitionLedger::planned(rest));
         Ok(())
     }
 
@@ -573,6 +620,16 @@ impl ResourceLedger {
 }
 
 impl PartitionLedger {
+    fn planned(plan: &PartitionPlan) -> Self {
+        Self {
+            id: plan.id,
+            ordinal: plan.ordinal,
+            range: plan.range.clone(),
+            state: PartitionState::Open(Progress::begin(plan.page_rows)),
+            moved_ms: None,
+        }
+    }
+
     /// Returns the number of the last chunk stored; 0 before the first.
     #[must_use]
     pub const fn stored(&self) -> ChunkSeq {

@@ -4,6 +4,8 @@
 //! open -> ... -> exhausted;   open -> (crash) suspect -> (one chunk stored) open
 //! any -> (the target lost chunks) open, further back
 //! ```
+//!
+//! While it is open its end may come nearer: the rows beyond become a partition of their own.
 
 use serde::{Deserialize, Serialize};
 

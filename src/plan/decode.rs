@@ -233,14 +233,18 @@ impl<'n> Fields<'n> {
         })
     }
 
-    /// Checks that the text under `key` is one of `words`; the first is what is done without it.
-    pub fn word(&self, key: &str, words: &'static [Word], decoder: &mut Decoder<'_>) {
-        let Some(text) = self.text(key, decoder) else {
-            return;
-        };
+    /// Returns which of `words` the text under `key` is, if this release carries that one out; the first is what is
+    /// done without it.
+    pub fn word(
+        &self,
+        key: &str,
+        words: &'static [Word],
+        decoder: &mut Decoder<'_>,
+    ) -> Option<&'static str> {
+        let text = self.text(key, decoder)?;
         let path = self.path_of(key);
         match words.iter().find(|word| word.name == text.value) {
-            Some(word) if word.support == Support::Now => {}
+            Some(word) if word.support == Support::Now => return Some(word.name),
             Some(_) => {
                 let now = words.iter().filter(|word| word.support == Support::Now);
                 decoder.problems.push(
@@ -271,6 +275,7 @@ impl<'n> Fields<'n> {
                 );
             }
         }
+        None
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Code {
     BadVariable,
     /// `${VAR}` without such a variable and without a default.
     MissingVariable,
-    /// `${file:...}` cannot be read.
+    /// A file that the plan names, as `${file:...}` or below `tls`, cannot be read.
     MissingFile,
     /// A list or map that needs at least one entry has none.
     Empty,

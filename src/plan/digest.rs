@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Plan, Resource, TargetConfig};
+use super::{FileFormat, Plan, Resource, Routing, TargetConfig};
 
 impl Plan {
     /// Returns the definition of `resource` as JSON with sorted keys.
@@ -18,15 +18,22 @@ impl Plan {
     #[must_use]
     pub fn definition(&self, resource: &Resource) -> String {
         let name = &resource.to;
-        // `value`, `compress` and `format` have one form so far. They are written already, so that definitions
-        // journaled today still compare equal when there is a choice.
+        // `format` has one form so far. It is written already, so that definitions journaled today still compare equal
+        // when there is a choice.
         let target = match self.targets.get(name) {
             Some(TargetConfig::Redis(redis)) => json!({
-                "name": name, "kind": "redis", "prefix": redis.prefix, "value": "raw", "compress": "none",
+                "name": name, "kind": "redis", "prefix": redis.prefix, "value": redis.value.label(),
+                "compress": redis.compress.label(),
             }),
-            Some(TargetConfig::File(_)) => {
-                json!({ "name": name, "kind": "file", "format": "resp" })
-            }
+            Some(TargetConfig::Search(search)) => json!({
+                "name": name, "kind": "elasticsearch", "index": search.indexes.get(&resource.name).map(indexes),
+            }),
+            Some(TargetConfig::File(file)) => match &file.format {
+                FileFormat::Resp => json!({ "name": name, "kind": "file", "format": "resp" }),
+                FileFormat::Ndjson(all) => json!({
+                    "name": name, "kind": "file", "format": "ndjson", "index": all.get(&resource.name).map(indexes),
+                }),
+            },
             None => json!({ "name": name }),
         };
         let from = &resource.from;
@@ -36,11 +43,25 @@ impl Plan {
         if let Some(entity) = &from.entity {
             source["entity"] = json!(entity);
         }
+        if let Some(store) = &from.store {
+            source["store"] = json!(store);
+        }
         if let Some(condition) = &from.condition {
             source["where"] = json!(condition);
         }
         // serde_json keeps maps sorted as long as its `preserve_order` feature is off; a test watches that.
         json!({ "from": source, "target": target }).to_string()
+    }
+}
+
+/// Returns the name of the index, or the names by store.
+fn indexes(routing: &Routing) -> Value {
+    match routing {
+        Routing::One(index) => json!(index),
+        Routing::ByStore { indexes, .. } => indexes
+            .iter()
+            .map(|(store, index)| (store.clone(), json!(index)))
+            .collect(),
     }
 }
 
@@ -105,7 +126,8 @@ mod tests {
         let path: PathBuf = folder.path().join("plan.yaml");
         let text = format!(
             "version: 1\nname: shop\nsource: {{url: 'mysql://u:geheim@h/shop'}}\n\
-             targets: {{storage: {{redis: {{url: 'redis://:geheim@h', prefix: 'kv:'}}}}, files: {{file: {{path: out}}}}}}\n\
+             targets: {{storage: {{redis: {{url: 'redis://:geheim@h', prefix: 'kv:'}}}}, files: {{file: {{path: out}}}}, \
+             php: {{redis: {{url: 'redis://h/1', value: php, compress: gzip}}}}}}\n\
              resources: [{{name: url, {resource}}}]\n"
         );
         fs::write(&path, text).unwrap();
@@ -119,6 +141,18 @@ mod tests {
             definition("to: storage, from: {table: t, key: k, value: v, cursor: [id], where: 'a = 1', entity: e}"),
             r#"{"from":{"cursor":["id"],"entity":"e","key":"k","table":"t","value":"v","where":"a = 1"},"#.to_owned()
                 + r#""target":{"compress":"none","kind":"redis","name":"storage","prefix":"kv:","value":"raw"}}"#
+        );
+    }
+
+    #[test]
+    fn how_values_are_written_is_part_of_a_definition() {
+        let from = "from: {table: t, key: k, value: v, cursor: [id]}";
+        let target = definition(&format!("to: php, {from}"));
+        assert!(
+            target.contains(
+                r#""compress":"gzip","kind":"redis","name":"php","prefix":"","value":"php""#
+            ),
+            "{target}"
         );
     }
 

@@ -56,7 +56,7 @@ pub(super) const PLAN: &[Key] = &[
     now("name"),
     later("preset"),
     now("source"),
-    later("stores"),
+    now("stores"),
     now("targets"),
     now("resources"),
     later("broker"),
@@ -69,23 +69,39 @@ pub(super) const PLAN: &[Key] = &[
 ];
 
 /// `source:`
-pub(super) const SOURCE: &[Key] = &[now("url"), later("tls")];
+pub(super) const SOURCE: &[Key] = &[now("url"), now("tls")];
+
+/// `tls:` of a source or a target.
+pub(super) const TLS: &[Key] = &[now("ca"), now("cert"), now("key"), now("verify")];
 
 /// A target: exactly one of these.
-pub(super) const TARGET: &[Key] = &[now("redis"), later("elasticsearch"), now("file")];
+pub(super) const TARGET: &[Key] = &[now("redis"), now("elasticsearch"), now("file")];
 
 /// `redis:` of a target.
 pub(super) const REDIS: &[Key] = &[
     now("url"),
-    later("tls"),
+    now("tls"),
     now("prefix"),
     now("value"),
     now("compress"),
     now("allow_eviction"),
 ];
 
+/// `elasticsearch:` of a target.
+pub(super) const SEARCH: &[Key] = &[
+    now("url"),
+    now("tls"),
+    now("api_key"),
+    now("index"),
+    now("load"),
+    now("gzip"),
+];
+
+/// `elasticsearch.load:`
+pub(super) const LOAD: &[Key] = &[now("refresh"), now("replicas")];
+
 /// `file:` of a target.
-pub(super) const FILE: &[Key] = &[now("path"), now("format")];
+pub(super) const FILE: &[Key] = &[now("path"), now("format"), now("index")];
 
 /// An entry of `resources:`.
 pub(super) const RESOURCE: &[Key] = &[
@@ -93,7 +109,7 @@ pub(super) const RESOURCE: &[Key] = &[
     now("after"),
     now("from"),
     now("to"),
-    later("type"),
+    now("type"),
     now("sync"),
     now("chunk"),
     now("fallback"),
@@ -110,7 +126,7 @@ pub(super) const FROM: &[Key] = &[
     now("value"),
     now("entity"),
     now("where"),
-    later("store"),
+    now("store"),
 ];
 
 /// `fallback:` of a resource.
@@ -165,13 +181,16 @@ pub(super) const FALLBACK: &[Key] = &[now("to"), now("after_crashes"), now("afte
 pub(super) const DEAD_LETTERS: &[Key] = &[now("max"), now("percent")];
 
 /// `redis.value`: what is done to a value on its way.
-pub(super) const VALUE: &[Word] = &[word("raw"), later_word("php")];
+pub(super) const VALUE: &[Word] = &[word("raw"), word("php")];
 
 /// `redis.compress`
-pub(super) const COMPRESS: &[Word] = &[word("none"), later_word("gzip")];
+pub(super) const COMPRESS: &[Word] = &[word("none"), word("gzip")];
 
 /// `file.format`
-pub(super) const FORMAT: &[Word] = &[word("resp"), later_word("ndjson")];
+pub(super) const FORMAT: &[Word] = &[word("resp"), word("ndjson")];
+
+/// `elasticsearch.load.refresh`
+pub(super) const REFRESH: &[Word] = &[word("off")];
 
 /// `sync`: who carries the rows over.
 pub(super) const SYNC: &[Word] = &[

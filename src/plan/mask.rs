@@ -1,18 +1,22 @@
 //! Hides passwords that stand in a plan file itself, so that the lines shown with a problem do not give them away.
 
 /// Keys whose value is a secret wherever it stands.
-const SECRET_KEYS: [&str; 4] = ["password:", "token:", "secret:", "pass:"];
+const SECRET_KEYS: [&str; 5] = ["password:", "token:", "secret:", "pass:", "api_key:"];
 
 /// Returns `text` with every password replaced by stars, byte for byte, so that spans stay right.
 ///
-/// Masked are `password` of `scheme://user:password@host` and values of keys that name a secret. Variables without a
+/// Masked are `password` of `scheme://user:password@host`, `?pass=` of a socket's URL, and values of keys that name a secret. Variables without a
 /// default stay readable: their names are what a person has to see. Works on lines, not on YAML, because it also has to
 /// work where the YAML is broken.
 pub(super) fn masked(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        for (from, to) in url_passwords(line).into_iter().chain(secret_values(line)) {
+        let found = url_passwords(line)
+            .into_iter()
+            .chain(query_passwords(line))
+            .chain(secret_values(line));
+        for (from, to) in found {
             if !is_bare_variable(&line[from..to]) {
                 // Only whole characters are replaced, by ASCII, so the bytes stay UTF-8.
                 bytes[start + from..start + to].fill(b'*');
@@ -41,6 +45,29 @@ fn url_passwords(line: &str) -> Vec<(usize, usize)> {
             found.push((authority + colon + 1, authority + at));
         }
         from = authority;
+    }
+    found
+}
+
+/// Returns the ranges after `pass=` and `password=` in the query of a URL, up to the next `&`, quote, blank or bracket.
+fn query_passwords(line: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    for name in ["?pass=", "&pass=", "?password=", "&password="] {
+        for (at, _) in line.match_indices(name) {
+            let begin = at + name.len();
+            let rest = &line[begin..];
+            let is_variable = rest.starts_with("${");
+            let end = rest
+                .find(|c: char| {
+                    matches!(c, '&' | '"' | '\'' | ',')
+                        || c.is_whitespace()
+                        || (c == '}' && !is_variable)
+                })
+                .unwrap_or(rest.len());
+            if end > 0 {
+                found.push((begin, begin + end));
+            }
+        }
     }
     found
 }
@@ -88,6 +115,18 @@ mod tests {
             ("url: mysql://u:geheim@h/d\n", "url: mysql://u:******@h/d\n"),
             ("url: mysql://u:ge@he/im@h/d", "url: mysql://u:********@h/d"),
             ("url: redis://:ü@h", "url: redis://:**@h"),
+            (
+                "{ url: \"unix:///r.sock?pass=geheim&db=3\" }",
+                "{ url: \"unix:///r.sock?pass=******&db=3\" }",
+            ),
+            (
+                "url: unix:///r.sock?db=3&pass=geheim",
+                "url: unix:///r.sock?db=3&pass=******",
+            ),
+            (
+                "url: unix:///r.sock?pass=${PW}",
+                "url: unix:///r.sock?pass=${PW}",
+            ),
             ("url: mysql://u:${PW}@h/d", "url: mysql://u:${PW}@h/d"),
             (
                 "url: mysql://u:${file:pw/db}@h/d",
@@ -99,6 +138,10 @@ mod tests {
             ),
             ("url: mysql://h:3306/d", "url: mysql://h:3306/d"),
             ("token: abc", "token: ***"),
+            (
+                "{ api_key: abc, gzip: true }",
+                "{ api_key: ***, gzip: true }",
+            ),
             (
                 "jenkins: { token: \"abc\", user: x }",
                 "jenkins: { token: *****, user: x }",

@@ -1,4 +1,4 @@
-//! YAML text -> checked [`Plan`]. No I/O except reading the plan file and `${file:...}`.
+//! YAML text -> checked [`Plan`]. No I/O except reading the plan file, `${file:...}` and the files of `tls`.
 //!
 //! ```text
 //! bytes -yaml-> tree -decode, interpolate, grammar-> model -check-> problems | -resolve-> Plan
@@ -12,6 +12,7 @@ mod decode;
 mod diagnostic;
 mod digest;
 mod grammar;
+mod index;
 mod interpolate;
 mod mask;
 mod model;
@@ -19,6 +20,7 @@ mod problems;
 mod quote;
 mod resolve;
 mod resolved;
+mod search;
 mod tree;
 mod units;
 mod urls;
@@ -33,9 +35,9 @@ pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    ChunkLimit, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig, FileConfig, Plan,
-    PublisherConfig, RedisConfig, Resource, RetryPolicy, RowSource, SourceConfig, SourceKind,
-    TargetConfig,
+    ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig, FileConfig,
+    FileFormat, Load, Plan, PublisherConfig, RedisConfig, Resource, RetryPolicy, Routing,
+    RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig, ValueForm,
 };
 
 use decode::Decoder;
@@ -93,7 +95,7 @@ pub fn load(
     };
     let model = Model::read(&root, &mut decoder);
     let mut problems = decoder.problems;
-    check::all(&model, &mut problems);
+    check::all(&model, &folder, &mut problems);
     problems::sort(&mut problems);
     if problems
         .iter()

@@ -14,9 +14,12 @@ use super::{
     diagnostic::{Code, Diagnostic, Span},
     grammar,
     quote::quoted,
+    resolved::{Compression, ValueForm},
+    search::Search,
     tree::{Kind, Node},
     units,
 };
+use crate::tls::Verify;
 
 /// The generation of the grammar that this release reads.
 const VERSION: &str = "1";
@@ -26,6 +29,10 @@ const VERSION: &str = "1";
 pub(super) struct Model {
     pub name: Option<Value<String>>,
     pub source_url: Option<Value<String>>,
+    pub stores: Option<Value<Vec<Value<String>>>>,
+    /// Whether `stores` is there and could not be read.
+    pub stores_broken: bool,
+    pub source_tls: Option<Tls>,
     pub targets: Vec<Target>,
     pub resources: Vec<Resource>,
     pub console: Option<Console>,
@@ -43,16 +50,32 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) enum TargetKind {
     Redis(Redis),
+    Search(Search),
     File(File),
+}
+
+/// `tls:`
+#[derive(Debug)]
+pub(super) struct Tls {
+    /// `source.tls`
+    pub path: String,
+    pub at: Span,
+    pub ca: Option<Value<String>>,
+    pub cert: Option<Value<String>>,
+    pub key: Option<Value<String>>,
+    pub verify: Option<Value<Verify>>,
+    /// Whether any of them was there and broken, which has its problem noted.
+    pub broken: bool,
 }
 
 /// `redis:`
 #[derive(Debug, Default)]
 pub(super) struct Redis {
     pub url: Option<Value<String>>,
+    pub tls: Option<Box<Tls>>,
     pub prefix: Option<Value<String>>,
-    pub value_given: bool,
-    pub compress_given: bool,
+    pub value: Option<ValueForm>,
+    pub compress: Option<Compression>,
     pub allow_eviction: Option<Value<bool>>,
 }
 
@@ -61,6 +84,8 @@ pub(super) struct Redis {
 pub(super) struct File {
     pub path: Option<Value<String>>,
     pub format_given: bool,
+    pub ndjson: bool,
+    pub index: Option<Value<String>>,
 }
 
 /// An entry of `resources:`.
@@ -74,6 +99,10 @@ pub(super) struct Resource {
     pub to: Option<Value<String>>,
     /// Whether `to` was left out, as opposed to broken.
     pub to_absent: bool,
+    /// `type:`
+    pub kind: Option<Value<String>>,
+    /// Whether `type` is there and could not be read.
+    pub kind_broken: bool,
     /// Where a resource without `to` is shown.
     pub at: Span,
     pub chunk: Chunk,
@@ -90,6 +119,7 @@ pub(super) struct From {
     pub key: Option<Value<String>>,
     pub value: Option<Value<String>>,
     pub entity: Option<Value<String>>,
+    pub store: Option<Value<String>>,
     pub condition: Option<Value<String>>,
 }
 
@@ -149,9 +179,14 @@ impl Model {
             decoder,
         );
         plan.require("resources", "resources: [...]", decoder);
+        let stores = plan.texts("stores", decoder);
+        let (source_url, source_tls) = source(&plan, decoder);
         Self {
             name: plan.text("name", decoder),
-            source_url: source_url(&plan, decoder),
+            source_url,
+            source_tls,
+            stores_broken: plan.get("stores").is_some() && stores.is_none(),
+            stores,
             targets: targets(&plan, decoder),
             resources: resources(&plan, decoder),
             console: Console::read(&plan, decoder),
@@ -163,14 +198,40 @@ impl Model {
     }
 }
 
-fn source_url(plan: &Fields<'_>, decoder: &mut Decoder<'_>) -> Option<Value<String>> {
-    let source = plan.map("source", grammar::SOURCE, decoder)?;
+fn source(plan: &Fields<'_>, decoder: &mut Decoder<'_>) -> (Option<Value<String>>, Option<Tls>) {
+    let Some(source) = plan.map("source", grammar::SOURCE, decoder) else {
+        return (None, None);
+    };
     source.require(
         "url",
         "url: \"mysql://user:${DB_PASSWORD}@db.test:3306/shop\"",
         decoder,
     );
-    source.text("url", decoder)
+    (source.text("url", decoder), Tls::read(&source, decoder))
+}
+
+impl Tls {
+    /// Reads `tls:` of `parent`.
+    pub fn read(parent: &Fields<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let (at, _) = parent.get("tls")?;
+        let tls = parent.map("tls", grammar::TLS, decoder)?;
+        let before = decoder.problems.len();
+        let verify = tls.parsed("verify", decoder, |text| {
+            Verify::ALL
+                .into_iter()
+                .find(|verify| verify.label() == text)
+                .ok_or_else(|| "write `full`, `ca` or `none`".to_owned())
+        });
+        Some(Self {
+            path: parent.path_of("tls"),
+            at,
+            ca: filled(&tls, "ca", decoder),
+            cert: filled(&tls, "cert", decoder),
+            key: filled(&tls, "key", decoder),
+            verify,
+            broken: decoder.problems.len() > before,
+        })
+    }
 }
 
 fn targets(plan: &Fields<'_>, decoder: &mut Decoder<'_>) -> Vec<Target> {
@@ -219,13 +280,20 @@ fn target_kind(name: &str, at: Span, node: &Node, decoder: &mut Decoder<'_>) -> 
         decoder.problems.push(
             Diagnostic::new(Code::TargetKind, format!("target {} {what}", quoted(name)))
                 .at(at, "has to be one store")
-                .help("a target is either `redis: {...}` or `file: {...}`; give each store a target of its own"),
+                .help(
+                    "a target is one of `redis: {...}`, `elasticsearch: {...}` and `file: {...}`; give each store a \
+                     target of its own",
+                ),
         );
         return None;
     }
     if *kinds.first()? == "redis" {
         let redis = target.map("redis", grammar::REDIS, decoder)?;
         return Some(TargetKind::Redis(Redis::read(&redis, decoder)));
+    }
+    if *kinds.first()? == "elasticsearch" {
+        let search = target.map("elasticsearch", grammar::SEARCH, decoder)?;
+        return Some(TargetKind::Search(Search::read(&search, decoder)));
     }
     let file = target.map("file", grammar::FILE, decoder)?;
     Some(TargetKind::File(File::read(&file, decoder)))
@@ -234,13 +302,19 @@ fn target_kind(name: &str, at: Span, node: &Node, decoder: &mut Decoder<'_>) -> 
 impl Redis {
     fn read(redis: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
         redis.require("url", "url: \"${REDIS_URL}\"", decoder);
-        redis.word("value", grammar::VALUE, decoder);
-        redis.word("compress", grammar::COMPRESS, decoder);
+        let value = redis.word("value", grammar::VALUE, decoder);
+        let compress = redis.word("compress", grammar::COMPRESS, decoder);
         Self {
             url: redis.text("url", decoder),
+            tls: Tls::read(redis, decoder).map(Box::new),
             prefix: redis.text("prefix", decoder),
-            value_given: redis.get("value").is_some(),
-            compress_given: redis.get("compress").is_some(),
+            value: value
+                .and_then(|word| ValueForm::ALL.into_iter().find(|form| form.label() == word)),
+            compress: compress.and_then(|word| {
+                Compression::ALL
+                    .into_iter()
+                    .find(|kind| kind.label() == word)
+            }),
             allow_eviction: redis.parsed("allow_eviction", decoder, boolean),
         }
     }
@@ -250,9 +324,26 @@ impl File {
     fn read(file: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
         file.require("path", "path: out/", decoder);
         file.word("format", grammar::FORMAT, decoder);
+        let ndjson = file
+            .text("format", decoder)
+            .is_some_and(|format| format.value == "ndjson");
+        if ndjson {
+            file.require("index", "index: \"shop_{store}_{type}\"", decoder);
+        } else if let Some((span, _)) = file.get("index") {
+            decoder.problems.push(
+                Diagnostic::new(
+                    Code::InvalidValue,
+                    format!("{} is used by nothing", quoted(&file.path_of("index"))),
+                )
+                .at(span, "only NDJSON names an index")
+                .help("add `format: ndjson`, or remove the key"),
+            );
+        }
         Self {
             path: file.text("path", decoder),
             format_given: file.get("format").is_some(),
+            ndjson,
+            index: file.text("index", decoder),
         }
     }
 }
@@ -289,6 +380,7 @@ impl Resource {
         fields.word("sync", grammar::SYNC, decoder);
         let after = fields.texts("after", decoder);
         let drain = fields.map("drain", grammar::DRAIN, decoder);
+        let kind = filled(&fields, "type", decoder);
         Some(Self {
             name: fields.text("name", decoder),
             after: after.map(|after| after.value).unwrap_or_default(),
@@ -297,6 +389,8 @@ impl Resource {
                 .map(|from| From::read(&from, decoder)),
             to: fields.text("to", decoder),
             to_absent: fields.get("to").is_none(),
+            kind_broken: fields.get("type").is_some() && kind.is_none(),
+            kind,
             at,
             chunk: Chunk::read(&fields, decoder),
             fallback: Handover::read(&fields, decoder),
@@ -323,6 +417,7 @@ impl From {
             key: filled(from, "key", decoder),
             value: filled(from, "value", decoder),
             entity: filled(from, "entity", decoder),
+            store: filled(from, "store", decoder),
             condition: filled(from, "where", decoder),
         }
     }
@@ -409,7 +504,7 @@ pub(super) fn filled(
     })
 }
 
-fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),

@@ -10,12 +10,18 @@ use std::{
 mod fallback;
 
 use super::{
-    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, Plan, RedisConfig, Resource, RetryPolicy,
-    RowSource, SourceConfig, SourceKind, TargetConfig,
+    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, RedisConfig,
+    Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
+    TargetConfig,
     decode::Value,
+    index,
     model::{self, Model, TargetKind},
     units::{show_bytes, show_duration},
     urls::{self, SourceUrl},
+};
+use crate::{
+    ids::ResourceName,
+    tls::{TlsConfig, Verify},
 };
 
 /// What holds where the plan says nothing.
@@ -82,7 +88,7 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         .map(|target| {
             Some((
                 target.name.value.clone(),
-                self::target(target, &folder, &mut used)?,
+                self::target(target, &model, &folder, &mut used)?,
             ))
         })
         .collect::<Option<BTreeMap<_, _>>>()?;
@@ -104,7 +110,12 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
     let plan = Plan {
         name: model.name?.value,
         path: path.to_owned(),
-        source: source(&model.source_url?, &folder)?,
+        source: source(
+            &model.source_url?,
+            model.source_tls.as_ref(),
+            &folder,
+            &mut used,
+        )?,
         targets,
         resources,
         console,
@@ -113,27 +124,78 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
     Some((plan, used))
 }
 
-fn source(url: &Value<String>, folder: &Path) -> Option<SourceConfig> {
+fn source(
+    url: &Value<String>,
+    tls: Option<&model::Tls>,
+    folder: &Path,
+    used: &mut Used,
+) -> Option<SourceConfig> {
+    let tls = tls.map(|tls| self::tls(tls, folder, used));
     Some(match urls::source(&url.value).ok()? {
         SourceUrl::Mysql => SourceConfig {
             kind: SourceKind::Mysql,
             url: url.value.clone().into(),
+            tls,
+        },
+        SourceUrl::Postgres => SourceConfig {
+            kind: SourceKind::Postgres,
+            url: url.value.clone().into(),
+            tls,
         },
         SourceUrl::Sqlite(path) => SourceConfig {
             kind: SourceKind::Sqlite,
             url: format!("sqlite:{}", absolute(folder, &path).to_str()?).into(),
+            tls: None,
         },
     })
 }
 
-fn target(target: &model::Target, folder: &Path, used: &mut Used) -> Option<TargetConfig> {
+/// Returns the settings of `tls:`, its files absolute.
+pub(super) fn tls(tls: &model::Tls, folder: &Path, used: &mut Used) -> TlsConfig {
+    let file =
+        |file: &Option<Value<String>>| file.as_ref().map(|file| absolute(folder, &file.value));
+    TlsConfig {
+        ca: file(&tls.ca),
+        cert: file(&tls.cert),
+        key: file(&tls.key),
+        verify: or(
+            tls.verify.as_ref(),
+            format!("{}.verify", tls.path),
+            Verify::default(),
+            |verify| verify.label().to_owned(),
+            used,
+        ),
+    }
+}
+
+fn target(
+    target: &model::Target,
+    model: &Model,
+    folder: &Path,
+    used: &mut Used,
+) -> Option<TargetConfig> {
     let path = |key: &str| format!("targets.{}.{key}", target.name.value);
     Some(match target.kind.as_ref()? {
         TargetKind::Redis(redis) => {
-            note(!redis.value_given, path("redis.value"), "raw", used);
-            note(!redis.compress_given, path("redis.compress"), "none", used);
+            let (value, compress) = (
+                redis.value.unwrap_or_default(),
+                redis.compress.unwrap_or_default(),
+            );
+            note(
+                redis.value.is_none(),
+                path("redis.value"),
+                value.label(),
+                used,
+            );
+            note(
+                redis.compress.is_none(),
+                path("redis.compress"),
+                compress.label(),
+                used,
+            );
             TargetConfig::Redis(RedisConfig {
                 url: redis.url.as_ref()?.value.clone().into(),
+                tls: redis.tls.as_ref().map(|tls| self::tls(tls, folder, used)),
                 prefix: redis.prefix.as_ref().map_or_else(
                     || {
                         note(true, path("redis.prefix"), "\"\"", used);
@@ -141,6 +203,8 @@ fn target(target: &model::Target, folder: &Path, used: &mut Used) -> Option<Targ
                     },
                     |prefix| prefix.value.clone(),
                 ),
+                value,
+                compress,
                 allow_eviction: or(
                     redis.allow_eviction.as_ref(),
                     path("redis.allow_eviction"),
@@ -154,9 +218,74 @@ fn target(target: &model::Target, folder: &Path, used: &mut Used) -> Option<Targ
             note(!file.format_given, path("file.format"), "resp", used);
             TargetConfig::File(FileConfig {
                 path: absolute(folder, &file.path.as_ref()?.value),
+                format: if file.ndjson {
+                    FileFormat::Ndjson(indexes(target, file.index.as_ref()?, model)?)
+                } else {
+                    FileFormat::Resp
+                },
+            })
+        }
+        TargetKind::Search(search) => {
+            note(!search.load_given, path("elasticsearch.load"), "{}", used);
+            TargetConfig::Search(SearchConfig {
+                urls: search
+                    .urls
+                    .iter()
+                    .map(|url| url.value.clone().into())
+                    .collect(),
+                tls: search.tls.as_ref().map(|tls| self::tls(tls, folder, used)),
+                api_key: search.api_key.as_ref().map(|key| key.value.clone().into()),
+                indexes: indexes(target, search.index.as_ref()?, model)?,
+                load: Load {
+                    refresh_off: search.refresh_off,
+                    replicas: search.replicas.as_ref().map(|given| saturated(given.value)),
+                },
+                gzip: or(
+                    search.gzip.as_ref(),
+                    path("elasticsearch.gzip"),
+                    false,
+                    bool::to_string,
+                    used,
+                ),
             })
         }
     })
+}
+
+/// Returns the indexes of every resource that goes to `target`.
+fn indexes(
+    target: &model::Target,
+    template: &Value<String>,
+    model: &Model,
+) -> Option<BTreeMap<ResourceName, Routing>> {
+    let template = &template.value;
+    let mine = model.resources.iter().filter(|one| {
+        one.to
+            .as_ref()
+            .map_or(model.targets.len() == 1, |to| to.value == target.name.value)
+    });
+    mine.map(|resource| {
+        let kind = resource.kind.as_ref().map_or("", |kind| &kind.value);
+        let routing = if template.contains("{store}") {
+            Routing::ByStore {
+                column: resource.from.as_ref()?.store.is_some(),
+                indexes: model
+                    .stores
+                    .as_ref()?
+                    .value
+                    .iter()
+                    .map(|store| {
+                        let index = index::fill(template, &store.value, kind);
+                        (store.value.clone(), index)
+                    })
+                    .collect(),
+            }
+        } else {
+            Routing::One(index::fill(template, "", kind))
+        };
+        Some((resource.name.as_ref()?.value.as_str().into(), routing))
+    })
+    .collect()
 }
 
 /// Limits that hold where a resource says nothing.
@@ -320,7 +449,7 @@ fn resource(
             key: text(&from.key)?,
             value: text(&from.value)?,
             entity: text(&from.entity),
-            store: None,
+            store: text(&from.store),
             condition: text(&from.condition),
         },
         to,
@@ -343,7 +472,7 @@ fn resource(
 }
 
 /// Returns `path` below `folder`, which has no links in it, so that leading `..` can be taken off by name.
-fn absolute(folder: &Path, path: &str) -> PathBuf {
+pub(super) fn absolute(folder: &Path, path: &str) -> PathBuf {
     let mut absolute = folder.to_owned();
     let mut leading = true;
     for component in Path::new(path).components() {

@@ -9,7 +9,7 @@ use std::{
 use secrecy::SecretString;
 use serde::Serialize;
 
-use crate::ids::ResourceName;
+use crate::{ids::ResourceName, tls::TlsConfig};
 
 /// A checked plan.
 #[derive(Debug, Clone)]
@@ -88,6 +88,8 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// The connection URL, with its password.
     pub url: SecretString,
+    /// `tls:`; without it, the URL decides.
+    pub tls: Option<TlsConfig>,
 }
 
 /// Which driver reads a source.
@@ -95,6 +97,8 @@ pub struct SourceConfig {
 pub enum SourceKind {
     /// `mysql://` and `mariadb://`.
     Mysql,
+    /// `postgres://` and `postgresql://`.
+    Postgres,
     /// `sqlite:`.
     Sqlite,
 }
@@ -104,6 +108,8 @@ pub enum SourceKind {
 pub enum TargetConfig {
     /// A Redis server.
     Redis(RedisConfig),
+    /// Elasticsearch or OpenSearch.
+    Search(SearchConfig),
     /// Files in a folder.
     File(FileConfig),
 }
@@ -111,12 +117,128 @@ pub enum TargetConfig {
 /// `redis:` of a target.
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
-    /// `redis://user:password@host:port/db`.
+    /// `redis://user:password@host:port/db`, `rediss://` for TLS, or `unix:///path?db=0`.
     pub url: SecretString,
+    /// `tls:`; only with `rediss://`, and only where its defaults do not do.
+    pub tls: Option<TlsConfig>,
     /// Put before every key.
     pub prefix: String,
+    /// How values are written.
+    pub value: ValueForm,
+    /// How they are packed then.
+    pub compress: Compression,
     /// Whether an eviction policy that drops keys is accepted.
     pub allow_eviction: bool,
+}
+
+/// `elasticsearch:` of a target.
+#[derive(Debug, Clone)]
+pub struct SearchConfig {
+    /// The nodes, each `http://user:password@host:9200`; at least one.
+    pub urls: Vec<SecretString>,
+    /// `tls:`, for nodes with `https://`.
+    pub tls: Option<TlsConfig>,
+    /// Sent as `Authorization: ApiKey ...` instead of user and password.
+    pub api_key: Option<SecretString>,
+    /// The indexes of each resource that goes to this target.
+    pub indexes: BTreeMap<ResourceName, Routing>,
+    /// What is changed in those indexes while they are loaded.
+    pub load: Load,
+    /// Whether requests are compressed.
+    pub gzip: bool,
+}
+
+/// `elasticsearch.load:`; what is not named there is left as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// No refreshes until the end.
+    pub refresh_off: bool,
+    /// Copies of each shard until the end.
+    pub replicas: Option<u32>,
+}
+
+/// Which index a row of one resource goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Routing {
+    /// All rows to one.
+    One(String),
+    /// By store.
+    ByStore {
+        /// Whether the rows name their store, in the column of `from.store`.
+        column: bool,
+        /// Store and index, in the order of the plan. A row without a store goes to each of them.
+        indexes: Vec<(String, String)>,
+    },
+}
+
+impl Routing {
+    /// Returns every index the resource may write to, each once.
+    pub fn indexes(&self) -> impl Iterator<Item = &str> {
+        let (one, by_store) = match self {
+            Self::One(index) => (Some(index.as_str()), &[][..]),
+            Self::ByStore { indexes, .. } => (None, &indexes[..]),
+        };
+        one.into_iter()
+            .chain(by_store.iter().map(|(_, index)| index.as_str()))
+    }
+}
+
+/// `value` of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ValueForm {
+    /// The column's bytes as they are.
+    #[default]
+    Raw,
+    /// JSON as PHP writes it after it read it.
+    Php,
+}
+
+/// `compress` of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// As PHP's `gzencode` at level 3, above 200 bytes.
+    Gzip,
+}
+
+impl ValueForm {
+    /// Every form.
+    pub const ALL: [Self; 2] = [Self::Raw, Self::Php];
+
+    /// Returns the form as a plan names it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Php => "php",
+        }
+    }
+}
+
+impl Compression {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::None, Self::Gzip];
+
+    /// Returns the kind as a plan names it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+impl TargetConfig {
+    /// Returns how the target wants its values.
+    const fn encoding(&self) -> (ValueForm, Compression) {
+        match self {
+            Self::Redis(redis) => (redis.value, redis.compress),
+            Self::Search(_) | Self::File(_) => (ValueForm::Raw, Compression::None),
+        }
+    }
 }
 
 /// `file:` of a target.
@@ -124,6 +246,17 @@ pub struct RedisConfig {
 pub struct FileConfig {
     /// The folder, made absolute against the plan file's own folder.
     pub path: PathBuf,
+    /// What is written.
+    pub format: FileFormat,
+}
+
+/// `file.format`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Commands of Redis's protocol, for `redis-cli --pipe`.
+    Resp,
+    /// Lines for `_bulk`, to these indexes.
+    Ndjson(BTreeMap<ResourceName, Routing>),
 }
 
 /// One named thing to restore.
@@ -229,6 +362,14 @@ impl Plan {
         self.resources
             .iter()
             .find(|resource| resource.name == *name)
+    }
+
+    /// Returns how the target of `resource` wants its values.
+    #[must_use]
+    pub fn encoding(&self, resource: &Resource) -> (ValueForm, Compression) {
+        self.targets
+            .get(&resource.to)
+            .map_or_else(Default::default, TargetConfig::encoding)
     }
 
     /// Returns the names of the targets that `resources` write to.

@@ -9,14 +9,27 @@ use super::diagnostic::Code;
 pub(super) enum SourceUrl {
     /// `mysql://` or `mariadb://`, used as it is.
     Mysql,
+    /// `postgres://` or `postgresql://`, used as it is.
+    Postgres,
     /// The path after `sqlite:`, relative to the plan file's folder.
     Sqlite(String),
+}
+
+/// How the URL of a Redis target reaches its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RedisUrl {
+    /// `redis://`
+    Plain,
+    /// `rediss://`
+    Tls,
+    /// `unix://`
+    Socket,
 }
 
 /// Why a URL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UrlFault {
-    /// `InvalidUrl`, or `NotSupported` for a scheme of the grammar that this release does not carry out.
+    /// `InvalidUrl`.
     pub code: Code,
     /// What is wrong, to be put after the key's name: `is empty`.
     pub message: String,
@@ -24,9 +37,10 @@ pub(super) struct UrlFault {
     pub help: &'static str,
 }
 
-const SOURCE_HELP: &str =
-    "write `mysql://user:password@host:3306/database`, `mariadb://...` or `sqlite:path/to/file`";
-const REDIS_HELP: &str = "write `redis://host:6379/0` or `redis://user:password@host:6379/0`";
+const SOURCE_HELP: &str = "write `mysql://user:password@host:3306/database`, `mariadb://...`, `postgres://...` or `sqlite:path/to/file`";
+const REDIS_HELP: &str = "write `redis://user:password@host:6379/0`, `rediss://...` for TLS, or `unix:///path/to/socket?db=0`";
+const SEARCH_HELP: &str =
+    "write `http://host:9200`, `http://user:password@host:9200`, or a list of nodes";
 const ESCAPE_HELP: &str = "in a password, write `@` as `%40`, `/` as `%2F`, `:` as `%3A`, `#` as `%23`, `?` as `%3F`, `%` as `%25`";
 
 /// Returns what the URL of a source names.
@@ -43,14 +57,17 @@ pub(super) fn source(url: &str) -> Result<SourceUrl, UrlFault> {
         };
     }
     match scheme(url) {
-        Some("mysql" | "mariadb") => {
+        Some(scheme @ ("mysql" | "mariadb" | "postgres" | "postgresql")) => {
             let parsed = server(url, SOURCE_HELP)?;
             if parsed.path().trim_matches('/').is_empty() {
                 return Err(invalid("names no database", SOURCE_HELP));
             }
-            Ok(SourceUrl::Mysql)
+            Ok(if scheme.starts_with("postgres") {
+                SourceUrl::Postgres
+            } else {
+                SourceUrl::Mysql
+            })
         }
-        Some(scheme @ ("postgres" | "postgresql")) => Err(later(scheme, SOURCE_HELP)),
         other => Err(foreign(other, url, SOURCE_HELP)),
     }
 }
@@ -69,36 +86,82 @@ pub(super) enum PublisherUrl {
 
 /// Returns what the URL of a publisher's statement names.
 pub(super) fn publisher(url: &str) -> Result<PublisherUrl, UrlFault> {
-    if matches!(scheme(url), Some("postgres" | "postgresql")) {
-        let parsed = server(url, PUBLISHER_HELP)?;
-        if parsed.path().trim_matches('/').is_empty() {
-            return Err(invalid("names no database", PUBLISHER_HELP));
-        }
-        return Ok(PublisherUrl::Server);
-    }
     let found = source(url).map_err(|fault| UrlFault {
         help: PUBLISHER_HELP,
         ..fault
     })?;
     Ok(match found {
         SourceUrl::Sqlite(path) => PublisherUrl::Sqlite(path),
-        SourceUrl::Mysql => PublisherUrl::Server,
+        _ => PublisherUrl::Server,
     })
 }
 
-/// Checks the URL of a Redis target.
-pub(super) fn redis(url: &str) -> Result<(), UrlFault> {
-    match scheme(url) {
-        Some("redis") => {
-            let parsed = server(url, REDIS_HELP)?;
-            let database = parsed.path().trim_matches('/');
-            if !database.is_empty() && database.parse::<u16>().is_err() {
+/// Returns how the URL of a Redis target reaches its server.
+pub(super) fn redis(url: &str) -> Result<RedisUrl, UrlFault> {
+    let kind = match scheme(url) {
+        Some("redis" | "valkey") => RedisUrl::Plain,
+        Some("rediss" | "valkeys") => RedisUrl::Tls,
+        Some("unix" | "redis+unix" | "valkey+unix") => {
+            socket(url)?;
+            return Ok(RedisUrl::Socket);
+        }
+        other => return Err(foreign(other, url, REDIS_HELP)),
+    };
+    let parsed = server(url, REDIS_HELP)?;
+    if !is_database(parsed.path().trim_matches('/')) {
+        return Err(invalid("has a database that is not a number", REDIS_HELP));
+    }
+    Ok(kind)
+}
+
+fn socket(url: &str) -> Result<(), UrlFault> {
+    let parsed = parsed(url)?;
+    if parsed.host_str().is_some_and(|host| !host.is_empty()) {
+        return Err(invalid(
+            "names a host beside its socket; a path of three slashes is meant",
+            REDIS_HELP,
+        ));
+    }
+    if parsed.path().trim_matches('/').is_empty() {
+        return Err(invalid("names no socket", REDIS_HELP));
+    }
+    for (name, value) in parsed.query_pairs() {
+        match name.as_ref() {
+            "db" if !is_database(&value) => {
                 return Err(invalid("has a database that is not a number", REDIS_HELP));
+            }
+            "db" | "user" | "pass" => {}
+            _ => {
+                return Err(invalid(
+                    "asks for more than `db`, `user` and `pass`",
+                    REDIS_HELP,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_database(text: &str) -> bool {
+    text.is_empty() || text.parse::<u16>().is_ok()
+}
+
+/// Returns whether the URL of a source says something about TLS by itself: `?ssl-mode=...`, `?sslrootcert=...`.
+pub(super) fn says_tls(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| url.query_pairs().any(|(name, _)| name.starts_with("ssl")))
+}
+
+/// Checks the URL of one node of a search target.
+pub(super) fn search(url: &str) -> Result<(), UrlFault> {
+    match scheme(url) {
+        Some("http" | "https") => {
+            let parsed = server(url, SEARCH_HELP)?;
+            if parsed.query().is_some() {
+                return Err(invalid("has a `?` in it", ESCAPE_HELP));
             }
             Ok(())
         }
-        Some(scheme @ ("rediss" | "unix" | "redis+unix")) => Err(later(scheme, REDIS_HELP)),
-        other => Err(foreign(other, url, REDIS_HELP)),
+        other => Err(foreign(other, url, SEARCH_HELP)),
     }
 }
 
@@ -119,11 +182,16 @@ fn server(url: &str, help: &'static str) -> Result<Url, UrlFault> {
     if url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(invalid("has white space in it", help));
     }
-    let parsed =
-        Url::parse(url).map_err(|error| invalid(&format!("is not a URL: {error}"), ESCAPE_HELP))?;
+    let parsed = parsed(url)?;
     if parsed.host_str().is_none_or(str::is_empty) {
         return Err(invalid("names no host", help));
     }
+    Ok(parsed)
+}
+
+fn parsed(url: &str) -> Result<Url, UrlFault> {
+    let parsed =
+        Url::parse(url).map_err(|error| invalid(&format!("is not a URL: {error}"), ESCAPE_HELP))?;
     if parsed.fragment().is_some() {
         return Err(invalid("has a `#` in it", ESCAPE_HELP));
     }
@@ -135,14 +203,6 @@ fn foreign(scheme: Option<&str>, url: &str, help: &'static str) -> UrlFault {
         _ if url.is_empty() => invalid("is empty", help),
         Some(_) => invalid("begins with a scheme that is not known here", help),
         None => invalid("is not a URL", help),
-    }
-}
-
-fn later(scheme: &str, help: &'static str) -> UrlFault {
-    UrlFault {
-        code: Code::NotSupported,
-        message: format!("begins with `{scheme}://`, which is not supported by this release"),
-        help,
     }
 }
 
@@ -168,6 +228,13 @@ mod tests {
             source("mariadb://u@db.test/shop?charset=utf8mb4"),
             Ok(SourceUrl::Mysql)
         );
+        for url in [
+            "postgres://db.test/shop",
+            "postgresql://u:p@db.test:5433/shop?sslmode=verify-full",
+            "postgres://u@%2Fvar%2Frun%2Fpostgresql/shop",
+        ] {
+            assert_eq!(source(url), Ok(SourceUrl::Postgres), "{url}");
+        }
         assert_eq!(
             source("sqlite:a/b.db"),
             Ok(SourceUrl::Sqlite("a/b.db".into()))
@@ -191,24 +258,30 @@ mod tests {
             "mysql://u:p/w@db.test/shop",
             "mysql://u:p#w@db.test/shop",
             "mysql://u:p w@db.test/shop",
+            "postgres://db.test",
+            "postgres:///shop",
             "oracle://db.test/shop",
         ] {
             assert_eq!(source(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
         }
-        assert_eq!(
-            source("postgres://db.test/shop").unwrap_err().code,
-            Code::NotSupported
-        );
     }
 
     #[test]
     fn redis_urls_name_a_server_and_maybe_a_database() {
-        for right in [
-            "redis://cache.test",
-            "redis://:pw@cache.test:6380/15",
-            "redis://[::1]:6379/",
+        for (right, kind) in [
+            ("redis://cache.test", RedisUrl::Plain),
+            ("redis://:pw@cache.test:6380/15", RedisUrl::Plain),
+            ("redis://[::1]:6379/", RedisUrl::Plain),
+            ("valkey://cache.test/3", RedisUrl::Plain),
+            ("rediss://cache.test", RedisUrl::Tls),
+            ("valkeys://u:p@cache.test:6380/1", RedisUrl::Tls),
+            ("unix:///run/redis.sock", RedisUrl::Socket),
+            (
+                "redis+unix:///run/a%20b.sock?db=3&pass=p&user=u",
+                RedisUrl::Socket,
+            ),
         ] {
-            assert_eq!(redis(right), Ok(()), "{right}");
+            assert_eq!(redis(right), Ok(kind), "{right}");
         }
         for wrong in [
             "",
@@ -216,20 +289,40 @@ mod tests {
             "redis://",
             "redis://h/x",
             "redis://h/99999",
+            "rediss://h#insecure",
+            "unix://",
+            "unix:///",
+            "unix://run/redis.sock",
+            "unix:///run/redis.sock?db=x",
+            "unix:///run/redis.sock?database=1",
             "http://h/",
         ] {
             assert_eq!(redis(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
         }
-        assert_eq!(
-            redis("rediss://cache.test").unwrap_err().code,
-            Code::NotSupported
-        );
+    }
+
+    #[test]
+    fn search_urls_name_a_node() {
+        for right in ["http://search.test:9200", "http://u:p@search.test/es/"] {
+            assert_eq!(search(right), Ok(()), "{right}");
+        }
+        for wrong in [
+            "",
+            "search.test:9200",
+            "http://",
+            "http://h/?a=b",
+            "http://h/#x",
+        ] {
+            assert_eq!(search(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
+        }
+        assert_eq!(search("https://h").unwrap_err().code, Code::NotSupported);
     }
 
     #[test]
     fn a_fault_never_repeats_the_url() {
         for url in [
             "mysql://u:gehe/im@h/d",
+            "postgres://u:gehe#im@h/d",
             "geheim://u:p@h",
             "geheim",
             "redis://:geheim@h:x/1",

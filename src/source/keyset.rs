@@ -1,17 +1,21 @@
 //! Builds the queries that walk a table by its key. Pure: text in, text out.
 //!
-//! The page query gives four columns and those beside: cursor, key, value, length of the value in bytes. A value over the limit is
-//! not sent: its column is NULL while its length is not, which tells it from a value that is NULL itself. The limit
-//! on rows is a parameter like any other, so that the pages of a scan share two prepared statements.
+//! The page query gives the columns of the cursor, then key, value, length of the value in bytes, then the columns beside.
+//! A value over the limit is not sent: its column is NULL while its length is not, which tells it from a value that is
+//! NULL itself. The limit on rows is a parameter like any other, so that the pages of a scan share two prepared
+//! statements.
 //!
-//! Single-column cursors only. Composite ones will need `a > ? OR (a = ? AND b > ?)` on MySQL and MariaDB, which
-//! scan on row values, and `(a, b) > (?, ?)` on SQLite.
+//! A place in a key of several columns is compared by row values, `(a, b) > (?, ?)`, on SQLite and PostgreSQL. MySQL and
+//! MariaDB read the whole index for those, and a range of it for `a > ? OR (a = ? AND b > ?)`.
 
 use std::{fmt::Write as _, sync::Arc};
 
-use super::shape::{Checked, ColumnKind};
+use super::{
+    quote::Dialect,
+    shape::{Checked, ColumnKind, CursorColumn, KeyKind, KeyType},
+};
 use crate::{
-    cursor::{Cursor, KeyRange, KeyValue},
+    cursor::{Cursor, KeyRange, KeyValue, unhex},
     error::{EdgeError, ErrorKind},
 };
 
@@ -25,13 +29,229 @@ pub(super) enum Id {
     Text(String),
 }
 
+/// What a placeholder stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Param {
+    /// The longest value that is sent.
+    ValueLimit,
+    /// A column of the range's exclusive start.
+    After(usize),
+    /// A column of the range's inclusive end.
+    Until(usize),
+    /// One of the ids.
+    Id(usize),
+    /// A value of one column, to search from.
+    From,
+    /// Most rows.
+    Rows,
+}
+
+/// A query and what its placeholders stand for, in their order.
+#[derive(Debug, Clone)]
+pub(super) struct Statement {
+    pub sql: Arc<str>,
+    params: Arc<[Param]>,
+}
+
+/// What the placeholders of a statement are filled from. What a statement does not ask for is not looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Values<'a> {
+    pub value_limit: u64,
+    pub after: Option<&'a Cursor>,
+    pub until: Option<&'a Cursor>,
+    pub from: Option<&'a KeyValue>,
+    pub ids: &'a [Id],
+    pub rows: u32,
+}
+
+/// What one placeholder is bound to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Bound<'a> {
+    /// A limit; beyond what the server's integers hold it means "none".
+    Number(u64),
+    Key(&'a KeyValue),
+    Text(&'a str),
+}
+
+impl Statement {
+    /// Returns what to bind to each placeholder, in order.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` where a cursor has not as many columns as the statement: a bug, or a journal of another table.
+    pub fn bound<'a>(&self, values: &Values<'a>) -> Result<Vec<Bound<'a>>, EdgeError> {
+        let column = |cursor: Option<&'a Cursor>, at: usize| Some(Bound::Key(cursor?.0.get(at)?));
+        self.params
+            .iter()
+            .map(|param| {
+                match *param {
+                    Param::ValueLimit => Some(Bound::Number(values.value_limit)),
+                    Param::Rows => Some(Bound::Number(values.rows.into())),
+                    Param::After(at) => column(values.after, at),
+                    Param::Until(at) => column(values.until, at),
+                    Param::From => values.from.map(Bound::Key),
+                    Param::Id(at) => values.ids.get(at).map(|id| match id {
+                        Id::Key(key) => Bound::Key(key),
+                        Id::Text(text) => Bound::Text(text),
+                    }),
+                }
+                .ok_or_else(|| {
+                    EdgeError::new(
+                        ErrorKind::Internal,
+                        "a cursor has another number of columns than the query it is for",
+                    )
+                })
+            })
+            .collect()
+    }
+}
+
+/// A statement that is being written.
+struct Writer {
+    dialect: Dialect,
+    text: String,
+    params: Vec<Param>,
+}
+
+impl Writer {
+    const fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            text: String::new(),
+            params: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    fn placeholder(&mut self, param: Param) {
+        self.params.push(param);
+        match self.dialect {
+            Dialect::Mysql | Dialect::Sqlite => self.push("?"),
+            Dialect::Postgres => {
+                let _ = write!(self.text, "${}", self.params.len());
+            }
+        }
+    }
+
+    /// Writes a placeholder for a limit.
+    fn limit(&mut self, param: Param) {
+        match self.dialect {
+            Dialect::Mysql | Dialect::Sqlite => self.placeholder(param),
+            Dialect::Postgres => {
+                // The server would take the type of what it is compared with.
+                self.push("CAST(");
+                self.placeholder(param);
+                self.push(" AS bigint)");
+            }
+        }
+    }
+
+    /// Writes a placeholder for a value of a column of type `key`.
+    fn value(&mut self, param: Param, key: Option<&KeyType>) {
+        let Some(cast) = key.and_then(|key| key.cast.as_deref()) else {
+            return self.placeholder(param);
+        };
+        self.push("CAST(");
+        if self.dialect == Dialect::Postgres {
+            // The server would ask for a parameter of the type itself; values are sent as their text.
+            self.push("CAST(");
+            self.placeholder(param);
+            self.push(" AS text)");
+        } else {
+            self.placeholder(param);
+        }
+        let _ = write!(self.text, " AS {cast})");
+    }
+
+    /// Writes that the key lies on the side `operator` of a cursor whose columns are `param`.
+    fn compare(&mut self, columns: &[CursorColumn], operator: &str, param: fn(usize) -> Param) {
+        if let [only] = columns {
+            self.column(only, operator, param(0));
+        } else if self.dialect == Dialect::Mysql {
+            let strict = &operator[..1];
+            self.push("(");
+            for end in 0..columns.len() {
+                self.push(if end > 0 { " OR (" } else { "" });
+                for (at, column) in columns[..end].iter().enumerate() {
+                    self.column(column, "=", param(at));
+                    self.push(" AND ");
+                }
+                let last = end + 1 == columns.len();
+                self.column(
+                    &columns[end],
+                    if last { operator } else { strict },
+                    param(end),
+                );
+                self.push(if end > 0 { ")" } else { "" });
+            }
+            self.push(")");
+        } else {
+            self.push("(");
+            self.push(&list(columns, |column| &column.quoted));
+            let _ = write!(self.text, ") {operator} (");
+            for (at, column) in columns.iter().enumerate() {
+                self.push(if at > 0 { ", " } else { "" });
+                self.value(param(at), Some(&column.key));
+            }
+            self.push(")");
+        }
+    }
+
+    fn column(&mut self, column: &CursorColumn, operator: &str, param: Param) {
+        let _ = write!(self.text, "{} {operator} ", column.quoted);
+        self.value(param, Some(&column.key));
+    }
+
+    fn ids(&mut self, table: &Checked, ids: Option<usize>) {
+        let (Some(count), Some(column)) = (ids, &table.ids) else {
+            return;
+        };
+        if count == 0 {
+            self.push(" AND 1 = 0");
+            return;
+        }
+        let _ = write!(self.text, " AND {} IN (", column.quoted);
+        for at in 0..count {
+            self.push(if at > 0 { ", " } else { "" });
+            self.value(Param::Id(at), column.key.as_ref());
+        }
+        self.push(")");
+    }
+
+    fn order(&mut self, table: &Checked, direction: &str) {
+        for (at, column) in table.cursor.iter().enumerate() {
+            self.push(if at > 0 { ", " } else { " ORDER BY " });
+            if self.dialect == Dialect::Postgres {
+                // Bare, the name means the selected expression of that name first, and its text sorts otherwise.
+                let _ = write!(self.text, "{}.", table.table);
+            }
+            let _ = write!(self.text, "{}{direction}", column.quoted);
+        }
+    }
+
+    fn finish(self) -> Statement {
+        Statement {
+            sql: self.text.into(),
+            params: self.params.into(),
+        }
+    }
+}
+
+fn list(columns: &[CursorColumn], part: impl Fn(&CursorColumn) -> &String) -> String {
+    let parts: Vec<&str> = columns.iter().map(|column| part(column).as_str()).collect();
+    parts.join(", ")
+}
+
 /// Both forms of the page query.
 #[derive(Debug, Clone)]
 pub(super) struct PageSql {
-    /// Parameters: value limit, until, ids..., rows.
-    pub first: Arc<str>,
-    /// Parameters: value limit, after, until, ids..., rows.
-    pub next: Arc<str>,
+    /// From the first row on.
+    pub first: Statement,
+    /// From the row after `after` on.
+    pub next: Statement,
 }
 
 /// Returns the page query of `table`, filtered by `ids` ids if there are any.
@@ -42,65 +262,155 @@ pub(super) fn page(table: &Checked, ids: Option<usize>) -> PageSql {
     }
 }
 
-fn page_from(table: &Checked, ids: Option<usize>, after: bool) -> Arc<str> {
-    let Checked {
-        cursor,
-        key,
-        value,
-        table: name,
-        ..
-    } = table;
-    let mut sql = format!(
-        "SELECT {cursor}, {key}, CASE WHEN OCTET_LENGTH({value}) > ? THEN NULL ELSE {value} END, \
-         OCTET_LENGTH({value})"
+fn page_from(table: &Checked, ids: Option<usize>, after: bool) -> Statement {
+    let Checked { key, value, .. } = table;
+    let mut sql = Writer::new(table.dialect);
+    let cursor = list(&table.cursor, |column| &column.selected);
+    let _ = write!(
+        sql.text,
+        "SELECT {cursor}, {key}, CASE WHEN OCTET_LENGTH({value}) > "
+    );
+    sql.limit(Param::ValueLimit);
+    let _ = write!(
+        sql.text,
+        " THEN NULL ELSE {value} END, OCTET_LENGTH({value})"
     );
     for column in &table.beside {
-        let _ = write!(sql, ", {column}");
+        let _ = write!(sql.text, ", {column}");
     }
     let _ = write!(
-        sql,
-        " FROM {name}{} WHERE {}",
+        sql.text,
+        " FROM {}{} WHERE {}",
+        table.table,
         hint(table, ids),
         condition(table)
     );
     if after {
-        let _ = write!(sql, "{cursor} > ? AND ");
+        sql.compare(&table.cursor, ">", Param::After);
+        sql.push(" AND ");
     }
-    let _ = write!(sql, "{cursor} <= ?");
-    push_ids(&mut sql, table, ids, " AND ");
-    let _ = write!(sql, " ORDER BY {cursor} LIMIT ?");
-    sql.into()
+    sql.compare(&table.cursor, "<=", Param::Until);
+    sql.ids(table, ids);
+    sql.order(table, "");
+    sql.push(" LIMIT ");
+    sql.limit(Param::Rows);
+    sql.finish()
 }
 
 /// Returns the query that counts the rows of `table` exactly. Parameters: ids.
-pub(super) fn count(table: &Checked, ids: Option<usize>) -> Arc<str> {
-    let mut sql = format!(
+pub(super) fn count(table: &Checked, ids: Option<usize>) -> Statement {
+    let mut sql = Writer::new(table.dialect);
+    let _ = write!(
+        sql.text,
         "SELECT COUNT(*) FROM {} WHERE {}1 = 1",
         table.table,
         condition(table)
     );
-    push_ids(&mut sql, table, ids, " AND ");
-    sql.into()
+    sql.ids(table, ids);
+    sql.finish()
 }
 
 /// Returns the query for the mean length of key and value among the first 100 rows. Parameters: ids.
-pub(super) fn sample(table: &Checked, ids: Option<usize>) -> Arc<str> {
-    let Checked {
-        cursor,
-        key,
-        value,
-        table: name,
-        ..
-    } = table;
-    let mut sql = format!(
-        "SELECT COUNT(*), CAST(COALESCE(SUM(len), 0) AS UNSIGNED) FROM (SELECT COALESCE(OCTET_LENGTH({key}), 0) + \
-         COALESCE(OCTET_LENGTH({value}), 0) AS len FROM {name}{} WHERE {}1 = 1",
+pub(super) fn sample(table: &Checked, ids: Option<usize>) -> Statement {
+    let Checked { key, value, .. } = table;
+    let whole = match table.dialect {
+        Dialect::Mysql | Dialect::Sqlite => "UNSIGNED",
+        Dialect::Postgres => "bigint",
+    };
+    let mut sql = Writer::new(table.dialect);
+    let _ = write!(
+        sql.text,
+        "SELECT COUNT(*), CAST(COALESCE(SUM(len), 0) AS {whole}) FROM (SELECT COALESCE(OCTET_LENGTH({key}), 0) + \
+         COALESCE(OCTET_LENGTH({value}), 0) AS len FROM {}{} WHERE {}1 = 1",
+        table.table,
         hint(table, ids),
         condition(table)
     );
-    push_ids(&mut sql, table, ids, " AND ");
-    let _ = write!(sql, " ORDER BY {cursor} LIMIT 100) AS sampled");
-    sql.into()
+    sql.ids(table, ids);
+    sql.order(table, "");
+    sql.push(" LIMIT 100) AS sampled");
+    sql.finish()
+}
+
+/// Returns the query for the greatest key, with `first` among those whose first column is at or below that number. No
+/// parameters.
+pub(super) fn last(table: &Checked, first: Option<i128>) -> Statement {
+    let mut sql = select_key(table);
+    if let (Some(first), [column, ..]) = (first, table.cursor.as_slice()) {
+        let _ = write!(sql.text, " WHERE {} <= {first}", column.quoted);
+    }
+    sql.order(table, " DESC");
+    sql.push(" LIMIT 1");
+    sql.finish()
+}
+
+/// Returns the query for the least key. No parameters.
+pub(super) fn least(table: &Checked) -> Statement {
+    let mut sql = select_key(table);
+    sql.order(table, "");
+    sql.push(" LIMIT 1");
+    sql.finish()
+}
+
+/// Returns the query for the greatest key between two keys, both excluded, that has the first `same` columns of the lower
+/// one; with `from` for the least such key whose next column is at least a value. Parameters: after, until, from.
+pub(super) fn seek(table: &Checked, same: usize, from: bool) -> Statement {
+    let mut sql = select_key(table);
+    sql.push(" WHERE ");
+    sql.compare(&table.cursor, ">", Param::After);
+    sql.push(" AND ");
+    sql.compare(&table.cursor, "<", Param::Until);
+    for (at, column) in table.cursor.iter().enumerate().take(same) {
+        sql.push(" AND ");
+        sql.column(column, "=", Param::After(at));
+    }
+    if from && let Some(column) = table.cursor.get(same) {
+        sql.push(" AND ");
+        sql.column(column, ">=", Param::From);
+    }
+    if from {
+        sql.order(table, "");
+    } else {
+        sql.order(table, " DESC");
+    }
+    sql.push(" LIMIT 1");
+    sql.finish()
+}
+
+/// Returns the condition of a range's rows behind `before`: an EXPLAIN or a count. Parameters: after (if there is one),
+/// until, rows (if `limit`).
+pub(super) fn rows_of_range(table: &Checked, before: &str, after: bool, limit: bool) -> Statement {
+    let mut sql = Writer::new(table.dialect);
+    let first = table.cursor.first().map_or("", |column| &column.quoted);
+    let _ = write!(
+        sql.text,
+        "{before}SELECT {first} FROM {}{} WHERE ",
+        table.table,
+        hint(table, None)
+    );
+    if after {
+        sql.compare(&table.cursor, ">", Param::After);
+        sql.push(" AND ");
+    }
+    sql.compare(&table.cursor, "<=", Param::Until);
+    if limit {
+        sql.push(" LIMIT ");
+        sql.limit(Param::Rows);
+        sql.push(") AS counted");
+    }
+    sql.finish()
+}
+
+fn select_key(table: &Checked) -> Writer {
+    let mut sql = Writer::new(table.dialect);
+    let _ = write!(
+        sql.text,
+        "SELECT {} FROM {}{}",
+        list(&table.cursor, |column| &column.selected),
+        table.table,
+        hint(table, None),
+    );
+    sql
 }
 
 /// Returns two queries without rows or parameters that fail when the plan's condition is not one whole condition.
@@ -137,72 +447,125 @@ fn condition(table: &Checked) -> String {
         .map_or_else(String::new, |condition| format!("({condition}\n) AND "))
 }
 
-fn push_ids(sql: &mut String, table: &Checked, ids: Option<usize>, joint: &str) {
-    let Some(count) = ids else { return };
-    if count == 0 {
-        let _ = write!(sql, "{joint}1 = 0");
-        return;
-    }
-    let _ = write!(sql, "{joint}{} IN (?", table.ids_column);
-    for _ in 1..count {
-        sql.push_str(", ?");
-    }
-    sql.push(')');
-}
-
-/// Returns `ids` typed as the column they are compared with.
+/// Returns `ids` typed as the column they are compared with. Those of a binary column are hexadecimal after `0x`, else the
+/// bytes of their text.
 ///
 /// # Errors
 ///
-/// `Refused` for more than 10,000, or for one that cannot be a value of an integer column.
+/// `Refused` for more than 10,000, for one that cannot be a value of the column, and where no column is meant.
 pub(super) fn typed_ids(table: &Checked, ids: &[String]) -> Result<Vec<Id>, EdgeError> {
+    let refused = |message: String| EdgeError::new(ErrorKind::Refused, message);
     if ids.len() > MOST_IDS {
-        return Err(EdgeError::new(
-            ErrorKind::Refused,
-            format!("`--ids` names {} ids; at most 10000 fit one run", ids.len()),
-        ));
+        return Err(refused(format!(
+            "`--ids` names {} ids; at most 10000 fit one run",
+            ids.len()
+        )));
     }
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(column) = &table.ids else {
+        return Err(refused(format!(
+            "`--ids` cannot say which column of `{}` it means: the cursor has {} columns; name one as `from.entity`",
+            table.name,
+            table.cursor.len()
+        )));
+    };
     ids.iter()
         .map(|id| {
-            let ColumnKind::Integer { unsigned } = table.ids_kind else {
-                return Ok(Id::Text(id.clone()));
-            };
-            let parsed = if unsigned {
-                id.parse().map(KeyValue::Uint)
-            } else {
-                id.parse().map(KeyValue::Int)
-            };
-            parsed.map(Id::Key).map_err(|_| {
-                EdgeError::new(
-                    ErrorKind::Refused,
-                    format!(
-                        "id `{}` of `--ids` is not a number that column `{}` can hold",
-                        id.escape_default(),
-                        table.ids_name
-                    ),
-                )
+            typed_id(column.kind, column.key.as_ref().map(|key| key.kind), id).ok_or_else(|| {
+                refused(format!(
+                    "id `{}` of `--ids` is not {} that column `{}` can hold",
+                    id.escape_default(),
+                    noun(column.kind, column.key.as_ref().map(|key| key.kind)),
+                    column.name
+                ))
             })
         })
         .collect()
 }
 
-/// Returns the start and end of a single-column range.
-pub(super) fn bounds(range: &KeyRange) -> Result<(Option<KeyValue>, KeyValue), EdgeError> {
-    let after = range.after.as_ref().map(single).transpose()?;
-    Ok((after, single(&range.until)?))
+fn typed_id(kind: ColumnKind, key: Option<KeyKind>, id: &str) -> Option<Id> {
+    let consists_of = |allowed: &str| {
+        let digits = id.bytes().any(|c| c.is_ascii_digit());
+        digits
+            && id
+                .chars()
+                .all(|c| c.is_ascii_digit() || allowed.contains(c))
+    };
+    let text = id.to_owned();
+    // What a server cannot read as the column's type it may take for zero, which would mean another row.
+    Some(Id::Key(match (kind, key) {
+        (ColumnKind::Integer { unsigned: true }, _) => KeyValue::Uint(id.parse().ok()?),
+        (ColumnKind::Integer { unsigned: false }, _) => KeyValue::Int(id.parse().ok()?),
+        (_, Some(KeyKind::Bytes)) => KeyValue::Bytes(match id.strip_prefix("0x") {
+            Some(digits) => unhex(digits)?,
+            None => id.as_bytes().to_vec(),
+        }),
+        (_, Some(KeyKind::Decimal)) => {
+            let number = id.strip_prefix('-').unwrap_or(id);
+            let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+            let digits = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+            if !digits(whole) || !digits(fraction) {
+                return None;
+            }
+            KeyValue::Decimal(text)
+        }
+        (_, Some(KeyKind::Timestamp)) if consists_of("-:. T+") => KeyValue::Timestamp(text),
+        (_, Some(KeyKind::Date)) if consists_of("-") => KeyValue::Date(text),
+        (_, Some(KeyKind::Time)) if consists_of("-:.") => KeyValue::Time(text),
+        (_, Some(KeyKind::Uuid)) => {
+            let digits: String = id.chars().filter(|c| *c != '-').collect();
+            if digits.len() != 32 || unhex(&digits).is_none() {
+                return None;
+            }
+            KeyValue::Uuid(text)
+        }
+        (_, Some(KeyKind::Timestamp | KeyKind::Date | KeyKind::Time)) => return None,
+        _ => return Some(Id::Text(text)),
+    }))
 }
 
-fn single(cursor: &Cursor) -> Result<KeyValue, EdgeError> {
-    if let [only] = cursor.0.as_slice() {
-        return Ok(only.clone());
+const fn noun(kind: ColumnKind, key: Option<KeyKind>) -> &'static str {
+    match (kind, key) {
+        (_, Some(KeyKind::Bytes)) => "a binary value",
+        (_, Some(KeyKind::Timestamp)) => "a date and time",
+        (_, Some(KeyKind::Date)) => "a date",
+        (_, Some(KeyKind::Time)) => "a time",
+        (_, Some(KeyKind::Uuid)) => "a UUID",
+        _ => "a number",
+    }
+}
+
+/// Checks that a range is one of this table's, so that a row of a journal never walks a table it was not written for.
+///
+/// # Errors
+///
+/// `Internal` where it has not as many columns as the cursor.
+pub(super) fn check_range(table: &Checked, range: &KeyRange) -> Result<(), EdgeError> {
+    let fits = |cursor: &Cursor| cursor.0.len() == table.cursor.len();
+    if fits(&range.until) && range.after.as_ref().is_none_or(fits) {
+        return Ok(());
     }
     Err(EdgeError::new(
         ErrorKind::Internal,
         format!(
-            "a cursor of {} columns reached a source that knows one",
-            cursor.0.len()
+            "a range whose cursors have another number of columns than the cursor of `{}` reached its source",
+            table.name
         ),
     ))
+}
+
+/// Returns whether `key`, read after `before`, cannot follow it: integers are compared; what only the database can compare
+/// is at least another key.
+pub(super) fn is_out_of_order(before: &Cursor, key: &[KeyValue]) -> bool {
+    match (before.0.as_slice(), key) {
+        ([before], [key]) => match (before.as_i128(), key.as_i128()) {
+            (Some(before), Some(key)) => before >= key,
+            _ => before == key,
+        },
+        (before, key) => before == key,
+    }
 }
 
 #[cfg(test)]
@@ -228,31 +591,118 @@ mod tests {
     fn the_page_query_reads_one_key_range_in_order() {
         let sql = page(&table(None), None);
         assert_eq!(
-            &*sql.next,
+            &*sql.next.sql,
             "SELECT `id_url`, `key`, CASE WHEN OCTET_LENGTH(CONVERT(`data` USING utf8mb4)) > ? THEN NULL ELSE \
              CONVERT(`data` USING utf8mb4) END, OCTET_LENGTH(CONVERT(`data` USING utf8mb4)) FROM `url` \
              FORCE INDEX (`PRIMARY`) WHERE `id_url` > ? AND `id_url` <= ? ORDER BY `id_url` LIMIT ?"
         );
         assert!(
-            sql.first.contains("WHERE `id_url` <= ? ORDER BY"),
+            sql.first.sql.contains("WHERE `id_url` <= ? ORDER BY"),
             "{}",
-            sql.first
+            sql.first.sql
         );
     }
 
     #[test]
     fn condition_and_ids_stay_inside_the_range() {
-        let sql = page(&table(Some("a = 1 OR b = 2 -- why")), Some(3)).next;
+        let sql = page(&table(Some("a = 1 OR b = 2 -- why")), Some(3))
+            .next
+            .sql;
         assert!(
             sql.contains(
                 "FROM `url` WHERE (a = 1 OR b = 2 -- why\n) AND `id_url` > ? AND `id_url` <= ? AND `id_url` IN (?, ?, ?) ORDER"
             ),
             "{sql}"
         );
-        assert!(page(&table(None), Some(0)).next.contains("AND 1 = 0 ORDER"));
+        let none = page(&table(None), Some(0)).next.sql;
+        assert!(none.contains("AND 1 = 0 ORDER"), "{none}");
         assert_eq!(
-            &*count(&table(Some("x")), Some(1)),
+            &*count(&table(Some("x")), Some(1)).sql,
             "SELECT COUNT(*) FROM `url` WHERE (x\n) AND 1 = 1 AND `id_url` IN (?)"
+        );
+    }
+
+    fn composite(dialect: Dialect) -> Checked {
+        let mut catalogue = fixtures::catalogue();
+        for index in &mut catalogue.unique {
+            index.hint = String::new();
+        }
+        let from = fixtures::from(&["store", "price", "fk_url"]);
+        shape::check(dialect, "here", &from, &catalogue).expect("checked")
+    }
+
+    #[test]
+    fn several_columns_are_compared_as_each_engine_uses_its_index() {
+        let clause = |dialect| {
+            let sql = page(&composite(dialect), None).next.sql;
+            let start = sql.find("WHERE").expect("has one");
+            sql[start..].to_owned()
+        };
+        assert_eq!(
+            clause(Dialect::Mysql),
+            "WHERE (`store` > ? OR (`store` = ? AND `price` > CAST(? AS DECIMAL(65,2))) \
+             OR (`store` = ? AND `price` = CAST(? AS DECIMAL(65,2)) AND `fk_url` > ?)) \
+             AND (`store` < ? OR (`store` = ? AND `price` < CAST(? AS DECIMAL(65,2))) \
+             OR (`store` = ? AND `price` = CAST(? AS DECIMAL(65,2)) AND `fk_url` <= ?)) \
+             ORDER BY `store`, `price`, `fk_url` LIMIT ?"
+        );
+        assert_eq!(
+            clause(Dialect::Postgres),
+            "WHERE (\"store\", \"price\", \"fk_url\") > ($2, CAST(CAST($3 AS text) AS DECIMAL(65,2)), $4) \
+             AND (\"store\", \"price\", \"fk_url\") <= ($5, CAST(CAST($6 AS text) AS DECIMAL(65,2)), $7) \
+             ORDER BY \"url\".\"store\", \"url\".\"price\", \"url\".\"fk_url\" LIMIT CAST($8 AS bigint)"
+        );
+        assert_eq!(
+            &*last(&composite(Dialect::Sqlite), None).sql,
+            "SELECT \"store\", \"price\", \"fk_url\" FROM \"url\" \
+             ORDER BY \"store\" DESC, \"price\" DESC, \"fk_url\" DESC LIMIT 1"
+        );
+    }
+
+    #[test]
+    fn each_placeholder_gets_its_own_value() {
+        let key = |store: &str, id| {
+            Cursor(vec![
+                KeyValue::Text(store.into()),
+                KeyValue::Decimal("1.50".into()),
+                KeyValue::Int(id),
+            ])
+        };
+        let (after, until) = (key("AT", 1), key("DE", 2));
+        let values = Values {
+            value_limit: 9,
+            after: Some(&after),
+            until: Some(&until),
+            from: None,
+            ids: &[],
+            rows: 7,
+        };
+        let sql = page(&composite(Dialect::Mysql), None).next;
+        let shown: Vec<String> = sql
+            .bound(&values)
+            .expect("as many columns")
+            .iter()
+            .map(|bound| match bound {
+                Bound::Number(number) => format!("{number}"),
+                Bound::Key(key) => key.to_string(),
+                Bound::Text(text) => (*text).to_owned(),
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "9", "'AT'", "'AT'", "1.50", "'AT'", "1.50", "1", "'DE'", "'DE'", "1.50", "'DE'",
+                "1.50", "2", "7"
+            ]
+        );
+        let short = Cursor::single(KeyValue::Int(1));
+        let values = Values {
+            until: Some(&short),
+            ..values
+        };
+        assert_eq!(
+            sql.bound(&values).expect_err("too few columns").kind,
+            ErrorKind::Internal
         );
     }
 
@@ -265,6 +715,32 @@ mod tests {
             let error = typed_ids(&table, &[bad.into()]).expect_err("no number");
             assert_eq!(error.kind, ErrorKind::Refused);
         }
+        let other = ColumnKind::Other;
+        for (kind, good, bad) in [
+            (KeyKind::Decimal, "-12.50", "1e3"),
+            (KeyKind::Decimal, "0", "."),
+            (KeyKind::Date, "2024-02-29", "today"),
+            (KeyKind::Timestamp, "2024-02-29 12:00:00.5", "now()"),
+            (KeyKind::Time, "-838:59:59", "noon"),
+            (
+                KeyKind::Uuid,
+                "123e4567-e89b-12d3-a456-426614174000",
+                "123e",
+            ),
+            (KeyKind::Bytes, "0x00ff", "0x0"),
+        ] {
+            assert!(typed_id(other, Some(kind), good).is_some(), "{good}");
+            assert_eq!(typed_id(other, Some(kind), bad), None, "{bad}");
+        }
+        assert_eq!(
+            typed_id(other, Some(KeyKind::Text), "x y"),
+            Some(Id::Text("x y".into()))
+        );
+        let error = typed_ids(&composite(Dialect::Mysql), &["1".into()]).expect_err("which one");
+        assert_eq!(
+            error.message,
+            "`--ids` cannot say which column of `url` it means: the cursor has 3 columns; name one as `from.entity`"
+        );
         let many = vec!["1".to_owned(); MOST_IDS + 1];
         assert_eq!(
             typed_ids(&table, &many).expect_err("too many").message,

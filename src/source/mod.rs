@@ -1,14 +1,19 @@
 //! Where rows come from, in key order. Edges name the kind of their errors and never retry.
 //!
 //! ```text
-//! plan's names -> shape (checked against the catalogue) -> quote -> keyset (page query) -> mysql | sqlite
+//! plan's names -> shape (checked against the catalogue) -> quote -> keyset (page query) -> mysql | postgres | sqlite
 //! partition (even key ranges from index probes)            page_size (rows of the next page)
+//! middle (where a range that is being walked is cut)
 //! ```
 
 mod keyset;
+mod middle;
 pub mod mysql;
+mod network;
 mod page_size;
 mod partition;
+mod patience;
+pub mod postgres;
 mod quote;
 mod shape;
 pub mod sqlite;
@@ -16,10 +21,13 @@ pub mod sqlite;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use patience::Patience;
+
+pub(crate) use shape::schema_changed;
 
 use crate::{
     chunk::SourceRow,
-    cursor::KeyRange,
+    cursor::{Cursor, KeyRange},
     error::EdgeError,
     plan::{RowSource, SourceConfig, SourceKind},
 };
@@ -33,8 +41,9 @@ pub struct TableShape {
     pub estimated_rows: u64,
     /// The server's own estimate of bytes in the table, if it keeps one.
     pub estimated_bytes: Option<u64>,
-    /// Whether the cursor column is unsigned.
-    pub cursor_unsigned: bool,
+    /// Whether the cursor is one integer column. Such a table is cut into even ranges before it is read; others are cut
+    /// while they are read, see [`Source::middle`].
+    pub single_integer: bool,
 }
 
 /// Rows to read: a resource's table, restricted to some entity ids if the run's scope says so.
@@ -83,6 +92,12 @@ pub trait RowSink: Send {
     /// Hands the chunk on, waiting for room. Called when `push` returned `true` and at the end of each page;
     /// an empty chunk is not handed on.
     async fn flush(&mut self) -> Result<(), Stopped>;
+
+    /// Called after the flush that ends a page, if another page follows. `Err`: the scan ends here with
+    /// [`ScanError::Stopped`], its connection in order.
+    fn page_ended(&mut self) -> Result<(), Stopped> {
+        Ok(())
+    }
 }
 
 /// A database that holds the tables of a plan. Only reads, in a read-only session.
@@ -99,18 +114,32 @@ pub trait Source: Send + Sync {
     /// # Errors
     ///
     /// `Missing` for a table or column that is not there (with the nearest names), `Refused` for a cursor that is
-    /// not a single integer column with a unique NOT NULL index of its own.
+    /// not all of a PRIMARY or UNIQUE index whose columns are NOT NULL and exact (with the indexes that would do).
     async fn describe(&self, from: &RowSource) -> Result<TableShape, EdgeError>;
 
     /// Returns the tables of the database, for checks of coverage and hints.
     async fn tables(&self) -> Result<Vec<String>, EdgeError>;
 
-    /// Returns at most `wanted` ranges that cover every row now present exactly once, in key order, each with about
-    /// the same number of rows however the keys are spread; none for an empty table. The first begins before the
-    /// first row (no `after`), the last ends at the greatest key now present.
+    /// Returns at most `wanted` ranges that cover every row now present exactly once, in key order; none for an empty
+    /// table. The first begins before the first row (no `after`), the last ends at the greatest key now present.
     ///
-    /// Rows added later belong to the shop's own publishing.
+    /// Where the first column of the cursor is an integer, each range has about the same number of rows however the
+    /// keys are spread. Elsewhere there is one range. Rows added later belong to the shop's own publishing.
     async fn partition(&self, query: &RowQuery, wanted: u32) -> Result<Vec<KeyRange>, EdgeError>;
+
+    /// Returns a key that exists, lies in `range` but is not its end, and has a good part of the range's rows on either
+    /// side; `None` where too few rows are left for a cut, or no such key is found cheaply.
+    ///
+    /// Reads a few hundred rows at most, however many the range has. Where the range is cut decides only how even the
+    /// work is shared.
+    async fn middle(
+        &self,
+        query: &RowQuery,
+        range: &KeyRange,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let _ = (query, range);
+        Ok(None)
+    }
 
     /// Reads the rows of `range` in key order into `sink`, page by page.
     ///
@@ -138,7 +167,12 @@ pub trait Source: Send + Sync {
 pub async fn connect(config: &SourceConfig) -> Result<Arc<dyn Source>, EdgeError> {
     Ok(match config.kind {
         SourceKind::Mysql => {
-            Arc::new(mysql::MySqlSource::connect(&config.url, mysql::Patience::default()).await?)
+            let (tls, patience) = (config.tls.as_ref(), Patience::default());
+            Arc::new(mysql::MySqlSource::connect(&config.url, tls, patience).await?)
+        }
+        SourceKind::Postgres => {
+            let (tls, patience) = (config.tls.as_ref(), Patience::default());
+            Arc::new(postgres::PostgresSource::connect(&config.url, tls, patience).await?)
         }
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::open(&config.url)?),
     })

@@ -1,4 +1,5 @@
-//! Cuts an integer key into ranges of about equal rows, by a bounded number of probes on the index.
+//! Cuts a key into ranges of about equal rows by its first column, where that is an integer, with a bounded number of
+//! probes on the index. Other keys stay whole here and are cut while they are walked.
 //!
 //! Halving `(min, max)` by arithmetic fails on real keys: with ids near 1 and near 2^62 in one table every cut falls
 //! into the void between. So a segment always begins and ends at a key that exists: it is split at its arithmetic
@@ -11,6 +12,7 @@
 
 use async_trait::async_trait;
 
+use super::shape::{CursorColumn, KeyKind};
 use crate::{
     cursor::{Cursor, KeyRange, KeyValue},
     error::EdgeError,
@@ -24,17 +26,19 @@ const ROW_SPLITS: usize = 10;
 /// Rows below which a range of its own is not worth a reader, a writer and a connection.
 const MIN_ROWS: u64 = 2_000;
 
-/// Answers from the index alone, each within a few pages of it.
+/// Answers from the index alone, each within a few pages of it. Numbers are values of the cursor's first column.
 #[async_trait]
 pub(super) trait Probe: Send {
-    /// Returns the least and the greatest key; `None` for an empty table.
+    /// Returns the least and the greatest number; `None` for an empty table, and where the first column has no integers.
     async fn bounds(&mut self) -> Result<Option<(i128, i128)>, EdgeError>;
-    /// Returns the greatest key at or below `middle`, and the least above it.
+    /// Returns the greatest number at or below `middle`, and the least above it.
     async fn around(&mut self, middle: i128) -> Result<(Option<i128>, Option<i128>), EdgeError>;
-    /// Returns whether the table surely has few rows; `keys` is its key range, `rows` the limit.
+    /// Returns whether the table surely has few rows; `keys` are its bounds, `rows` the limit.
     async fn is_small(&mut self, keys: (i128, i128), rows: u64) -> Result<bool, EdgeError>;
-    /// Returns about how many keys lie in `low..=high`.
+    /// Returns about how many rows have a number in `low..=high`.
     async fn estimate(&mut self, low: i128, high: i128) -> Result<u64, EdgeError>;
+    /// Returns the greatest key, all its columns; with `first`, among those whose number is at or below that.
+    async fn last(&mut self, first: Option<i128>) -> Result<Option<Cursor>, EdgeError>;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,22 +55,39 @@ impl Segment {
     }
 }
 
-/// Returns at most `wanted` ranges that cover every key once.
+/// Returns at most `wanted` ranges that cover every key once. `cursor` are its columns.
 pub(super) async fn ranges(
     probe: &mut dyn Probe,
     wanted: u32,
-    unsigned: bool,
+    cursor: &[CursorColumn],
 ) -> Result<Vec<KeyRange>, EdgeError> {
-    let mut after = None;
-    Ok(cuts(probe, wanted)
-        .await?
-        .into_iter()
-        .map(|cut| {
-            let until = key(cut, unsigned);
-            KeyRange {
-                after: after.replace(until.clone()),
-                until,
+    let kind = cursor.first().map(|column| column.key.kind);
+    let cuts = match kind {
+        Some(KeyKind::Int | KeyKind::Uint | KeyKind::Any) => cuts(probe, wanted).await?,
+        _ => Vec::new(),
+    };
+    let mut ends: Vec<Cursor> = Vec::new();
+    if cuts.len() > 1 || cursor.len() == 1 {
+        for cut in cuts {
+            if cursor.len() == 1 {
+                ends.push(key(cut, kind == Some(KeyKind::Uint)));
+            } else if let Some(end) = probe.last(Some(cut)).await?
+                && ends.last() != Some(&end)
+            {
+                // Two cuts without a row between them have the same key.
+                ends.push(end);
             }
+        }
+    }
+    if ends.is_empty() {
+        ends.extend(probe.last(None).await?);
+    }
+    let mut after = None;
+    Ok(ends
+        .into_iter()
+        .map(|until| KeyRange {
+            after: after.replace(until.clone()),
+            until,
         })
         .collect())
 }
@@ -192,6 +213,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::source::shape::KeyType;
 
     struct Keys {
         sorted: Vec<i128>,
@@ -255,6 +277,16 @@ mod tests {
             } else {
                 rows / self.wrong_by
             })
+        }
+        async fn last(&mut self, first: Option<i128>) -> Result<Option<Cursor>, EdgeError> {
+            let below = |key: &&i128| first.is_none_or(|first| **key <= first);
+            Ok(self.sorted.iter().rev().find(below).map(|key| {
+                // Every number has rows 'a' and 'b' in a second column.
+                Cursor(vec![
+                    KeyValue::Int(i64::try_from(*key).unwrap_or(i64::MAX)),
+                    KeyValue::Text("b".into()),
+                ])
+            }))
         }
     }
 
@@ -333,7 +365,8 @@ mod tests {
     #[test]
     fn ranges_chain_from_nothing_to_the_greatest_key() {
         let mut keys = Keys::new((1_i128 << 64) - 10_000..1_i128 << 64);
-        let ranges = futures_util::FutureExt::now_or_never(ranges(&mut keys, 4, true))
+        let cursor = columns(&[KeyKind::Uint]);
+        let ranges = futures_util::FutureExt::now_or_never(ranges(&mut keys, 4, &cursor))
             .expect("never waits")
             .expect("never fails");
         assert_eq!(ranges.len(), 4);
@@ -342,6 +375,43 @@ mod tests {
             assert_eq!(pair[1].after.as_ref(), Some(&pair[0].until));
         }
         assert_eq!(ranges[3].until, Cursor::single(KeyValue::Uint(u64::MAX)));
+    }
+
+    fn columns(kinds: &[KeyKind]) -> Vec<CursorColumn> {
+        let column = |kind: &KeyKind| CursorColumn {
+            quoted: String::new(),
+            selected: String::new(),
+            key: KeyType::bare(*kind),
+        };
+        kinds.iter().map(column).collect()
+    }
+
+    #[test]
+    fn a_key_of_several_columns_is_cut_at_whole_keys_by_its_integer() {
+        let ranges_of = |kinds: &[KeyKind], keys: Vec<i128>| {
+            futures_util::FutureExt::now_or_never(ranges(&mut Keys::new(keys), 4, &columns(kinds)))
+                .expect("never waits")
+                .expect("never fails")
+        };
+        let whole = |first| Cursor(vec![KeyValue::Int(first), KeyValue::Text("b".into())]);
+        let cut = ranges_of(&[KeyKind::Int, KeyKind::Text], (1..=10_000).collect());
+        assert_eq!(cut.len(), 4);
+        assert_eq!(cut[3].until, whole(10_000));
+        for pair in cut.windows(2) {
+            assert_eq!(pair[1].after.as_ref(), Some(&pair[0].until));
+            assert_eq!(pair[0].until.0[1], KeyValue::Text("b".into()));
+        }
+        // A first column that is no integer, or has few values, leaves one range; an empty table none.
+        for (kinds, last) in [
+            (&[KeyKind::Text, KeyKind::Int][..], 10_000),
+            (&[KeyKind::Text], 10_000),
+            (&[KeyKind::Int, KeyKind::Text], 3),
+        ] {
+            let one = ranges_of(kinds, (1..=last).collect());
+            let until = whole(i64::try_from(last).expect("fits"));
+            assert_eq!(one, [KeyRange { after: None, until }]);
+            assert_eq!(ranges_of(kinds, Vec::new()), []);
+        }
     }
 
     fn clustered() -> impl Strategy<Value = Vec<i128>> {

@@ -14,6 +14,8 @@ pub(super) enum Dialect {
     Mysql,
     /// SQLite: `"name"`.
     Sqlite,
+    /// PostgreSQL: `"name"`.
+    Postgres,
 }
 
 /// Returns `name` quoted for `dialect`, or `None` for a name that no server can hold: empty, or with a NUL.
@@ -26,7 +28,7 @@ pub(super) fn identifier(dialect: Dialect, name: &str) -> Option<String> {
     }
     let quote = match dialect {
         Dialect::Mysql => '`',
-        Dialect::Sqlite => '"',
+        Dialect::Sqlite | Dialect::Postgres => '"',
     };
     let mut quoted = String::with_capacity(name.len() + 2);
     quoted.push(quote);
@@ -69,6 +71,7 @@ mod tests {
                 "\"x\"\"; drop table t; -- \"",
             ),
             (Dialect::Sqlite, "größe", "\"größe\""),
+            (Dialect::Postgres, "a\"b`c", "\"a\"\"b`c\""),
         ];
         for (dialect, name, quoted) in cases {
             assert_eq!(identifier(dialect, name).as_deref(), Some(quoted));
@@ -77,7 +80,7 @@ mod tests {
 
     #[test]
     fn names_that_no_server_can_hold_are_refused() {
-        for dialect in [Dialect::Mysql, Dialect::Sqlite] {
+        for dialect in [Dialect::Mysql, Dialect::Sqlite, Dialect::Postgres] {
             assert_eq!(identifier(dialect, ""), None);
             assert_eq!(identifier(dialect, "a\0b"), None);
         }

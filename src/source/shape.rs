@@ -26,6 +26,46 @@ pub(super) enum ColumnKind {
     Other,
 }
 
+/// As what a column's values stand in a [`Cursor`](crate::cursor::Cursor).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    Int,
+    Uint,
+    Text,
+    Bytes,
+    Decimal,
+    Timestamp,
+    Date,
+    Time,
+    Uuid,
+    /// SQLite: each value has its own type.
+    Any,
+}
+
+/// How a column's values go into a cursor and back into a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyType {
+    pub kind: KeyKind,
+    /// The type that a bound value is cast to, so that it is compared as the column compares, by its index: without it
+    /// MariaDB compares a decimal with a text as two floating-point numbers.
+    pub cast: Option<String>,
+}
+
+impl KeyType {
+    /// Returns a type whose values are bound as they are.
+    pub const fn bare(kind: KeyKind) -> Self {
+        Self { kind, cast: None }
+    }
+
+    /// Returns a type whose values are bound as text and cast.
+    pub fn cast(kind: KeyKind, sql_type: impl Into<String>) -> Self {
+        Self {
+            kind,
+            cast: Some(sql_type.into()),
+        }
+    }
+}
+
 /// One column as the catalogue has it.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
@@ -33,10 +73,13 @@ pub(super) struct Column {
     /// The type as the server spells it, for example `bigint(20) unsigned`.
     pub type_text: String,
     pub kind: ColumnKind,
+    /// How it serves as a column of the cursor; `None` where it cannot: floating-point numbers are not exact, and an
+    /// ENUM is sorted by its place and compared by its text.
+    pub key: Option<KeyType>,
     pub nullable: bool,
 }
 
-/// A unique index over whole columns.
+/// A unique index over whole columns, all of them in the same direction.
 #[derive(Debug, Clone)]
 pub(super) struct UniqueIndex {
     /// How a query names it to force its use: `` FORCE INDEX (`PRIMARY`) ``.
@@ -47,33 +90,55 @@ pub(super) struct UniqueIndex {
 /// What the catalogue says about one table.
 #[derive(Debug, Clone)]
 pub(super) struct Catalogue {
+    /// The table as a query names it, quoted, where that is more than the plan's own name: with its schema.
+    pub table: Option<String>,
     pub columns: Vec<Column>,
     pub unique: Vec<UniqueIndex>,
     pub estimated_rows: u64,
     pub estimated_bytes: Option<u64>,
 }
 
+/// One column of the cursor.
+#[derive(Debug, Clone)]
+pub(super) struct CursorColumn {
+    /// The quoted column: what is compared and sorted.
+    pub quoted: String,
+    /// The expression that gives its value as `key.kind` is read.
+    pub selected: String,
+    pub key: KeyType,
+}
+
+/// The column that `--ids` names.
+#[derive(Debug, Clone)]
+pub(super) struct IdsColumn {
+    pub quoted: String,
+    /// Its plain name, for messages.
+    pub name: String,
+    pub kind: ColumnKind,
+    /// `None` for types that cannot be a key: ids are then bound as text.
+    pub key: Option<KeyType>,
+}
+
 /// A table whose names were found in the catalogue: the SQL pieces of every query on it.
 #[derive(Debug, Clone)]
 pub(super) struct Checked {
+    pub dialect: Dialect,
     /// The quoted table.
     pub table: String,
+    /// Its plain name, for messages.
+    pub name: String,
     /// Forces the cursor's own index.
     pub hint: String,
-    /// The quoted cursor column.
-    pub cursor: String,
-    pub unsigned: bool,
+    /// The columns of the cursor, in the order of their index.
+    pub cursor: Vec<CursorColumn>,
     /// The expression that gives the key's bytes.
     pub key: String,
     /// The expression that gives the value's bytes.
     pub value: String,
     /// The expressions that give the bytes of the columns beside them.
     pub beside: Vec<String>,
-    /// The quoted column that `--ids` names.
-    pub ids_column: String,
-    /// Its plain name, for messages.
-    pub ids_name: String,
-    pub ids_kind: ColumnKind,
+    /// What `--ids` filters; `None` where no entity is named and the cursor has several columns.
+    pub ids: Option<IdsColumn>,
     /// `where:`, as the plan has it.
     pub condition: Option<String>,
     pub shape: TableShape,
@@ -103,14 +168,22 @@ pub(super) fn check(
     };
     let column = |name: &str| find_column(place, &from.table, name, &catalogue.columns);
 
-    let table = quoted(&from.table)?;
-    let (cursor, hint, unsigned) = check_cursor(place, from, catalogue)?;
+    let table = match &catalogue.table {
+        Some(table) => table.clone(),
+        None => quoted(&from.table)?,
+    };
+    let (cursor, hint) = check_cursor(place, from, catalogue)?;
     let key = column(&from.key)?;
     let value = column(&from.value)?;
     let entity = from.entity.as_deref().map(&column).transpose()?;
-    let ids = entity.unwrap_or(cursor);
+    let ids = match (entity, cursor.as_slice()) {
+        (Some(entity), _) => Some(entity),
+        (None, [(only, _)]) => Some(*only),
+        _ => None,
+    };
 
-    let mut used = vec![cursor, key, value];
+    let mut used: Vec<&Column> = cursor.iter().map(|(column, _)| *column).collect();
+    used.extend([key, value]);
     used.extend(entity);
     let mut beside = Vec::new();
     for name in from.beside() {
@@ -118,25 +191,64 @@ pub(super) fn check(
         used.push(column);
         beside.push(bytes_of(dialect, column, &quoted(name)?));
     }
+    let single_integer = matches!(
+        cursor.as_slice(),
+        [(
+            Column {
+                kind: ColumnKind::Integer { .. },
+                ..
+            },
+            _
+        )]
+    );
     Ok(Checked {
+        dialect,
         table,
+        name: from.table.clone(),
         hint,
-        cursor: quoted(&cursor.name)?,
-        unsigned,
+        cursor: cursor
+            .into_iter()
+            .map(|(column, key)| {
+                let quoted = quoted(&column.name)?;
+                Ok(CursorColumn {
+                    selected: selected(dialect, key.kind, &quoted),
+                    quoted,
+                    key: key.clone(),
+                })
+            })
+            .collect::<Result<_, EdgeError>>()?,
         key: bytes_of(dialect, key, &quoted(&key.name)?),
         value: bytes_of(dialect, value, &quoted(&value.name)?),
         beside,
-        ids_column: quoted(&ids.name)?,
-        ids_name: ids.name.clone(),
-        ids_kind: ids.kind,
+        ids: ids
+            .map(|column| {
+                Ok::<_, EdgeError>(IdsColumn {
+                    quoted: quoted(&column.name)?,
+                    name: column.name.clone(),
+                    kind: column.kind,
+                    key: column.key.clone(),
+                })
+            })
+            .transpose()?,
         condition: from.condition.clone(),
         shape: TableShape {
             fingerprint: fingerprint(&used),
             estimated_rows: catalogue.estimated_rows,
             estimated_bytes: catalogue.estimated_bytes,
-            cursor_unsigned: unsigned,
+            single_integer,
         },
     })
+}
+
+/// Returns the error for columns that are not what they were when the resource was bound.
+pub fn schema_changed(table: &str, had: &str, now: &str) -> EdgeError {
+    EdgeError::new(
+        ErrorKind::SchemaChanged,
+        format!(
+            "the columns of `{table}` changed under the run: they were [{had}], now [{now}]; put them back, or begin anew with \
+             `--new`"
+        ),
+    )
 }
 
 /// Returns the error for a table that the catalogue does not have, with the nearest of `tables`.
@@ -172,57 +284,70 @@ fn find_column<'a>(
         })
 }
 
-/// Returns the cursor column, the hint that forces its index, and whether it is unsigned.
+/// A column and how it serves in the cursor.
+type TypedColumn<'a> = (&'a Column, &'a KeyType);
+
+/// Returns the cursor's columns with their types, and the hint that forces their index.
 fn check_cursor<'a>(
     place: &str,
     from: &RowSource,
     catalogue: &'a Catalogue,
-) -> Result<(&'a Column, String, bool), EdgeError> {
-    for name in &from.cursor {
-        find_column(place, &from.table, name, &catalogue.columns)?;
-    }
-    let usable = |column: &Column| -> Option<(String, bool)> {
-        let ColumnKind::Integer { unsigned } = column.kind else {
-            return None;
-        };
-        if column.nullable {
-            return None;
-        }
-        let index = catalogue
-            .unique
-            .iter()
-            .find(|index| index.columns == [column.name.as_str()])?;
-        Some((index.hint.clone(), unsigned))
-    };
-    if let [only] = from.cursor.as_slice() {
-        let column = find_column(place, &from.table, only, &catalogue.columns)?;
-        if let Some((hint, unsigned)) = usable(column) {
-            return Ok((column, hint, unsigned));
-        }
+) -> Result<(Vec<TypedColumn<'a>>, String), EdgeError> {
+    let columns: Vec<&Column> = from
+        .cursor
+        .iter()
+        .map(|name| find_column(place, &from.table, name, &catalogue.columns))
+        .collect::<Result<_, _>>()?;
+    let typed: Option<Vec<_>> = columns
+        .iter()
+        .map(|column| Some((*column, column.key.as_ref()?)))
+        .collect();
+    let index = catalogue
+        .unique
+        .iter()
+        .find(|index| index.columns == from.cursor);
+    if let (Some(typed), Some(index)) = (typed, index)
+        && columns.iter().all(|column| !column.nullable)
+    {
+        return Ok((typed, index.hint.clone()));
     }
 
-    let why = match from.cursor.as_slice() {
-        [only] => {
-            let column = find_column(place, &from.table, only, &catalogue.columns)?;
-            match column.kind {
-                ColumnKind::Integer { .. } if column.nullable => "it may be NULL".to_owned(),
-                ColumnKind::Integer { .. } => "it has no unique index of its own".to_owned(),
-                _ => format!("its type is {}", column.type_text),
-            }
-        }
-        several => format!("it has {} columns", several.len()),
-    };
-    let candidates: Vec<&str> = catalogue
-        .columns
+    let why = columns
         .iter()
-        .filter(|column| usable(column).is_some())
-        .map(|column| column.name.as_str())
+        .find_map(|column| {
+            let name = match columns.len() {
+                1 => "it".to_owned(),
+                _ => format!("`{}`", column.name),
+            };
+            if column.key.is_none() {
+                Some(format!("the type of {name} is {}", column.type_text))
+            } else {
+                column.nullable.then(|| format!("{name} may be NULL"))
+            }
+        })
+        .unwrap_or_else(|| match columns.len() {
+            1 => "it has no unique index of its own".to_owned(),
+            _ => "no unique index has exactly these columns in this order".to_owned(),
+        });
+    let candidates: Vec<String> = catalogue
+        .unique
+        .iter()
+        .filter(|index| {
+            index.columns.iter().all(|name| {
+                catalogue
+                    .columns
+                    .iter()
+                    .any(|column| column.name == *name && column.key.is_some() && !column.nullable)
+            })
+        })
+        .map(|index| format!("`{}`", index.columns.join(", ")))
         .collect();
     let advice = if candidates.is_empty() {
-        "; no column of the table would do: it needs an integer NOT NULL column with a PRIMARY or UNIQUE index of its own"
+        "; no index of the table would do: it needs a PRIMARY or UNIQUE index whose columns are NOT NULL and neither \
+         floating-point numbers nor parts of columns"
             .to_owned()
     } else {
-        format!("; `{}` would do", candidates.join("` or `"))
+        format!("; {} would do", candidates.join(" or "))
     };
     Err(EdgeError::new(
         ErrorKind::Refused,
@@ -234,14 +359,33 @@ fn check_cursor<'a>(
     ))
 }
 
+/// Returns the expression that gives a cursor column's value as it is read.
+fn selected(dialect: Dialect, kind: KeyKind, quoted: &str) -> String {
+    match (dialect, kind) {
+        (Dialect::Sqlite, _)
+        | (_, KeyKind::Int | KeyKind::Uint | KeyKind::Text | KeyKind::Bytes | KeyKind::Any) => {
+            quoted.to_owned()
+        }
+        (Dialect::Mysql, _) => format!("CAST({quoted} AS CHAR)"),
+        (Dialect::Postgres, _) => format!("CAST({quoted} AS text)"),
+    }
+}
+
 fn bytes_of(dialect: Dialect, column: &Column, quoted: &str) -> String {
     match (dialect, column.kind) {
         // SQLite has types per value, not per column: the reader turns numbers into text.
-        (Dialect::Sqlite, _) | (Dialect::Mysql, ColumnKind::Bytes) => quoted.to_owned(),
+        (Dialect::Sqlite, _) | (Dialect::Mysql | Dialect::Postgres, ColumnKind::Bytes) => {
+            quoted.to_owned()
+        }
         // So that OCTET_LENGTH counts the bytes that are sent, not those that are stored.
         (Dialect::Mysql, ColumnKind::ForeignText) => format!("CONVERT({quoted} USING utf8mb4)"),
         (Dialect::Mysql, ColumnKind::Integer { .. } | ColumnKind::Other) => {
             format!("CAST({quoted} AS CHAR)")
+        }
+        // The bytes themselves: the server's conversion on the way out comes after OCTET_LENGTH.
+        (Dialect::Postgres, ColumnKind::ForeignText) => format!("convert_to({quoted}, 'UTF8')"),
+        (Dialect::Postgres, ColumnKind::Integer { .. } | ColumnKind::Other) => {
+            format!("CAST({quoted} AS text)")
         }
     }
 }
@@ -292,9 +436,19 @@ pub(super) mod tests {
             name: name.into(),
             type_text: type_text.into(),
             kind,
+            key: match kind {
+                ColumnKind::Integer { unsigned: true } => Some(KeyType::bare(KeyKind::Uint)),
+                ColumnKind::Integer { unsigned: false } => Some(KeyType::bare(KeyKind::Int)),
+                ColumnKind::Bytes => Some(KeyType::bare(KeyKind::Text)),
+                ColumnKind::Other if type_text.starts_with("decimal") => {
+                    Some(KeyType::cast(KeyKind::Decimal, "DECIMAL(65,2)"))
+                }
+                _ => None,
+            },
             nullable,
         };
         Catalogue {
+            table: None,
             columns: vec![
                 column(
                     "id_url",
@@ -316,6 +470,9 @@ pub(super) mod tests {
                 ),
                 column("key", "varchar(255)", ColumnKind::Bytes, true),
                 column("data", "text", ColumnKind::ForeignText, true),
+                column("store", "varchar(2)", ColumnKind::Bytes, false),
+                column("price", "decimal(10,2)", ColumnKind::Other, false),
+                column("weight", "double", ColumnKind::Other, false),
             ],
             unique: vec![
                 UniqueIndex {
@@ -325,6 +482,10 @@ pub(super) mod tests {
                 UniqueIndex {
                     hint: "FORCE INDEX (`two`)".into(),
                     columns: vec!["fk_url".into(), "key".into()],
+                },
+                UniqueIndex {
+                    hint: "FORCE INDEX (`three`)".into(),
+                    columns: vec!["store".into(), "price".into(), "fk_url".into()],
                 },
             ],
             estimated_rows: 7,
@@ -342,11 +503,13 @@ pub(super) mod tests {
     fn a_single_unique_integer_is_a_cursor() {
         let checked =
             check(Dialect::Mysql, "here", &from(&["id_url"]), &catalogue()).expect("checked");
-        assert_eq!(checked.cursor, "`id_url`");
+        assert_eq!(checked.cursor.len(), 1);
+        assert_eq!(checked.cursor[0].quoted, "`id_url`");
+        assert_eq!(checked.cursor[0].key.kind, KeyKind::Uint);
         assert_eq!(checked.hint, "FORCE INDEX (`PRIMARY`)");
-        assert!(checked.unsigned);
+        assert!(checked.shape.single_integer);
         assert_eq!(checked.value, "CONVERT(`data` USING utf8mb4)");
-        assert_eq!(checked.ids_name, "id_url");
+        assert_eq!(checked.ids.expect("one column").name, "id_url");
         assert_eq!(
             checked.shape.fingerprint,
             "id_url bigint(20) unsigned not null; key varchar(255); data text"
@@ -354,19 +517,39 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn several_columns_of_one_unique_index_are_a_cursor() {
+        let cursor = from(&["store", "price", "fk_url"]);
+        let checked = check(Dialect::Mysql, "here", &cursor, &catalogue()).expect("checked");
+        assert_eq!(checked.hint, "FORCE INDEX (`three`)");
+        assert!(!checked.shape.single_integer);
+        assert!(checked.ids.is_none(), "no single column to filter by");
+        let selected: Vec<&str> = checked.cursor.iter().map(|one| &*one.selected).collect();
+        assert_eq!(selected, ["`store`", "CAST(`price` AS CHAR)", "`fk_url`"]);
+        assert!(checked.shape.fingerprint.starts_with(
+            "store varchar(2) not null; price decimal(10,2) not null; fk_url int(11) not null; key"
+        ));
+    }
+
+    #[test]
     fn other_cursors_are_refused_with_what_would_do() {
         for (cursor, why) in [
-            (&["key"][..], "its type is varchar(255)"),
+            (&["weight"][..], "the type of it is double"),
             (&["fk_url"], "it has no unique index of its own"),
             (&["fk_old"], "it may be NULL"),
-            (&["fk_url", "key"], "it has 2 columns"),
+            (&["fk_url", "key"], "`key` may be NULL"),
+            (&["store", "weight"], "the type of `weight` is double"),
+            (
+                &["price", "store", "fk_url"],
+                "no unique index has exactly these columns in this order",
+            ),
         ] {
             let (kind, message) = refusal(&from(cursor));
             assert_eq!(kind, ErrorKind::Refused);
             assert_eq!(
                 message,
                 format!(
-                    "`{}` of table `url` at mariadb at h:1/d cannot be the cursor: {why}; `id_url` would do",
+                    "`{}` of table `url` at mariadb at h:1/d cannot be the cursor: {why}; `id_url` or `store, price, fk_url` \
+                     would do",
                     cursor.join(", ")
                 )
             );

@@ -1,8 +1,10 @@
 //! Where rows go. Edges name the kind of their errors and never retry.
 
+mod bulk;
 mod file;
 mod redis;
 mod resp;
+mod search;
 
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use crate::{
     plan::TargetConfig,
 };
 
-pub use self::{file::FileTarget, redis::RedisTarget};
+pub use self::{file::FileTarget, redis::RedisTarget, search::SearchTarget};
 
 /// Returns the target that the plan calls `name`. Connects to nothing and creates nothing.
 ///
@@ -26,6 +28,7 @@ pub use self::{file::FileTarget, redis::RedisTarget};
 pub fn connect(name: &str, config: &TargetConfig) -> Result<Arc<dyn Target>, EdgeError> {
     Ok(match config {
         TargetConfig::Redis(config) => Arc::new(RedisTarget::new(name, config)?),
+        TargetConfig::Search(config) => Arc::new(SearchTarget::new(name, config)?),
         TargetConfig::File(config) => Arc::new(FileTarget::new(config)),
     })
 }
@@ -105,6 +108,8 @@ pub struct Recorded {
     pub chunk: ChunkSeq,
     /// For targets that grow by length: the length after that chunk.
     pub length: Option<u64>,
+    /// What [`Target::incarnation`] said when the resource began.
+    pub incarnation: Option<String>,
 }
 
 /// How far the target's own evidence goes for one partition.
@@ -191,6 +196,16 @@ pub trait Target: Send + Sync {
     /// Returns the owner of the lease if there is one, without touching it.
     async fn lease_owner(&self) -> Result<Option<LeaseOwner>, EdgeError>;
 
+    /// Returns a text about whatever the rows of `resource` go to, where that has an identity of its own that is gone when
+    /// it is made anew, as an index has; it is journaled when the resource begins. Asked before a run begins, too.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` where rows have nothing to go to.
+    async fn incarnation(&self, _resource: &ResourceName) -> Result<Option<String>, EdgeError> {
+        Ok(None)
+    }
+
     /// Returns the evidence for each of `recorded`, in their order. Changes nothing.
     async fn evidence(
         &self,
@@ -228,4 +243,10 @@ pub trait Target: Send + Sync {
     /// Gets ready for a resource that begins: removes content that belongs to it alone, as files do; with `partial`, only
     /// what partial runs left. Rows in a store that others share stay.
     async fn clear(&self, resource: &ResourceName, partial: bool) -> Result<(), EdgeError>;
+
+    /// Puts back what was changed for writing `resources`, and makes their rows visible. The run is not done before; may be
+    /// called again.
+    async fn settle(&self, _resources: &[ResourceName]) -> Result<(), EdgeError> {
+        Ok(())
+    }
 }

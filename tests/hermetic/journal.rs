@@ -170,6 +170,7 @@ fn bound(run: &str, resource: &str, partitions: std::ops::RangeInclusive<u64>) -
         resource: resource.into(),
         columns: "id:int,value:text".into(),
         estimated_rows: 300_000,
+        incarnation: None,
         partitions: (1..)
             .zip(partitions)
             .map(|(ordinal, id)| PartitionPlan {

@@ -5,3 +5,4 @@ mod files;
 mod journal;
 mod plans;
 mod transitions;
+mod values;

@@ -5,6 +5,7 @@
 #   launch                         starts it from $dir on $port by `detached`, writing $dir/pid, never waiting
 #   answers                        true once a client gets a real answer on $port
 #   environment                    the `export` lines for tests; $pid is empty under Docker
+#   stop_signal                    what asks it to end at once, if not TERM
 # It is always sourced in a subshell, so these names do not meet those of another server.
 # shellcheck shell=bash disable=SC2034,SC2154
 
@@ -88,7 +89,7 @@ stop() {
   local pid i
   pid=$(live_pid "$1") || { rm -f "$home/$1/pid"; return 0; }
   # A stopped process cannot hear the request.
-  kill "$pid" && kill -CONT "$pid"
+  kill -s "$(stop_signal=TERM && load "$1" && echo "$stop_signal")" "$pid" && kill -CONT "$pid"
   for ((i = 0; i < 200; i++)); do
     live_pid "$1" >/dev/null || break
     sleep 0.1

@@ -18,7 +18,7 @@ use serde_json::Value;
 use sqlx::Row;
 use tempfile::TempDir;
 
-use crate::{redis_server::RedisServer, support::Database};
+use crate::{postgres::PgDatabase, redis_server::RedisServer, support::Database};
 
 /// How long anything may take before the test says what never came: far above what a loaded machine needs.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -33,11 +33,29 @@ defaults:
   retry: { attempts: 60, base: 20ms, cap: 500ms }
 ";
 
-/// A shop.
-pub struct Shop {
-    pub database: Database,
+/// A shop; its database is MariaDB's where nothing else is said.
+pub struct Shop<D = Database> {
+    pub database: D,
     pub redis: RedisServer,
     folder: TempDir,
+}
+
+/// A database that a plan can name.
+pub trait Named {
+    /// Returns its URL, with the password.
+    fn url(&self) -> String;
+}
+
+impl Named for Database {
+    fn url(&self) -> String {
+        self.url()
+    }
+}
+
+impl Named for PgDatabase {
+    fn url(&self) -> String {
+        self.url()
+    }
 }
 
 impl Shop {
@@ -46,18 +64,7 @@ impl Shop {
     }
 
     pub async fn with_redis(name: &str, redis: RedisServer) -> Self {
-        let folder = TempDir::new().expect("a folder");
-        fs::create_dir(folder.path().join("plans")).expect("a folder for plans");
-        Self {
-            database: Database::create(name).await,
-            redis,
-            folder,
-        }
-    }
-
-    /// Returns a path in the shop's folder.
-    pub fn path(&self, relative: &str) -> PathBuf {
-        self.folder.path().join(relative)
+        Self::of(Database::create(name).await, redis)
     }
 
     /// Makes an empty table like those that plans are written for.
@@ -79,6 +86,47 @@ impl Shop {
                  CONCAT('{{\"id\":', seq + {first} - 1, ',\"hash\":\"', MD5(seq + {first}), '\"}}') FROM seq_1_to_{count}"
             ))
             .await;
+    }
+
+    /// Asserts that Redis holds the rows of these tables that have a key and a value, and nothing else. Reads both
+    /// sides by itself: the program under test plays no part.
+    pub async fn assert_redis_equals(&mut self, tables: &[&str]) {
+        let wanted = self.wanted(tables).await;
+        let found = self.redis_content();
+        assert_same(&wanted, &found);
+    }
+
+    /// Returns what the tables say Redis should hold.
+    pub async fn wanted(&mut self, tables: &[&str]) -> HashMap<Vec<u8>, Vec<u8>> {
+        let mut wanted = HashMap::new();
+        for table in tables {
+            let mut rows = self.database.rows(format!(
+                "SELECT CONCAT('kv:', `key`), data FROM {table} WHERE `key` IS NOT NULL AND data IS NOT NULL"
+            ));
+            while let Some(row) = rows.try_next().await.expect("a row") {
+                let (key, value): (Vec<u8>, Vec<u8>) = (row.get_unchecked(0), row.get_unchecked(1));
+                assert!(wanted.insert(key, value).is_none(), "a key given twice");
+            }
+        }
+        wanted
+    }
+}
+
+impl<D: Named> Shop<D> {
+    /// Returns a shop of these two.
+    pub fn of(database: D, redis: RedisServer) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        fs::create_dir(folder.path().join("plans")).expect("a folder for plans");
+        Self {
+            database,
+            redis,
+            folder,
+        }
+    }
+
+    /// Returns a path in the shop's folder.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
     }
 
     /// Writes the plan: these lines of resources, and these defaults.
@@ -160,29 +208,6 @@ impl Shop {
     /// Returns how many keys Redis holds.
     pub fn key_count(&self) -> u64 {
         self.redis.ask(0, &redis::cmd("DBSIZE"))
-    }
-
-    /// Asserts that Redis holds the rows of these tables that have a key and a value, and nothing else. Reads both
-    /// sides by itself: the program under test plays no part.
-    pub async fn assert_redis_equals(&mut self, tables: &[&str]) {
-        let wanted = self.wanted(tables).await;
-        let found = self.redis_content();
-        assert_same(&wanted, &found);
-    }
-
-    /// Returns what the tables say Redis should hold.
-    pub async fn wanted(&mut self, tables: &[&str]) -> HashMap<Vec<u8>, Vec<u8>> {
-        let mut wanted = HashMap::new();
-        for table in tables {
-            let mut rows = self.database.rows(format!(
-                "SELECT CONCAT('kv:', `key`), data FROM {table} WHERE `key` IS NOT NULL AND data IS NOT NULL"
-            ));
-            while let Some(row) = rows.try_next().await.expect("a row") {
-                let (key, value): (Vec<u8>, Vec<u8>) = (row.get_unchecked(0), row.get_unchecked(1));
-                assert!(wanted.insert(key, value).is_none(), "a key given twice");
-            }
-        }
-        wanted
     }
 
     /// Returns everything that Redis holds.
@@ -387,7 +412,8 @@ impl Running {
             .next_that(|line| wanted(&serde_json::from_str(line).ok()?));
         found.unwrap_or_else(|why| {
             panic!(
-                "{what}: this never came, {why}: {:?}",
+                "{what}: this never came, {why}: {:?}\n{:?}",
+                self.stdout.seen.last(),
                 self.stderr.drained()
             )
         })

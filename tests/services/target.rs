@@ -13,7 +13,7 @@ use rekindle::{
     cursor::{Cursor, KeyValue},
     error::{EdgeError, ErrorKind},
     ids::{ChunkSeq, PartitionId, RunId},
-    plan::{RedisConfig, TargetConfig},
+    plan::{Compression, RedisConfig, TargetConfig, ValueForm},
     target::{
         ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, RedisTarget, Target,
         connect,
@@ -34,7 +34,10 @@ const MARKER: &[u8] = b"rekindle:7F3K2M:31";
 fn config(url: &str) -> RedisConfig {
     RedisConfig {
         url: url.into(),
+        tls: None,
         prefix: "kv:".into(),
+        value: ValueForm::Raw,
+        compress: Compression::None,
         allow_eviction: false,
     }
 }
@@ -80,6 +83,7 @@ async fn evidence(target: &dyn Target, chunk: u64) -> Evidence {
         partition: partition(31),
         chunk: ChunkSeq(chunk),
         length: None,
+        incarnation: None,
     };
     target
         .evidence(&RunId::from_text(RUN), &[recorded])

@@ -135,14 +135,14 @@ impl Coordinator {
             return Ok(false);
         }
         let broken = self.letters(name, true, 0, MOST_MENDED + 1).await?.len();
-        let all = self.letters(name, false, 0, MOST_MENDED + 1).await?.len();
+        let all = self.letters(name, false, 0, MOST_MENDED + 1).await?;
         let lacks = if broken == 0 {
             return Ok(false);
         } else if resource.from.entity.is_none() {
             "`from.entity` is not named"
-        } else if resource.from.cursor.len() != 1 {
-            "the cursor has several columns"
-        } else if all > MOST_MENDED as usize {
+        } else if all.iter().any(|(_, place)| listed(place).is_none()) {
+            "rows cannot be listed by this cursor"
+        } else if all.len() > MOST_MENDED as usize {
             "there are too many of them"
         } else {
             let why = format!("{broken} of its rows are broken");
@@ -188,8 +188,8 @@ impl Coordinator {
             // Twice as many: letters of this very reading may stand beside those it is about.
             let letters = self.letters(&name, false, 0, 2 * MOST_MENDED).await?;
             let mut places: Vec<String> = letters
-                .into_iter()
-                .filter_map(|(_, place)| place.0.first().map(ToString::to_string))
+                .iter()
+                .filter_map(|(_, place)| listed(place))
                 .collect();
             places.sort_unstable();
             places.dedup();
@@ -250,7 +250,7 @@ impl Coordinator {
                 if self.settled.contains(&name) {
                     self.rebind(&resource);
                 } else {
-                    self.settle(&resource, &config);
+                    self.wait_for_rows(&resource, &config);
                 }
             } else if let Some(page) = self.calls.get(&name).cloned() {
                 self.call(&resource, page).await?;
@@ -305,7 +305,7 @@ impl Coordinator {
             let until = Cursor::single(KeyValue::Uint(last.cast_unsigned()));
             let places: Vec<String> = letters
                 .iter()
-                .filter_map(|(_, place)| place.0.first().map(ToString::to_string))
+                .filter_map(|(_, place)| listed(place))
                 .collect();
             let entity = entity.unwrap_or_default();
             let found = retrying(&retry, waiting, || {
@@ -331,7 +331,7 @@ impl Coordinator {
         Ok(())
     }
 
-    fn settle(&mut self, resource: &Resource, config: &FallbackConfig) {
+    fn wait_for_rows(&mut self, resource: &Resource, config: &FallbackConfig) {
         let Some(query) = self.compared(resource) else {
             return;
         };
@@ -544,6 +544,7 @@ impl Coordinator {
             FallbackEvent::Bound {
                 columns: bound.shape.fingerprint.clone(),
                 estimated_rows: bound.shape.estimated_rows,
+                incarnation: bound.incarnation,
                 partitions,
             },
         )
@@ -624,5 +625,16 @@ impl Coordinator {
         let times = super::count(times.into(), "failure");
         self.fall_back(name, format!("{times} in a row: {why}"))
             .await
+    }
+}
+
+/// Returns a row's place as the list of a query takes it; `None` for a cursor of several columns, and for types whose
+/// text is not what a query compares with.
+fn listed(place: &Cursor) -> Option<String> {
+    match place.0.as_slice() {
+        [KeyValue::Int(id)] => Some(id.to_string()),
+        [KeyValue::Uint(id)] => Some(id.to_string()),
+        [KeyValue::Text(text) | KeyValue::Uuid(text)] => Some(text.clone()),
+        _ => None,
     }
 }

@@ -37,6 +37,12 @@ impl Coordinator {
                 self.stored(resource, partition, progress, dead_letters, state)
                     .await
             }
+            Report::Share {
+                resource,
+                partition,
+                at,
+                done,
+            } => self.share(resource, partition, at, done).await,
             Report::Waiting {
                 resource,
                 error,
@@ -140,6 +146,9 @@ impl Coordinator {
         let Some(job) = self.jobs.remove(&id) else {
             return Ok(());
         };
+        if let Job::Walk(name, partition) = &job {
+            self.shares.ended(name, *partition);
+        }
         match (job, finished) {
             (Job::Bind(name), Some(Finished::Bound(bound))) => self.bound(name, *bound).await,
             (Job::Walk(name, partition), Some(Finished::Walked(ended))) => {
@@ -177,7 +186,11 @@ impl Coordinator {
         if self.interrupted.is_some() {
             return Ok(());
         }
-        let Bound { shape, ranges } = match bound {
+        let Bound {
+            shape,
+            ranges,
+            incarnation,
+        } = match bound {
             Ok(bound) => bound,
             Err(error) => return self.failed(&name, &error).await,
         };
@@ -203,6 +216,7 @@ impl Coordinator {
                 columns: shape.fingerprint.clone(),
                 estimated_rows: shape.estimated_rows,
                 partitions,
+                incarnation,
             }])
             .await?;
         self.emit(&report::Event::ResourceStarted {

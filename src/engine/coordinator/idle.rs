@@ -2,14 +2,20 @@
 
 use super::{Coordinator, Ending, count};
 use crate::{
-    engine::{book::BookError, evidence::partition_keys},
+    engine::{book::BookError, evidence::partition_keys, retry::retrying},
+    error::chain,
     failpoint,
     machine::{
         AttemptEnd, Event, IllegalTransition, ResourceEvent, ResourceLedger, ResourceState,
         RunEvent, RunState,
     },
+    plan::RetryPolicy,
     report,
+    source::schema_changed,
 };
+
+/// How often a target is asked to remove what says that the run wrote there.
+const TRIES_TO_RETIRE: u32 = 4;
 
 impl Coordinator {
     /// Decides what comes after the last task ended; `None` to go on.
@@ -124,11 +130,10 @@ impl Coordinator {
                     resource.columns.as_ref()?,
                     &self.shapes.get(&resource.name)?.fingerprint,
                 );
+                let table = &self.plan.resource(&resource.name)?.from.table;
                 (had != now).then(|| {
-                    (
-                        resource.name.clone(),
-                        format!("its columns changed from {had} to {now}"),
-                    )
+                    let error = schema_changed(table, had, now);
+                    (resource.name.clone(), error.to_string())
                 })
             })
             .collect();
@@ -138,7 +143,51 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Has the targets put back what they changed for the run; the ending where one of them cannot.
+    async fn settle(&mut self) -> Result<Option<Ending>, BookError> {
+        let mut failed = Vec::new();
+        for (name, leased) in &self.targets {
+            let mine = self.plan.resources.iter().filter(|one| one.to == *name);
+            let restored: Vec<_> = mine
+                .map(|one| one.name.clone())
+                .filter(|one| {
+                    self.book
+                        .resource(one)
+                        .is_some_and(|one| one.state == ResourceState::Verified)
+                })
+                .collect();
+            let (target, restored) = (&leased.target, &restored);
+            let settled = retrying(
+                &self.plan.defaults.retry,
+                |_, _| {},
+                || target.settle(restored),
+            )
+            .await;
+            if let Err(error) = settled {
+                let reason = chain(&error).join(": ");
+                failed.extend(restored.iter().map(|one| (one.clone(), reason.clone())));
+            }
+        }
+        if failed.is_empty() {
+            return Ok(None);
+        }
+        for (name, reason) in &failed {
+            self.block(name, reason.clone()).await?;
+        }
+        let reason = format!("{} blocked", count(failed.len() as u64, "resource"));
+        self.book
+            .attempt_ended(AttemptEnd::Failed { reason }, Some(RunEvent::Fail))
+            .await?;
+        Ok(Some(Ending::Blocked {
+            resources: failed,
+            bug: self.bug,
+        }))
+    }
+
     pub(super) async fn finish(&mut self) -> Result<Ending, BookError> {
+        if let Some(ending) = self.settle().await? {
+            return Ok(ending);
+        }
         failpoint::hit("before_forget")?;
         let run = self.book.run_id().clone();
         let finished = self
@@ -176,7 +225,13 @@ impl Coordinator {
                 .filter(of_target)
                 .flat_map(|resource| partition_keys(ledger, resource))
                 .collect();
-            if let Err(error) = leased.target.retire(&run, &keys).await {
+            // A lost answer is not worth keys that stay for ever; a target that is gone is not worth a long wait.
+            let policy = RetryPolicy {
+                attempts: self.plan.defaults.retry.attempts.min(TRIES_TO_RETIRE),
+                ..self.plan.defaults.retry.clone()
+            };
+            let retired = retrying(&policy, |_, _| {}, || leased.target.retire(&run, &keys)).await;
+            if let Err(error) = retired {
                 let text = format!(
                     "markers of the run stay behind in {}: {error}",
                     leased.target.place()

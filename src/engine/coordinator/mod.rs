@@ -5,6 +5,7 @@ mod happened;
 mod idle;
 mod proof;
 mod schedule;
+mod share;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -142,6 +143,7 @@ pub struct Coordinator {
     mends: BTreeMap<ResourceName, Vec<String>>,
     /// Failures of the source's data since a resource last stored a chunk.
     data_failures: BTreeMap<ResourceName, u32>,
+    shares: share::Shares,
     interrupted: Option<Instant>,
     lease_lost: Option<String>,
     bug: bool,
@@ -193,6 +195,7 @@ impl Coordinator {
             settled: BTreeSet::new(),
             mends: BTreeMap::new(),
             data_failures: BTreeMap::new(),
+            shares: share::Shares::default(),
             interrupted: None,
             lease_lost: None,
             bug: false,

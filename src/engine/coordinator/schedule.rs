@@ -50,6 +50,7 @@ impl Coordinator {
         }
         self.hand_next().await?;
         self.walk_open();
+        self.ask_to_share();
         self.bind_next();
         Ok(())
     }
@@ -266,6 +267,7 @@ impl Coordinator {
             .stops
             .entry(name.clone())
             .or_insert_with(|| watch::channel(false).0);
+        let wanted = self.shares.flag(id);
         let walk = Walk {
             run: self.book.run_id().clone(),
             partition: partition_key(run, ledger, partition),
@@ -275,6 +277,7 @@ impl Coordinator {
             query,
             source: Arc::clone(&self.source),
             target: Arc::clone(&leased.target),
+            encoding: self.plan.encoding(resource),
             lease: Arc::clone(&leased.lease),
             budget: self.budget.clone(),
             chunk_bytes: resource.chunk.bytes.min(share),
@@ -283,6 +286,8 @@ impl Coordinator {
             retry: defaults.retry.clone(),
             quota,
             stop: stop.subscribe(),
+            share: wanted,
+            columns: ledger.columns.clone().unwrap_or_default(),
             reports: self.reports.0.clone(),
         };
         let task = self

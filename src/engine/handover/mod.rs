@@ -74,6 +74,14 @@ impl Rebind {
             })
             .await?;
         }
-        Ok(Bound { shape, ranges })
+        let incarnation = retrying(&self.retry, &mut told, || {
+            this.target.incarnation(&this.resource)
+        })
+        .await?;
+        Ok(Bound {
+            shape,
+            ranges,
+            incarnation,
+        })
     }
 }

@@ -115,7 +115,8 @@ impl RowSink for HashSink {
 
     fn push(&mut self, row: SourceRow<'_>) -> bool {
         for value in row.cursor {
-            self.field(Some(value.to_string().as_bytes()));
+            // The form for people would cut long ones.
+            self.field(Some(format!("{value:?}").as_bytes()));
         }
         self.field(row.key);
         match row.value {

@@ -5,20 +5,24 @@ mod cursor;
 mod cycles;
 mod duplicates;
 mod fallback;
+mod indexes;
 mod limits;
 mod names;
 mod shared_keys;
 mod targets;
+mod tls;
 mod urls;
 
 pub(super) use names::part_is_sound as is_plan_name;
+
+use std::path::Path;
 
 use super::{diagnostic::Diagnostic, model::Model};
 
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     names::check,
     duplicates::check,
     after::check,
@@ -29,11 +33,13 @@ const RULES: [Rule; 10] = [
     urls::check,
     shared_keys::check,
     fallback::check,
+    indexes::check,
 ];
 
-/// Applies every rule.
-pub(super) fn all(model: &Model, problems: &mut Vec<Diagnostic>) {
+/// Applies every rule. Files that the plan names are looked for in `folder`.
+pub(super) fn all(model: &Model, folder: &Path, problems: &mut Vec<Diagnostic>) {
     for rule in RULES {
         rule(model, problems);
     }
+    tls::check(model, folder, problems);
 }

@@ -38,6 +38,13 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
                     problems.push(problem(&path("file.path"), folder, &fault));
                 }
             }
+            Some(TargetKind::Search(search)) => {
+                for url in &search.urls {
+                    if let Err(fault) = urls::search(&url.value) {
+                        problems.push(problem(&path("elasticsearch.url"), url, &fault));
+                    }
+                }
+            }
             None => {}
         }
     }

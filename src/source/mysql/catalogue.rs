@@ -4,7 +4,7 @@ use sqlx::{MySqlConnection, Row, mysql::MySqlRow};
 
 use crate::source::{
     quote::{self, Dialect},
-    shape::{Catalogue, Column, ColumnKind, UniqueIndex},
+    shape::{Catalogue, Column, ColumnKind, KeyKind, KeyType, UniqueIndex},
 };
 
 /// Returns every table and view, sorted.
@@ -41,6 +41,7 @@ pub(super) async fn table(
     }
     let Some(row) = exact else { return Ok(None) };
     let mut catalogue = Catalogue {
+        table: None,
         columns: Vec::new(),
         unique: Vec::new(),
         estimated_rows: text(row, 1)?.parse().unwrap_or(0),
@@ -57,17 +58,19 @@ pub(super) async fn table(
     .fetch_all(&mut *connection)
     .await?;
     for row in &columns {
-        let type_text = text(row, 2)?;
+        let (data_type, type_text) = (text(row, 1)?, text(row, 2)?);
         catalogue.columns.push(Column {
             name: text(row, 0)?,
-            kind: kind(&text(row, 1)?, &type_text, &text(row, 4)?),
+            kind: kind(&data_type, &type_text, &text(row, 4)?),
+            key: key(&data_type, &type_text),
             nullable: text(row, 3)? != "NO",
             type_text,
         });
     }
 
     let parts = sqlx::query(
-        "SELECT index_name, column_name, CASE WHEN sub_part IS NULL THEN 'whole' ELSE 'prefix' END \
+        "SELECT index_name, column_name, CASE WHEN sub_part IS NULL THEN 'whole' ELSE 'prefix' END, \
+         COALESCE(collation, '') \
          FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ? AND BINARY table_name = ? \
          AND non_unique = 0 ORDER BY index_name, seq_in_index",
     )
@@ -76,6 +79,7 @@ pub(super) async fn table(
     .fetch_all(&mut *connection)
     .await?;
     let mut last = None;
+    let mut direction = String::new();
     for row in &parts {
         let name = text(row, 0)?;
         if last.as_ref() != Some(&name) {
@@ -87,10 +91,12 @@ pub(super) async fn table(
                 columns: Vec::new(),
             });
             last = Some(name);
+            direction = text(row, 3)?;
         }
         if let Some(index) = catalogue.unique.last_mut() {
-            // A unique prefix of a column says nothing of the whole: no column has the empty name.
-            let whole = text(row, 2)? == "whole";
+            // A unique prefix of a column says nothing of the whole, and an index with columns in both directions is not
+            // sorted as the pages are: no column has the empty name.
+            let whole = text(row, 2)? == "whole" && text(row, 3)? == direction;
             index
                 .columns
                 .push(if whole { text(row, 1)? } else { String::new() });
@@ -115,6 +121,41 @@ fn kind(data_type: &str, type_text: &str, charset: &str) -> ColumnKind {
         }
         _ => ColumnKind::Other,
     }
+}
+
+/// Returns how a column serves in a cursor. Values are cast back to what they were: compared as bare text, a decimal
+/// would be compared as a floating-point number. Text is bound bare: the column's own collation wins over that of a
+/// parameter, and a latin1 column has its parameter converted, not itself.
+fn key(data_type: &str, type_text: &str) -> Option<KeyType> {
+    let data_type = data_type.to_ascii_lowercase();
+    Some(match data_type.as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => {
+            KeyType::bare(if type_text.to_ascii_lowercase().contains("unsigned") {
+                KeyKind::Uint
+            } else {
+                KeyKind::Int
+            })
+        }
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
+            KeyType::bare(KeyKind::Text)
+        }
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
+            KeyType::bare(KeyKind::Bytes)
+        }
+        "decimal" => {
+            // `decimal(10,2) unsigned`: all digits, those behind the point.
+            let scale = type_text.split([',', ')']).nth(1)?.trim();
+            KeyType::cast(
+                KeyKind::Decimal,
+                format!("DECIMAL(65,{})", scale.parse::<u8>().ok()?),
+            )
+        }
+        "date" => KeyType::cast(KeyKind::Date, "DATE"),
+        "datetime" | "timestamp" => KeyType::cast(KeyKind::Timestamp, "DATETIME(6)"),
+        "time" => KeyType::cast(KeyKind::Time, "TIME(6)"),
+        "uuid" => KeyType::cast(KeyKind::Uuid, "UUID"),
+        _ => return None,
+    })
 }
 
 /// NULL reads as empty. Names are text on MariaDB and binary text on MySQL 8, hence unchecked.

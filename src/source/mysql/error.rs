@@ -1,22 +1,30 @@
 //! What sqlx reports -> the kinds of errors that the engine tells apart.
 
-use std::io;
-
 use sqlx::mysql::MySqlDatabaseError;
 
-use crate::error::{EdgeError, ErrorKind};
+use crate::{
+    error::{EdgeError, ErrorKind},
+    source::network::{self, one_line},
+    tls,
+};
 
 /// Returns `error` as an edge error: `mariadb at db.test:3306/shop refused <doing>: <server's text>`, one line.
 ///
 /// The texts of sqlx and of the server name users, hosts, tables and columns, never passwords. Those that quote
 /// values are left out.
 pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
+    if let Some((kind, why)) = tls::explain(error) {
+        return EdgeError::new(kind, format!("no TLS connection to {place}: {why}"));
+    }
     let (kind, message) = match error {
         sqlx::Error::Database(database) => {
             let number = database
                 .try_downcast_ref::<MySqlDatabaseError>()
                 .map_or(0, MySqlDatabaseError::number);
-            let text = if quotes_values(number) {
+            let text = if number == PACKET_TOO_LARGE {
+                "a row is longer than its `max_allowed_packet`; raise that setting of the server"
+                    .to_owned()
+            } else if quotes_values(number) {
                 "a value does not fit its use (the server's text quotes it and is left out)"
                     .to_owned()
             } else {
@@ -27,11 +35,15 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
                 format!("{place} refused {doing}: {text} (error {number})"),
             )
         }
-        sqlx::Error::Io(io) => connection(place, doing, io),
+        sqlx::Error::Io(io) => network::fault(place, doing, io),
+        sqlx::Error::Tls(cause) if cause.to_string().contains("does not support TLS") => (
+            ErrorKind::Refused,
+            format!("no TLS connection to {place}: {}", tls::NO_TLS),
+        ),
         sqlx::Error::Tls(cause) => (
-            ErrorKind::Connection,
+            ErrorKind::Refused,
             format!(
-                "{place} and rekindle do not agree on TLS: {}",
+                "no TLS connection to {place}: {}",
                 one_line(&cause.to_string())
             ),
         ),
@@ -53,8 +65,8 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
         other if other.to_string().contains("mysql-rsa") => (
             ErrorKind::Credentials,
             format!(
-                "{place} wants the password by `caching_sha2_password`, which needs TLS; add `?ssl-mode=REQUIRED` to \
-                 the URL or give the user `mysql_native_password`"
+                "{place} wants the password by `caching_sha2_password`, which is sent over TLS only: add \
+                 `tls: {{ ca: ... }}` to the source, or give the user another way to log in"
             ),
         ),
         sqlx::Error::Protocol(text) => (
@@ -69,32 +81,8 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
     EdgeError::new(kind, message)
 }
 
-fn connection(place: &str, doing: &str, error: &io::Error) -> (ErrorKind, String) {
-    let text = one_line(&error.to_string());
-    if text.contains("failed to lookup address") {
-        // EAI_AGAIN, the resolver's "try later", passes; a name that does not exist does not.
-        let kind = if text.contains("Temporary failure") {
-            ErrorKind::Connection
-        } else {
-            ErrorKind::Missing
-        };
-        return (kind, format!("{place} is not to be found: {text}"));
-    }
-    match error.kind() {
-        io::ErrorKind::TimedOut => (
-            ErrorKind::Timeout,
-            format!("{place} did not answer {doing}: {text}"),
-        ),
-        io::ErrorKind::UnexpectedEof => (
-            ErrorKind::Connection,
-            format!("{place} closed the connection during {doing}"),
-        ),
-        _ => (
-            ErrorKind::Connection,
-            format!("{place} is not reachable for {doing}: {text}"),
-        ),
-    }
-}
+/// The server cannot send a row of this length, this time or another.
+const PACKET_TOO_LARGE: u16 = 1153;
 
 /// Numbers of MySQL 5.7-8.4 and MariaDB 10-11, by what the engine should do.
 const fn server_kind(number: u16) -> ErrorKind {
@@ -116,7 +104,8 @@ const fn server_kind(number: u16) -> ErrorKind {
         | 1077
         | 1079
         | 1080
-        | 1152..=1161
+        | 1152
+        | 1154..=1161
         | 1184
         | 1317
         | 1927
@@ -136,12 +125,10 @@ const fn quotes_values(number: u16) -> bool {
     )
 }
 
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
@@ -158,6 +145,7 @@ mod tests {
             (1927, ErrorKind::Connection),
             (1053, ErrorKind::Connection),
             (1064, ErrorKind::Refused),
+            (PACKET_TOO_LARGE, ErrorKind::Refused),
         ] {
             assert_eq!(server_kind(number), kind, "{number}");
         }

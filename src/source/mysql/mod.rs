@@ -2,35 +2,36 @@
 
 mod catalogue;
 mod error;
+mod probe;
 mod session;
-
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    Connection, Executor, MySql, MySqlConnection, Row,
+    Arguments, Connection, Executor, MySql, MySqlConnection, Row,
     mysql::{MySqlArguments, MySqlConnectOptions, MySqlRow},
     query::Query,
 };
 
-pub use session::Patience;
+use probe::Probe;
 use session::{Flavour, Sessions};
 
 use super::{
-    RowQuery, RowSink, ScanError, Source, TableShape,
-    keyset::{self, Id, PageSql},
+    Patience, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
+    keyset::{self, Bound, Id, PageSql, Statement, Values},
+    middle,
     page_size::PageSize,
     partition,
     quote::{self, Dialect},
-    shape::{self, Checked},
+    shape::{self, Checked, KeyKind},
 };
 use crate::{
     chunk::{MOST_BESIDE, SourceRow, Value},
-    cursor::{KeyRange, KeyValue},
+    cursor::{Cursor, KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
     plan::RowSource,
+    tls::{self, TlsConfig},
 };
 
 /// A MariaDB or MySQL database.
@@ -43,10 +44,11 @@ pub struct MySqlSource {
 struct Scan<'a> {
     sql: PageSql,
     ids: Vec<Id>,
-    unsigned: bool,
+    /// The columns of the cursor.
+    cursor: Vec<KeyKind>,
     /// Columns beside cursor, key and value.
     beside: usize,
-    until: KeyValue,
+    until: &'a Cursor,
     /// Longest silence between two rows.
     limit: std::time::Duration,
     doing: &'a str,
@@ -58,7 +60,11 @@ impl MySqlSource {
     /// # Errors
     ///
     /// `Refused` for a URL that cannot be read or names no database, else what the server says.
-    pub async fn connect(url: &SecretString, patience: Patience) -> Result<Self, EdgeError> {
+    pub async fn connect(
+        url: &SecretString,
+        tls: Option<&TlsConfig>,
+        patience: Patience,
+    ) -> Result<Self, EdgeError> {
         let refused = |what: &str| EdgeError::new(ErrorKind::Refused, what);
         let options: MySqlConnectOptions = url
             .expose_secret()
@@ -67,6 +73,7 @@ impl MySqlSource {
             .map_err(|_| {
                 refused("`source.url` is not a URL like mysql://user:password@host:3306/database")
             })?;
+        let options = tls::mysql(options, tls);
         if options.get_database().is_none() {
             return Err(refused(
                 "`source.url` names no database; add /name after the host",
@@ -112,15 +119,18 @@ impl MySqlSource {
         &self,
         connection: &mut MySqlConnection,
         doing: &str,
-        sql: &Arc<str>,
+        sql: &Statement,
         ids: &[Id],
     ) -> Result<[u64; N], EdgeError> {
         let limit = self.sessions.patience.whole_statement();
+        let values = Values {
+            ids,
+            ..Values::default()
+        };
+        let query = bind(sql, &values)?;
         self.sessions
             .within(doing, limit, async {
-                let row = bind_ids(sqlx::query(quote::statement(sql)), ids)
-                    .fetch_one(connection)
-                    .await?;
+                let row = query.fetch_one(connection).await?;
                 let mut numbers = [0; N];
                 for (column, number) in numbers.iter_mut().enumerate() {
                     *number = row
@@ -132,14 +142,41 @@ impl MySqlSource {
             .await
     }
 
+    /// Returns the key of a query of one row, if it has one.
+    async fn key(
+        &self,
+        connection: &mut MySqlConnection,
+        table: &Checked,
+        sql: &Statement,
+        values: &Values<'_>,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let doing = "its key range";
+        let query = bind(sql, values)?;
+        let row = self
+            .sessions
+            .within(doing, self.sessions.patience.read, async {
+                query.fetch_optional(connection).await
+            })
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut key = Vec::new();
+        let kinds = table.cursor.iter().map(|column| column.key.kind);
+        read_key(&row, kinds, &mut key).map_err(|error| self.edge(doing, &error))?;
+        Ok(Some(Cursor(key)))
+    }
+
+    /// Returns once the range is read (`Ok`), or the sink stopped it between two pages; the connection is in order then.
     async fn pages(
         &self,
         connection: &mut MySqlConnection,
         scan: &Scan<'_>,
-        mut after: Option<KeyValue>,
+        after: Option<&Cursor>,
         sink: &mut dyn RowSink,
-    ) -> Result<(), ScanError> {
+    ) -> Result<Result<(), Stopped>, ScanError> {
         let mut size = PageSize::new();
+        let mut after = after.cloned();
+        // The key in hand; its texts are used again and again.
+        let mut key = Vec::new();
         loop {
             let rows = size.begin(sink);
             let sql = if after.is_some() {
@@ -147,13 +184,15 @@ impl MySqlSource {
             } else {
                 &scan.sql.first
             };
-            let mut query = sqlx::query(quote::statement(sql)).bind(sink.row_bytes());
-            if let Some(after) = &after {
-                query = bind_key(query, after);
-            }
-            query = bind_ids(bind_key(query, &scan.until), &scan.ids).bind(rows);
-
-            let mut stream = query.fetch(&mut *connection);
+            let values = Values {
+                value_limit: sink.row_bytes(),
+                after: after.as_ref(),
+                until: Some(scan.until),
+                from: None,
+                ids: &scan.ids,
+                rows,
+            };
+            let mut stream = bind(sql, &values)?.fetch(&mut *connection);
             loop {
                 // Most rows lie in the buffer already: asking first spares them a timer.
                 let next = match stream.next().now_or_never() {
@@ -164,15 +203,15 @@ impl MySqlSource {
                 };
                 let Some(row) = next else { break };
                 let row = row.map_err(|error| self.edge(scan.doing, &error))?;
-                let (key, full) =
-                    push(&row, scan, sink).map_err(|error| self.edge(scan.doing, &error))?;
-                if after
-                    .as_ref()
-                    .is_some_and(|before| before.as_i128() >= key.as_i128())
-                {
-                    return Err(ScanError::Source(self.out_of_order(scan.doing)));
+                let full = push(&row, scan, &mut key, sink)
+                    .map_err(|error| self.edge(scan.doing, &error))?;
+                match &mut after {
+                    Some(before) if keyset::is_out_of_order(before, &key) => {
+                        return Err(ScanError::Source(self.out_of_order(scan.doing)));
+                    }
+                    Some(before) => std::mem::swap(&mut before.0, &mut key),
+                    None => after = Some(Cursor(std::mem::take(&mut key))),
                 }
-                after = Some(key);
                 size.row(full);
                 if full {
                     sink.flush().await?;
@@ -183,7 +222,10 @@ impl MySqlSource {
             connection.shrink_buffers();
             sink.flush().await?;
             if size.end() {
-                return Ok(());
+                return Ok(Ok(()));
+            }
+            if let Err(stopped) = sink.page_ended() {
+                return Ok(Err(stopped));
             }
         }
     }
@@ -200,56 +242,95 @@ impl MySqlSource {
     }
 }
 
-/// Hands one row on; returns its key and whether the chunk is full.
+/// Reads a row's key into `key` and hands the row on; returns whether the chunk is full.
 fn push(
     row: &MySqlRow,
     scan: &Scan<'_>,
+    key: &mut Vec<KeyValue>,
     sink: &mut dyn RowSink,
-) -> Result<(KeyValue, bool), sqlx::Error> {
-    let cursor = if scan.unsigned {
-        KeyValue::Uint(row.try_get_unchecked(0)?)
-    } else {
-        KeyValue::Int(row.try_get_unchecked(0)?)
-    };
-    let key: Option<&[u8]> = row.try_get_unchecked(1)?;
-    let bytes: Option<&[u8]> = row.try_get_unchecked(2)?;
+) -> Result<bool, sqlx::Error> {
+    read_key(row, scan.cursor.iter().copied(), key)?;
+    let at = scan.cursor.len();
+    let bytes: Option<&[u8]> = row.try_get_unchecked(at + 1)?;
     let value = match bytes {
         Some(bytes) => Value::Bytes(bytes),
-        None => match row.try_get_unchecked::<Option<u64>, _>(3)? {
+        None => match row.try_get_unchecked::<Option<u64>, _>(at + 2)? {
             Some(length) => Value::TooLarge(length),
             None => Value::Null,
         },
     };
     let mut beside = [None; MOST_BESIDE];
     for (index, column) in beside.iter_mut().take(scan.beside).enumerate() {
-        *column = row.try_get_unchecked(4 + index)?;
+        *column = row.try_get_unchecked(at + 3 + index)?;
     }
-    let full = sink.push(SourceRow {
-        cursor: std::slice::from_ref(&cursor),
-        key,
+    Ok(sink.push(SourceRow {
+        cursor: key,
+        key: row.try_get_unchecked(at)?,
         value,
         beside: &beside[..scan.beside],
-    });
-    Ok((cursor, full))
+    }))
 }
 
-type MySqlQuery<'q> = Query<'q, MySql, MySqlArguments>;
-
-fn bind_key<'q>(query: MySqlQuery<'q>, key: &KeyValue) -> MySqlQuery<'q> {
-    match *key {
-        KeyValue::Int(value) => query.bind(value),
-        KeyValue::Uint(value) => query.bind(value),
-    }
-}
-
-fn bind_ids<'q>(mut query: MySqlQuery<'q>, ids: &'q [Id]) -> MySqlQuery<'q> {
-    for id in ids {
-        query = match id {
-            Id::Key(key) => bind_key(query, key),
-            Id::Text(text) => query.bind(text.as_str()),
+/// Reads the first columns of a row into `key`, in place of what is there.
+fn read_key(
+    row: &MySqlRow,
+    kinds: impl Iterator<Item = KeyKind>,
+    key: &mut Vec<KeyValue>,
+) -> Result<(), sqlx::Error> {
+    for (at, kind) in kinds.enumerate() {
+        let text = || -> Result<String, sqlx::Error> {
+            let bytes: &[u8] = row.try_get_unchecked(at)?;
+            let text = str::from_utf8(bytes)
+                // The text of the error would tell where in the value, which helps nobody.
+                .map_err(|_| sqlx::Error::Decode("a key holds text that is not UTF-8".into()))?;
+            Ok(text.to_owned())
         };
+        let value = match kind {
+            KeyKind::Int => KeyValue::Int(row.try_get_unchecked(at)?),
+            KeyKind::Uint => KeyValue::Uint(row.try_get_unchecked(at)?),
+            KeyKind::Bytes => KeyValue::Bytes(row.try_get_unchecked(at)?),
+            KeyKind::Text | KeyKind::Any => KeyValue::Text(text()?),
+            KeyKind::Decimal => KeyValue::Decimal(text()?),
+            KeyKind::Timestamp => KeyValue::Timestamp(text()?),
+            KeyKind::Date => KeyValue::Date(text()?),
+            KeyKind::Time => KeyValue::Time(text()?),
+            KeyKind::Uuid => KeyValue::Uuid(text()?),
+        };
+        match key.get_mut(at) {
+            Some(slot) => *slot = value,
+            None => key.push(value),
+        }
     }
-    query
+    Ok(())
+}
+
+/// Returns `sql` with its placeholders bound; the values are copied.
+fn bind(
+    sql: &Statement,
+    values: &Values<'_>,
+) -> Result<Query<'static, MySql, MySqlArguments>, EdgeError> {
+    let mut arguments = MySqlArguments::default();
+    for bound in sql.bound(values)? {
+        match bound {
+            Bound::Number(number) => arguments.add(number),
+            Bound::Text(text) => arguments.add(text),
+            Bound::Key(key) => match key {
+                KeyValue::Int(value) => arguments.add(value),
+                KeyValue::Uint(value) => arguments.add(value),
+                KeyValue::Bytes(bytes) => arguments.add(bytes.as_slice()),
+                KeyValue::Text(text)
+                | KeyValue::Decimal(text)
+                | KeyValue::Timestamp(text)
+                | KeyValue::Date(text)
+                | KeyValue::Time(text)
+                | KeyValue::Uuid(text) => arguments.add(text.as_str()),
+            },
+        }
+        .map_err(|error| {
+            EdgeError::new(ErrorKind::Internal, "a key cannot be sent").because(error)
+        })?;
+    }
+    Ok(sqlx::query_with(quote::statement(&sql.sql), arguments))
 }
 
 #[async_trait]
@@ -334,9 +415,27 @@ impl Source for MySqlSource {
             connection: &mut connection,
             table: &checked,
         };
-        let ranges = partition::ranges(&mut probe, wanted, checked.unsigned).await?;
+        let ranges = partition::ranges(&mut probe, wanted, &checked.cursor).await?;
         self.sessions.give_back(connection);
         Ok(ranges)
+    }
+
+    async fn middle(
+        &self,
+        query: &RowQuery,
+        range: &KeyRange,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, &query.from).await?;
+        keyset::check_range(&checked, range)?;
+        let mut probe = Probe {
+            source: self,
+            connection: &mut connection,
+            table: &checked,
+        };
+        let middle = middle::middle(&mut probe, range).await?;
+        self.sessions.give_back(connection);
+        Ok(middle)
     }
 
     async fn scan(
@@ -348,7 +447,7 @@ impl Source for MySqlSource {
         let mut connection = self.sessions.take().await?;
         let checked = self.checked(&mut connection, &query.from).await?;
         let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
-        let (after, until) = keyset::bounds(range)?;
+        keyset::check_range(&checked, range)?;
         let doing = format!("the rows of `{}`", query.from.table);
         // Without a filter every row read is a row sent; with one the server may search long before it sends.
         let filtered = query.ids.is_some() || query.from.condition.is_some();
@@ -356,9 +455,9 @@ impl Source for MySqlSource {
         let scan = Scan {
             sql: keyset::page(&checked, query.ids.as_ref().map(Vec::len)),
             ids,
-            unsigned: checked.unsigned,
+            cursor: checked.cursor.iter().map(|one| one.key.kind).collect(),
             beside: checked.beside.len(),
-            until,
+            until: &range.until,
             limit: if filtered {
                 patience.whole_statement()
             } else {
@@ -366,9 +465,12 @@ impl Source for MySqlSource {
             },
             doing: &doing,
         };
-        self.pages(&mut connection, &scan, after, sink).await?;
+        let done = self
+            .pages(&mut connection, &scan, range.after.as_ref(), sink)
+            .await?;
+        // Also when the sink stopped it between two pages.
         self.sessions.give_back(connection);
-        Ok(())
+        done.map_err(ScanError::from)
     }
 
     async fn count(&self, query: &RowQuery) -> Result<u64, EdgeError> {
@@ -391,98 +493,5 @@ impl Source for MySqlSource {
         let [rows, bytes] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
         self.sessions.give_back(connection);
         Ok(bytes.checked_div(rows))
-    }
-}
-
-/// Asks the cursor's index. Filters play no part: the bounds are those of the whole table.
-struct Probe<'a> {
-    source: &'a MySqlSource,
-    connection: &'a mut MySqlConnection,
-    table: &'a Checked,
-}
-
-impl Probe<'_> {
-    /// Runs a query by the text protocol, where every number comes as text, whatever its type.
-    async fn texts(
-        &mut self,
-        sql: String,
-        columns: &[&str],
-    ) -> Result<Vec<Option<String>>, EdgeError> {
-        let sessions = &self.source.sessions;
-        sessions
-            .within("its key range", sessions.patience.read, async {
-                let row = sqlx::raw_sql(quote::statement(&sql.into()))
-                    .fetch_one(&mut *self.connection)
-                    .await?;
-                columns
-                    .iter()
-                    .map(|column| row.try_get_unchecked(*column))
-                    .collect()
-            })
-            .await
-    }
-
-    async fn keys(&mut self, sql: String) -> Result<[Option<i128>; 2], EdgeError> {
-        let texts = self.texts(sql, &["a", "b"]).await?;
-        let mut keys = [None; 2];
-        for (key, text) in keys.iter_mut().zip(texts) {
-            *key = text.and_then(|text| text.parse().ok());
-        }
-        Ok(keys)
-    }
-}
-
-#[async_trait]
-impl partition::Probe for Probe<'_> {
-    async fn bounds(&mut self) -> Result<Option<(i128, i128)>, EdgeError> {
-        let Checked {
-            table,
-            hint,
-            cursor,
-            ..
-        } = self.table;
-        let sql = format!(
-            "SELECT (SELECT MIN({cursor}) FROM {table} {hint}) AS a, (SELECT MAX({cursor}) FROM {table} {hint}) AS b"
-        );
-        let [low, high] = self.keys(sql).await?;
-        Ok(low.zip(high))
-    }
-
-    async fn around(&mut self, middle: i128) -> Result<(Option<i128>, Option<i128>), EdgeError> {
-        let Checked {
-            table,
-            hint,
-            cursor,
-            ..
-        } = self.table;
-        let sql = format!(
-            "SELECT (SELECT {cursor} FROM {table} {hint} WHERE {cursor} <= {middle} ORDER BY {cursor} DESC LIMIT 1) AS a, \
-             (SELECT {cursor} FROM {table} {hint} WHERE {cursor} > {middle} ORDER BY {cursor} LIMIT 1) AS b"
-        );
-        let [below, above] = self.keys(sql).await?;
-        Ok((below, above))
-    }
-
-    async fn is_small(&mut self, keys: (i128, i128), rows: u64) -> Result<bool, EdgeError> {
-        Ok(self.estimate(keys.0, keys.1).await? < rows)
-    }
-
-    /// The optimizer's dives into the index: two descents, exact for a few pages, extrapolated beyond.
-    async fn estimate(&mut self, low: i128, high: i128) -> Result<u64, EdgeError> {
-        let Checked {
-            table,
-            hint,
-            cursor,
-            ..
-        } = self.table;
-        let sql = format!(
-            "EXPLAIN SELECT {cursor} FROM {table} {hint} WHERE {cursor} >= {low} AND {cursor} <= {high}"
-        );
-        let rows = self.texts(sql, &["rows"]).await?;
-        Ok(rows
-            .into_iter()
-            .flatten()
-            .find_map(|rows| rows.parse().ok())
-            .unwrap_or(0))
     }
 }

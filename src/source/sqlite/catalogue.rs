@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::count;
 use crate::source::{
     quote::{self, Dialect},
-    shape::{Catalogue, Column, ColumnKind, UniqueIndex},
+    shape::{Catalogue, Column, ColumnKind, KeyKind, KeyType, UniqueIndex},
 };
 
 /// Returns every table and view, sorted.
@@ -33,75 +33,124 @@ pub(super) fn table(connection: &Connection, table: &str) -> rusqlite::Result<Op
     let mut columns = Vec::new();
     let mut primary = Vec::new();
     let mut info =
-        connection.prepare("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1)")?;
+        // Unlike `table_info` it has the generated columns too; 1 is a hidden column of a virtual table.
+        connection.prepare("SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(?1) WHERE hidden <> 1")?;
     let mut info = info.query([table])?;
     while let Some(row) = info.next()? {
         let name: String = row.get(0)?;
         let type_text: String = row.get(1)?;
-        if row.get::<_, u32>(3)? > 0 {
-            primary.push(name.clone());
+        let place: u32 = row.get(3)?;
+        if place > 0 {
+            primary.push((place, name.clone()));
         }
+        // The engine's own rule for the affinity of a column.
+        let declared = type_text.to_ascii_uppercase();
+        let is_one_of = |names: &[&str]| names.iter().any(|name| declared.contains(name));
+        let integer = is_one_of(&["INT"]);
+        let real = !integer
+            && !is_one_of(&["CHAR", "CLOB", "TEXT", "BLOB"])
+            && is_one_of(&["REAL", "FLOA", "DOUB"]);
         columns.push(Column {
-            kind: if type_text.to_ascii_uppercase().contains("INT") {
+            kind: if integer {
                 ColumnKind::Integer { unsigned: false }
             } else {
                 ColumnKind::Bytes
             },
+            // Only `--ids` minds: everything that is read has its own type.
+            key: (!real).then(|| {
+                KeyType::bare(if is_one_of(&["BLOB"]) {
+                    KeyKind::Bytes
+                } else {
+                    KeyKind::Any
+                })
+            }),
             name,
             type_text,
             nullable: !row.get::<_, bool>(2)?,
         });
     }
 
+    primary.sort_unstable();
+    let primary: Vec<String> = primary.into_iter().map(|(_, name)| name).collect();
     let mut unique = Vec::new();
     let mut rowid = None;
+    for column in &mut columns {
+        // The columns of the key of a table without row ids are never NULL, declared so or not.
+        column.nullable &= !(without_rowid && primary.contains(&column.name));
+    }
     if let [only] = primary.as_slice()
         && let Some(column) = columns.iter_mut().find(|column| column.name == *only)
         && is_table
-        && (without_rowid || column.type_text.eq_ignore_ascii_case("INTEGER"))
+        && !without_rowid
+        && column.type_text.eq_ignore_ascii_case("INTEGER")
     {
         // The table itself is the index; `NOT INDEXED` leaves the planner nothing else.
         column.nullable = false;
-        if !without_rowid {
-            rowid = Some(column.name.clone());
-        }
+        rowid = Some(column.name.clone());
         unique.push(UniqueIndex {
-            hint: if without_rowid {
-                String::new()
-            } else {
-                "NOT INDEXED".to_owned()
-            },
+            hint: "NOT INDEXED".to_owned(),
             columns: vec![column.name.clone()],
         });
     }
-    let mut indexes = connection.prepare(
-        "SELECT i.name, c.name FROM pragma_index_list(?1) AS i, pragma_index_info(i.name) AS c \
-         WHERE i.\"unique\" = 1 AND i.partial = 0 ORDER BY i.name, c.seqno",
-    )?;
-    let mut indexes = indexes.query([table])?;
-    let mut last = None;
-    while let Some(row) = indexes.next()? {
-        let name: String = row.get(0)?;
-        if last.as_ref() != Some(&name) {
-            unique.push(UniqueIndex {
-                hint: String::new(),
-                columns: Vec::new(),
-            });
-            last = Some(name);
-        }
-        if let Some(index) = unique.last_mut() {
-            // An expression has no name.
-            index
-                .columns
-                .push(row.get::<_, Option<String>>(1)?.unwrap_or_default());
-        }
-    }
+    unique.extend(indexes(connection, table, without_rowid)?);
     Ok(Some(Catalogue {
+        table: None,
         estimated_rows: estimated_rows(connection, table, rowid.as_deref())?,
         estimated_bytes: None,
         columns,
         unique,
     }))
+}
+
+/// Returns the unique indexes that sort as the table's columns do.
+fn indexes(
+    connection: &Connection,
+    table: &str,
+    without_rowid: bool,
+) -> rusqlite::Result<Vec<UniqueIndex>> {
+    let mut indexes = connection.prepare(
+        "SELECT i.name, i.origin = 'pk', c.name, c.\"desc\", c.coll FROM pragma_index_list(?1) AS i, \
+         pragma_index_xinfo(i.name) AS c WHERE i.\"unique\" = 1 AND i.partial = 0 AND c.key = 1 ORDER BY i.name, c.seqno",
+    )?;
+    let mut parts = indexes.query([table])?;
+    let mut unique: Vec<UniqueIndex> = Vec::new();
+    let mut last = None;
+    let mut descends = false;
+    while let Some(row) = parts.next()? {
+        let name: String = row.get(0)?;
+        if last.as_ref() != Some(&name) {
+            descends = row.get(3)?;
+            // The key of a table without row ids is the table, which no hint can name.
+            let is_table = without_rowid && row.get(1)?;
+            let quoted = quote::identifier(Dialect::Sqlite, &name).filter(|_| !is_table);
+            unique.push(UniqueIndex {
+                hint: quoted.map_or_else(String::new, |name| format!("INDEXED BY {name}")),
+                columns: Vec::new(),
+            });
+            last = Some(name);
+        }
+        // An expression has no name. Where an index sorts in both directions, or otherwise than its column, a page in the
+        // order of the columns could not be read from it: no column has the empty name.
+        let column: Option<String> = row.get(2)?;
+        let sorts: String = row.get(4)?;
+        let column = match column {
+            Some(column) => {
+                let (_, collation, ..) =
+                    connection.column_metadata(Some("main"), table, column.as_str())?;
+                let same = collation
+                    .is_some_and(|own| own.to_bytes().eq_ignore_ascii_case(sorts.as_bytes()));
+                let known = ["BINARY", "NOCASE", "RTRIM"]
+                    .iter()
+                    .any(|one| sorts.eq_ignore_ascii_case(one));
+                (same && known && descends == row.get::<_, bool>(3)?).then_some(column)
+            }
+            None => None,
+        };
+        if let Some(index) = unique.last_mut() {
+            index.columns.push(column.unwrap_or_default());
+        }
+    }
+    Ok(unique)
 }
 
 /// The statistics of ANALYZE; else the span of the row ids; else a count that ends at 100,000.

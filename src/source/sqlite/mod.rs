@@ -12,7 +12,7 @@ use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, Row, Statement,
+    Connection, ErrorCode, OpenFlags, Row,
     types::{ToSql, ToSqlOutput, ValueRef},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -20,7 +20,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
     RowQuery, RowSink, ScanError, Source, TableShape,
-    keyset::{self, Id},
+    keyset::{self, Bound, Id, Statement as Sql, Values},
+    middle,
     page_size::PageSize,
     partition,
     quote::Dialect,
@@ -30,7 +31,7 @@ use probe::Probe;
 
 use crate::{
     chunk::{MOST_BESIDE, SourceRow, Value},
-    cursor::{KeyRange, KeyValue},
+    cursor::{Cursor, KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
     plan::RowSource,
 };
@@ -122,11 +123,16 @@ impl SqliteSource {
         &self,
         connection: &Connection,
         doing: &str,
-        sql: &str,
+        sql: &Sql,
         ids: &[Id],
     ) -> Result<[u64; N], EdgeError> {
+        let values = Values {
+            ids,
+            ..Values::default()
+        };
+        let bound = sql.bound(&values)?;
         connection
-            .query_row(sql, rusqlite::params_from_iter(ids), |row| {
+            .query_row(&sql.sql, rusqlite::params_from_iter(bound), |row| {
                 let mut numbers = [0; N];
                 for (column, number) in numbers.iter_mut().enumerate() {
                     *number = count(row, column)?.unwrap_or(0);
@@ -143,63 +149,87 @@ impl SqliteSource {
         range: &KeyRange,
         sink: &mut dyn RowSink,
     ) -> Result<(), ScanError> {
+        let doing = format!("the rows of `{}`", query.from.table);
+        let edge = |error: rusqlite::Error| self.edge(&doing, &error);
+        let schema = || {
+            connection
+                .pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))
+                .map_err(edge)
+        };
+        let mut version = schema()?;
         let table = self.checked(connection, &query.from)?;
         let ids = keyset::typed_ids(&table, query.ids.as_deref().unwrap_or_default())?;
         let sql = keyset::page(&table, query.ids.as_ref().map(Vec::len));
-        let (mut after, until) = keyset::bounds(range)?;
-        let doing = format!("the rows of `{}`", query.from.table);
-        let edge = |error: rusqlite::Error| self.edge(&doing, &error);
+        keyset::check_range(&table, range)?;
         let runtime = Handle::current();
-        let mut first = connection.prepare(&sql.first).map_err(edge)?;
-        let mut next = connection.prepare(&sql.next).map_err(edge)?;
+        let mut first = connection.prepare(&sql.first.sql).map_err(edge)?;
+        let mut next = connection.prepare(&sql.next.sql).map_err(edge)?;
         let mut size = PageSize::new();
+        let mut after = range.after.clone();
+        let mut key = Vec::new();
         loop {
-            let asked = size.begin(sink);
-            let limit = i64::try_from(sink.row_bytes()).unwrap_or(i64::MAX);
-            let page = if after.is_some() {
-                &mut next
+            // SQLite prepares a page again by itself where its table changed, and reads whatever the columns are by then. The
+            // transaction ties the page to the columns that were looked at.
+            connection.execute_batch("BEGIN").map_err(edge)?;
+            let now = schema()?;
+            if std::mem::replace(&mut version, now) != now {
+                let now = self.checked(connection, &query.from)?.shape.fingerprint;
+                if now != table.shape.fingerprint {
+                    let had = &table.shape.fingerprint;
+                    return Err(shape::schema_changed(&query.from.table, had, &now).into());
+                }
+            }
+            let values = Values {
+                rows: size.begin(sink),
+                value_limit: sink.row_bytes(),
+                after: after.as_ref(),
+                until: Some(&range.until),
+                from: None,
+                ids: &ids,
+            };
+            let (page, bound) = if after.is_some() {
+                (&mut next, sql.next.bound(&values)?)
             } else {
-                &mut first
+                (&mut first, sql.first.bound(&values)?)
             };
-            let mut place = 1..;
-            let mut bind = |page: &mut Statement<'_>, value: &dyn ToSql| {
-                page.raw_bind_parameter(place.next().unwrap_or(1), value)
-            };
-            bind(page, &limit).map_err(edge)?;
-            if let Some(after) = &after {
-                bind(page, &Id::Key(after.clone())).map_err(edge)?;
+            for (place, value) in (1..).zip(&bound) {
+                page.raw_bind_parameter(place, value).map_err(edge)?;
             }
-            bind(page, &Id::Key(until.clone())).map_err(edge)?;
-            for id in &ids {
-                bind(page, id).map_err(edge)?;
-            }
-            bind(page, &asked).map_err(edge)?;
 
             let mut rows = page.raw_query();
             while let Some(row) = rows.next().map_err(edge)? {
-                let (key, full) = push(row, table.beside.len(), sink)
-                    .map_err(edge)?
-                    .ok_or_else(|| self.no_integer(&query.from))?;
-                after = Some(key);
+                read_key(row, table.cursor.len(), &mut key)
+                    .map_err(|unfit| self.unfit(&query.from, &doing, unfit))?;
+                let full = push(row, &key, table.beside.len(), sink).map_err(edge)?;
+                match &mut after {
+                    Some(before) => std::mem::swap(&mut before.0, &mut key),
+                    None => after = Some(Cursor(std::mem::take(&mut key))),
+                }
                 size.row(full);
                 if full {
                     runtime.block_on(sink.flush())?;
                 }
             }
             drop(rows);
+            connection.execute_batch("COMMIT").map_err(edge)?;
             runtime.block_on(sink.flush())?;
             if size.end() {
                 return Ok(());
             }
+            sink.page_ended()?;
         }
     }
 
-    /// SQLite keeps what it is given: a column declared INTEGER may hold text.
-    fn no_integer(&self, from: &RowSource) -> EdgeError {
+    /// SQLite keeps what it is given: a column declared INTEGER may hold anything.
+    fn unfit(&self, from: &RowSource, doing: &str, unfit: Unfit) -> EdgeError {
+        let what = match unfit {
+            Unfit::Sqlite(error) => return self.edge(doing, &error),
+            Unfit::Value(what) => what,
+        };
         EdgeError::new(
             ErrorKind::Refused,
             format!(
-                "`{}` of table `{}` at {} cannot be the cursor: a row holds something else than an integer",
+                "`{}` of table `{}` at {} cannot be the cursor: a row holds {what}",
                 from.cursor.join(", "),
                 from.table,
                 self.place
@@ -248,34 +278,57 @@ fn may_block() -> Result<(), EdgeError> {
     Ok(())
 }
 
-/// Hands one row on; `None` when its cursor is no integer.
+/// Why the key of a row cannot be read.
+enum Unfit {
+    Sqlite(rusqlite::Error),
+    /// What the row holds.
+    Value(&'static str),
+}
+
+/// Reads the first `columns` columns of a row into `key`, in place of what is there.
+fn read_key(row: &Row<'_>, columns: usize, key: &mut Vec<KeyValue>) -> Result<(), Unfit> {
+    key.clear();
+    for at in 0..columns {
+        key.push(match row.get_ref(at).map_err(Unfit::Sqlite)? {
+            ValueRef::Integer(value) => KeyValue::Int(value),
+            ValueRef::Text(text) => KeyValue::Text(
+                str::from_utf8(text)
+                    .map_err(|_| Unfit::Value("text that is not UTF-8"))?
+                    .to_owned(),
+            ),
+            ValueRef::Blob(bytes) => KeyValue::Bytes(bytes.to_vec()),
+            ValueRef::Real(_) => return Err(Unfit::Value("a floating-point number")),
+            ValueRef::Null => return Err(Unfit::Value("NULL")),
+        });
+    }
+    Ok(())
+}
+
+/// Hands one row on; returns whether the chunk is full.
 fn push(
     row: &Row<'_>,
+    cursor: &[KeyValue],
     beside: usize,
     sink: &mut dyn RowSink,
-) -> rusqlite::Result<Option<(KeyValue, bool)>> {
-    let ValueRef::Integer(cursor) = row.get_ref(0)? else {
-        return Ok(None);
-    };
-    let cursor = KeyValue::Int(cursor);
+) -> rusqlite::Result<bool> {
+    let at = cursor.len();
     let (mut key_text, mut value_text) = (String::new(), String::new());
-    let key = bytes(row.get_ref(1)?, &mut key_text);
-    let value = match bytes(row.get_ref(2)?, &mut value_text) {
+    let key = bytes(row.get_ref(at)?, &mut key_text);
+    let value = match bytes(row.get_ref(at + 1)?, &mut value_text) {
         Some(bytes) => Value::Bytes(bytes),
-        None => count(row, 3)?.map_or(Value::Null, Value::TooLarge),
+        None => count(row, at + 2)?.map_or(Value::Null, Value::TooLarge),
     };
     let mut texts: [String; MOST_BESIDE] = Default::default();
     let mut columns = [None; MOST_BESIDE];
     for (index, (column, text)) in columns.iter_mut().zip(&mut texts).take(beside).enumerate() {
-        *column = bytes(row.get_ref(4 + index)?, text);
+        *column = bytes(row.get_ref(at + 3 + index)?, text);
     }
-    let full = sink.push(SourceRow {
-        cursor: std::slice::from_ref(&cursor),
+    Ok(sink.push(SourceRow {
+        cursor,
         key,
         value,
         beside: &columns[..beside],
-    });
-    Ok(Some((cursor, full)))
+    }))
 }
 
 /// Returns a count or a length, which SQLite keeps as a signed number.
@@ -296,16 +349,26 @@ fn bytes<'a>(value: ValueRef<'a>, text: &'a mut String) -> Option<&'a [u8]> {
     Some(text.as_bytes())
 }
 
-impl ToSql for Id {
+impl ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        match self {
-            Self::Key(KeyValue::Int(value)) => value.to_sql(),
-            // Beyond i64 SQLite has no integers: nothing lies above, everything below.
-            Self::Key(KeyValue::Uint(value)) => {
-                Ok(i64::try_from(*value).unwrap_or(i64::MAX).into())
-            }
-            Self::Text(text) => text.to_sql(),
-        }
+        // Beyond i64 SQLite has no integers: nothing lies above, everything below.
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        Ok(match self {
+            Self::Number(value) => signed(*value).into(),
+            Self::Text(text) => (*text).into(),
+            Self::Key(key) => match key {
+                KeyValue::Int(value) => (*value).into(),
+                KeyValue::Uint(value) => signed(*value).into(),
+                KeyValue::Bytes(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+                // The last four are not read from SQLite; there they are texts like any other.
+                KeyValue::Text(text)
+                | KeyValue::Decimal(text)
+                | KeyValue::Timestamp(text)
+                | KeyValue::Date(text)
+                | KeyValue::Time(text)
+                | KeyValue::Uuid(text) => text.as_str().into(),
+            },
+        })
     }
 }
 
@@ -359,7 +422,27 @@ impl Source for SqliteSource {
                 table: &table,
                 from: &query.from,
             };
-            Handle::current().block_on(partition::ranges(&mut probe, wanted, table.unsigned))
+            Handle::current().block_on(partition::ranges(&mut probe, wanted, &table.cursor))
+        })
+    }
+
+    async fn middle(
+        &self,
+        query: &RowQuery,
+        range: &KeyRange,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        may_block()?;
+        tokio::task::block_in_place(|| {
+            let connection = self.connect()?;
+            let table = self.checked(&connection, &query.from)?;
+            keyset::check_range(&table, range)?;
+            let mut probe = Probe {
+                source: self,
+                connection,
+                table: &table,
+                from: &query.from,
+            };
+            Handle::current().block_on(middle::middle(&mut probe, range))
         })
     }
 

@@ -3,11 +3,17 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, types::ValueRef};
 
-use super::SqliteSource;
+use super::{SqliteSource, count, read_key};
 use crate::{
+    cursor::{Cursor, KeyValue},
     error::EdgeError,
     plan::RowSource,
-    source::{partition, shape::Checked},
+    source::{
+        keyset::{self, Statement as Sql, Values},
+        middle::{Halves, LEAST_ROWS},
+        partition,
+        shape::Checked,
+    },
 };
 
 /// Asks the cursor's index. Filters play no part: the bounds are those of the whole table.
@@ -29,29 +35,28 @@ impl Probe<'_> {
         self.source.edge("its key range", error)
     }
 
-    /// Runs a query of two integers or NULLs.
+    /// Returns the quoted table and the first column of its cursor.
+    fn names(&self) -> (&str, &str) {
+        let first = self.table.cursor.first().map_or("", |one| &one.quoted);
+        (&self.table.table, first)
+    }
+
+    /// Runs a query of two integers; anything else reads as `None`.
     fn pair(&self, sql: &str, bounds: &[i64]) -> Result<[Option<i128>; 2], EdgeError> {
-        let read = |row: &Row<'_>, column: usize| -> rusqlite::Result<Result<Option<i128>, ()>> {
+        let read = |row: &Row<'_>, column: usize| -> rusqlite::Result<Option<i128>> {
             Ok(match row.get_ref(column)? {
-                ValueRef::Null => Ok(None),
-                ValueRef::Integer(key) => Ok(Some(key.into())),
-                _ => Err(()),
+                ValueRef::Integer(key) => Some(key.into()),
+                _ => None,
             })
         };
-        let pair = self
-            .connection
+        self.connection
             .prepare_cached(sql)
             .and_then(|mut statement| {
                 statement.query_row(rusqlite::params_from_iter(bounds), |row| {
                     Ok([read(row, 0)?, read(row, 1)?])
                 })
             })
-            .map_err(|error| self.edge(&error))?;
-        let [first, second] = pair;
-        match (first, second) {
-            (Ok(first), Ok(second)) => Ok([first, second]),
-            _ => Err(self.source.no_integer(self.from)),
-        }
+            .map_err(|error| self.edge(&error))
     }
 }
 
@@ -63,7 +68,7 @@ fn narrow(key: i128) -> i64 {
 #[async_trait]
 impl partition::Probe for Probe<'_> {
     async fn bounds(&mut self) -> Result<Option<(i128, i128)>, EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
+        let (table, cursor) = self.names();
         let sql = format!(
             "SELECT (SELECT MIN({cursor}) FROM {table}), (SELECT MAX({cursor}) FROM {table})"
         );
@@ -72,7 +77,7 @@ impl partition::Probe for Probe<'_> {
     }
 
     async fn around(&mut self, middle: i128) -> Result<(Option<i128>, Option<i128>), EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
+        let (table, cursor) = self.names();
         let sql = format!(
             "SELECT (SELECT {cursor} FROM {table} WHERE {cursor} <= ?1 ORDER BY {cursor} DESC LIMIT 1), \
              (SELECT {cursor} FROM {table} WHERE {cursor} > ?1 ORDER BY {cursor} LIMIT 1)"
@@ -94,7 +99,7 @@ impl partition::Probe for Probe<'_> {
     /// SQLite has no estimate of its own: a few rows are stepped at evenly spaced places, and their density is taken
     /// for that of the stretch up to the next place.
     async fn estimate(&mut self, low: i128, high: i128) -> Result<u64, EdgeError> {
-        let Checked { table, cursor, .. } = self.table;
+        let (table, cursor) = self.names();
         let sql = format!(
             "SELECT COUNT(*), MAX(k) FROM (SELECT {cursor} AS k FROM {table} WHERE {cursor} >= ?1 AND {cursor} <= ?2 \
              ORDER BY {cursor} LIMIT {SAMPLE_ROWS})"
@@ -114,5 +119,86 @@ impl partition::Probe for Probe<'_> {
             };
         }
         Ok(u64::try_from(rows).unwrap_or(u64::MAX))
+    }
+
+    async fn last(&mut self, first: Option<i128>) -> Result<Option<Cursor>, EdgeError> {
+        self.key(&keyset::last(self.table, first), &Values::default())
+    }
+}
+
+impl Probe<'_> {
+    /// Returns the key of a query of one row, if it has one.
+    fn key(&self, sql: &Sql, values: &Values<'_>) -> Result<Option<Cursor>, EdgeError> {
+        let bound = sql.bound(values)?;
+        let mut statement = self
+            .connection
+            .prepare(&sql.sql)
+            .map_err(|error| self.edge(&error))?;
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(bound))
+            .map_err(|error| self.edge(&error))?;
+        let Some(row) = rows.next().map_err(|error| self.edge(&error))? else {
+            return Ok(None);
+        };
+        let mut key = Vec::new();
+        read_key(row, self.table.cursor.len(), &mut key)
+            .map_err(|unfit| self.source.unfit(self.from, "its key range", unfit))?;
+        Ok(Some(Cursor(key)))
+    }
+}
+
+#[async_trait]
+impl Halves for Probe<'_> {
+    async fn least(&mut self) -> Result<Option<Cursor>, EdgeError> {
+        self.key(&keyset::least(self.table), &Values::default())
+    }
+
+    async fn first(
+        &mut self,
+        low: &Cursor,
+        high: &Cursor,
+        same: usize,
+        from: &KeyValue,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let values = Values {
+            after: Some(low),
+            until: Some(high),
+            from: Some(from),
+            ..Values::default()
+        };
+        self.key(&keyset::seek(self.table, same, true), &values)
+    }
+
+    async fn last(
+        &mut self,
+        low: &Cursor,
+        high: &Cursor,
+        same: usize,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let values = Values {
+            after: Some(low),
+            until: Some(high),
+            ..Values::default()
+        };
+        self.key(&keyset::seek(self.table, same, false), &values)
+    }
+
+    /// SQLite has no estimate for keys that are not counted with: whether there are enough rows is counted.
+    async fn rows(&mut self, after: Option<&Cursor>, until: &Cursor) -> Result<u64, EdgeError> {
+        let values = Values {
+            after,
+            until: Some(until),
+            rows: u32::try_from(LEAST_ROWS).unwrap_or(u32::MAX),
+            ..Values::default()
+        };
+        let before = "SELECT COUNT(*) FROM (";
+        let sql = keyset::rows_of_range(self.table, before, after.is_some(), true);
+        let bound = sql.bound(&values)?;
+        self.connection
+            .query_row(&sql.sql, rusqlite::params_from_iter(bound), |row| {
+                count(row, 0)
+            })
+            .map(|rows| rows.unwrap_or(0))
+            .map_err(|error| self.edge(&error))
     }
 }

@@ -22,6 +22,8 @@ struct Rows {
     stop_at: usize,
     open: usize,
     seen: Vec<(i128, Option<Vec<u8>>, Got)>,
+    /// The keys as a person sees them.
+    shown: Vec<String>,
 }
 
 impl Rows {
@@ -33,6 +35,7 @@ impl Rows {
             stop_at: usize::MAX,
             open: 0,
             seen: Vec::new(),
+            shown: Vec::new(),
         }
     }
 
@@ -55,8 +58,12 @@ impl RowSink for Rows {
             Value::Null => Got::Null,
             Value::TooLarge(length) => Got::TooLarge(length),
         };
-        self.seen
-            .push((row.cursor[0].as_i128(), row.key.map(<[u8]>::to_vec), got));
+        self.shown.push(row.cursor[0].to_string());
+        self.seen.push((
+            row.cursor[0].as_i128().unwrap_or(i128::MAX),
+            row.key.map(<[u8]>::to_vec),
+            got,
+        ));
         self.open += 1;
         self.open >= self.chunk_limit
     }
@@ -257,13 +264,18 @@ async fn a_scan_stops_and_goes_on_after_the_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[expect(clippy::too_many_lines, reason = "a table of refusals")]
 async fn describe_tells_usable_cursors() {
     let shop = Shop::new(
-        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INT NOT NULL UNIQUE, maybe INT UNIQUE, part INT NOT NULL, key TEXT, data TEXT);
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INT NOT NULL UNIQUE, maybe INT UNIQUE, part INT NOT NULL, key TEXT, data TEXT,
+                         weight DOUBLE PRECISION NOT NULL UNIQUE, mixed TEXT NOT NULL COLLATE NOCASE,
+                         made TEXT AS (key || 1) STORED NOT NULL, UNIQUE (n, made DESC));
          CREATE UNIQUE INDEX partial ON t (part) WHERE part > 0;
+         CREATE UNIQUE INDEX otherwise ON t (mixed COLLATE BINARY);
+         CREATE UNIQUE INDEX generated ON t (made, n);
          CREATE TABLE loose (id INT PRIMARY KEY, key TEXT, data TEXT);
          CREATE TABLE tight (id INT PRIMARY KEY, key TEXT, data TEXT) WITHOUT ROWID;
-         INSERT INTO t VALUES (1, 5, 5, 5, 'k', 'v'), (2, 3, 4, 4, 'l', 'w')",
+         INSERT INTO t VALUES (1, 5, 5, 5, 'k', 'v', 1, 'a'), (2, 3, 4, 4, 'l', 'w', 2, 'b')",
     );
     let source = shop.source();
     let shape = source.describe(&from("id")).await.expect("describes");
@@ -271,7 +283,7 @@ async fn describe_tells_usable_cursors() {
         shape.fingerprint,
         "id INTEGER not null; key TEXT; data TEXT"
     );
-    assert_eq!((shape.estimated_rows, shape.cursor_unsigned), (2, false));
+    assert_eq!((shape.estimated_rows, shape.single_integer), (2, true));
     source
         .describe(&from("n"))
         .await
@@ -287,21 +299,31 @@ async fn describe_tells_usable_cursors() {
         (
             from("maybe"),
             ErrorKind::Refused,
-            "it may be NULL; `id` or `n` would do",
+            "it may be NULL; `id` or `made, n` or `n` would do",
         ),
         (
             from("part"),
             ErrorKind::Refused,
             "no unique index of its own",
         ),
-        (from("key"), ErrorKind::Refused, "its type is TEXT"),
+        (from("key"), ErrorKind::Refused, "it may be NULL"),
+        (
+            from("weight"),
+            ErrorKind::Refused,
+            "the type of it is DOUBLE PRECISION",
+        ),
+        (
+            from("mixed"),
+            ErrorKind::Refused,
+            "no unique index of its own",
+        ),
         (
             RowSource {
                 table: "loose".into(),
                 ..from("id")
             },
             ErrorKind::Refused,
-            "it may be NULL; no column",
+            "it may be NULL; no index",
         ),
         (
             RowSource {
@@ -406,21 +428,43 @@ async fn conditions_and_ids_restrict_a_scan() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_text_among_the_integers_is_refused_not_skipped() {
+async fn keys_of_any_type_but_real_are_read_in_the_order_of_the_index() {
     let shop = Shop::new(
         "CREATE TABLE t (id INT NOT NULL UNIQUE, key TEXT, data TEXT);
-         INSERT INTO t VALUES (1, 'a', 'b'), ('x', 'c', 'd')",
+         INSERT INTO t VALUES (1, 'a', 'b'), ('x', 'c', 'd'), (x'00', 'e', 'f'), (-1, 'g', 'h')",
     );
-    let error = shop
-        .source()
-        .partition(&all(), 1)
-        .await
-        .expect_err("refused");
-    assert_eq!(error.kind, ErrorKind::Refused);
-    assert!(
-        error.message.contains("something else than an integer"),
-        "{error}"
-    );
+    let source = shop.source();
+    let mut rows = Rows::new(1, 1);
+    walk(&source, &all(), 4, &mut rows).await;
+    assert_eq!(rows.shown, ["-1", "1", "'x'", "0x00"]);
+
+    for bad in ["1.5", "x'ff'"] {
+        let cast = if bad == "1.5" {
+            "1.5"
+        } else {
+            "CAST(x'ff' AS TEXT)"
+        };
+        shop.db
+            .execute_batch(&format!("INSERT INTO t VALUES ({cast}, 'bad', '')"))
+            .expect("inserts");
+        let ranges = source.partition(&all(), 1).await.expect("partitions");
+        let error = source
+            .scan(&all(), &ranges[0], &mut Rows::new(9, 9))
+            .await
+            .expect_err("refused");
+        let ScanError::Source(error) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(error.kind, ErrorKind::Refused);
+        let says = match bad {
+            "1.5" => "a row holds a floating-point number",
+            _ => "a row holds text that is not UTF-8",
+        };
+        assert!(error.message.contains(says), "{error}");
+        shop.db
+            .execute_batch("DELETE FROM t WHERE key = 'bad'")
+            .expect("deletes");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -479,6 +523,7 @@ async fn urls_name_the_file_in_every_usual_form() {
         let config = crate::plan::SourceConfig {
             kind: crate::plan::SourceKind::Sqlite,
             url: SecretString::from(url),
+            tls: None,
         };
         identities.push(
             connect(&config)

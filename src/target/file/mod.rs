@@ -1,4 +1,4 @@
-//! A folder as a target: one file for each partition, for `redis-cli --pipe`.
+//! A folder as a target: one file for each partition, for `redis-cli --pipe` or, as NDJSON, for `_bulk`.
 //!
 //! ```text
 //! out/.rekindle.lock        held while a run writes here, with its owner inside
@@ -28,16 +28,20 @@ use async_trait::async_trait;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use self::{lock::FolderLock, writer::FileWriter};
-use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target, bytes_text};
+use super::{
+    ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target, bulk::Lines,
+    bytes_text,
+};
 use crate::{
     error::{EdgeError, ErrorKind},
     ids::{ChunkSeq, ResourceName, RunId},
-    plan::FileConfig,
+    plan::{FileConfig, FileFormat},
 };
 
 /// A folder that a plan fills.
 pub struct FileTarget {
     folder: PathBuf,
+    format: FileFormat,
     /// `folder /srv/dump`.
     place: String,
     /// Ours while present; the kernel lets go of it when the process dies.
@@ -51,6 +55,7 @@ impl FileTarget {
         Self {
             place: format!("folder {}", config.path.display()),
             folder: config.path.clone(),
+            format: config.format.clone(),
             lock: Mutex::new(None),
         }
     }
@@ -58,7 +63,23 @@ impl FileTarget {
     fn path_of(&self, partition: &PartitionKey) -> PathBuf {
         let stem = stem(&partition.resource, partition.partial);
         self.folder
-            .join(format!("{stem}.{:04}.resp", partition.ordinal))
+            .join(format!("{stem}.{:04}{}", partition.ordinal, self.ending()))
+    }
+
+    /// Returns the last part of a file's name.
+    const fn ending(&self) -> &'static str {
+        match self.format {
+            FileFormat::Resp => ".resp",
+            FileFormat::Ndjson(_) => ".ndjson",
+        }
+    }
+
+    /// Returns what turns rows of `resource` into lines of NDJSON; `None` for Redis commands.
+    fn lines(&self, resource: &ResourceName) -> Option<Lines> {
+        match &self.format {
+            FileFormat::Resp => None,
+            FileFormat::Ndjson(indexes) => indexes.get(resource).map(Lines::new),
+        }
     }
 
     /// Returns the files of every partition that the resource ever had.
@@ -80,7 +101,7 @@ impl FileTarget {
                 .unwrap_or_default();
             let ordinal = name
                 .strip_prefix(&stem)
-                .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".resp"));
+                .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(self.ending()));
             if ordinal.is_some_and(|ordinal| {
                 ordinal.len() >= 4 && ordinal.bytes().all(|byte| byte.is_ascii_digit())
             }) {
@@ -233,7 +254,12 @@ impl Target for FileTarget {
                     format!("{} was written by another run meanwhile", path.display()),
                 ));
             }
-            let writer = FileWriter::open(&self.folder, path.clone(), length)?;
+            let writer = FileWriter::open(
+                &self.folder,
+                path.clone(),
+                length,
+                self.lines(&partition.resource),
+            )?;
             if length == 0 {
                 // Empty by now: were the process to die here, nothing would be claimed.
                 owner::put(&self.folder, &path, run, partition.id)?;

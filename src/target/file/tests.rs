@@ -41,6 +41,7 @@ impl Folder {
             partition: partition(),
             chunk: ChunkSeq(1),
             length: Some(length),
+            incarnation: None,
         };
         self.target.evidence(&self.run, &[recorded]).await.unwrap()[0]
     }
@@ -48,6 +49,7 @@ impl Folder {
 
 fn target(folder: &Path) -> FileTarget {
     FileTarget::new(&FileConfig {
+        format: crate::plan::FileFormat::Resp,
         path: folder.to_path_buf(),
     })
 }

@@ -14,7 +14,7 @@ use crate::{
     chunk::Chunk,
     error::{EdgeError, ErrorKind},
     ids::ChunkSeq,
-    target::{ChunkWriter, Written, resp},
+    target::{ChunkWriter, Rejected, Written, bulk::Lines, resp},
 };
 
 /// Bytes collected before they are handed to the kernel.
@@ -27,6 +27,8 @@ pub(super) struct FileWriter {
     /// The length after the last chunk that was synced. What lies beyond is cut off before the next one.
     good: u64,
     out: Vec<u8>,
+    /// Makes NDJSON of rows; without it they become Redis commands.
+    lines: Option<Lines>,
 }
 
 impl FileWriter {
@@ -35,7 +37,12 @@ impl FileWriter {
     /// # Errors
     ///
     /// `EvidenceLost` when it is shorter than that.
-    pub(super) fn open(folder: &Path, path: PathBuf, length: u64) -> Result<Self, EdgeError> {
+    pub(super) fn open(
+        folder: &Path,
+        path: PathBuf,
+        length: u64,
+        lines: Option<Lines>,
+    ) -> Result<Self, EdgeError> {
         let missing = |path: &Path, found: u64| lost(path, length, found);
         let file = match open(&path, length == 0) {
             Ok(file) => file,
@@ -61,14 +68,15 @@ impl FileWriter {
             path,
             good: length,
             out: Vec::new(),
+            lines,
         })
     }
 
-    fn append(&mut self, chunk: &Chunk) -> Result<u64, EdgeError> {
+    fn append(&mut self, chunk: &Chunk, rejected: &mut Vec<Rejected>) -> Result<u64, EdgeError> {
         self.settle()?;
         self.out.clear();
         let length = self
-            .put(chunk)
+            .put(chunk, rejected)
             .map_err(|e| failed("cannot write to", &self.path, e))?;
         self.good = length;
         Ok(length)
@@ -95,9 +103,24 @@ impl FileWriter {
     }
 
     /// Writes and syncs the rows after the good length; returns the new length.
-    fn put(&mut self, chunk: &Chunk) -> io::Result<u64> {
+    fn put(&mut self, chunk: &Chunk, rejected: &mut Vec<Rejected>) -> io::Result<u64> {
         self.file.seek(SeekFrom::Start(self.good))?;
-        for row in chunk.rows() {
+        for (at, row) in chunk.rows().enumerate() {
+            if let Some(lines) = &self.lines {
+                match lines.route(&row) {
+                    Ok(places) => {
+                        places.for_each(|index| lines.append(&mut self.out, &row, index));
+                    }
+                    Err(why) => rejected.push(Rejected {
+                        row: at,
+                        reason: why.to_owned(),
+                    }),
+                }
+                if self.out.len() >= PIECE {
+                    self.spill()?;
+                }
+                continue;
+            }
             resp::array(&mut self.out, 3);
             resp::bulk(&mut self.out, &[b"SET"]);
             resp::bulk(&mut self.out, &[row.key]);
@@ -142,9 +165,10 @@ fn lost(path: &Path, wanted: u64, found: u64) -> EdgeError {
 #[async_trait]
 impl ChunkWriter for FileWriter {
     async fn write(&mut self, _seq: ChunkSeq, chunk: &Chunk) -> Result<Written, EdgeError> {
-        let length = blocking(|| self.append(chunk))?;
+        let mut rejected = Vec::new();
+        let length = blocking(|| self.append(chunk, &mut rejected))?;
         Ok(Written {
-            rejected: Vec::new(),
+            rejected,
             length: Some(length),
         })
     }
@@ -161,18 +185,18 @@ mod tests {
         let path = dir.path().join("url.0001.resp");
         let mut chunk = Chunk::default();
         chunk.push(&[KeyValue::Uint(1)], b"a", &vec![b'x'; 3 * PIECE], &[]);
-        let mut writer = FileWriter::open(dir.path(), path.clone(), 0).unwrap();
+        let mut writer = FileWriter::open(dir.path(), path.clone(), 0, None).unwrap();
         // A device that refuses every write with ENOSPC.
         let full = File::options().write(true).open("/dev/full").unwrap();
         let disk = std::mem::replace(&mut writer.file, full);
-        let error = writer.append(&chunk).unwrap_err();
+        let error = writer.append(&chunk, &mut Vec::new()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::TargetDisk);
         assert_eq!(error.message, format!("cannot write to {}", path.display()));
 
         // What the disk took before it was full.
         (&disk).write_all(b"*3\r\n$3\r\nSE").unwrap();
         writer.file = disk;
-        let length = writer.append(&chunk).unwrap();
+        let length = writer.append(&chunk, &mut Vec::new()).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(length, bytes.len() as u64);
         assert!(bytes.starts_with(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$393216\r\nxxx"));

@@ -4,7 +4,10 @@ use std::{io, time::Duration};
 
 use ::redis::RedisError;
 
-use crate::error::{EdgeError, ErrorKind};
+use crate::{
+    error::{EdgeError, ErrorKind},
+    tls,
+};
 
 /// Returns the error for a reply `-<code> <detail>` to `doing` (`the write`).
 pub(super) fn refused(place: &str, doing: &str, code: &str, detail: &str) -> EdgeError {
@@ -26,6 +29,10 @@ pub(super) fn driver(place: &str, doing: &str, limit: Duration, error: &RedisErr
         return refused(place, doing, code, error.detail().unwrap_or_default());
     }
     if error.is_io_error() || error.is_connection_dropped() {
+        // A server that wants a client certificate says so after the handshake.
+        if let Some((kind, why)) = tls::explain(error) {
+            return EdgeError::new(kind, format!("no TLS connection to {place}: {why}"));
+        }
         return EdgeError::new(ErrorKind::Connection, format!("connection lost to {place}"))
             .because(error.clone());
     }
@@ -49,6 +56,9 @@ pub(super) fn timed_out(place: &str, limit: Duration) -> EdgeError {
 /// Returns the error for a failed socket call.
 pub(super) fn socket(place: &str, error: io::Error) -> EdgeError {
     use io::ErrorKind as Io;
+    if let Some((kind, why)) = tls::explain(&error) {
+        return EdgeError::new(kind, format!("no TLS connection to {place}: {why}"));
+    }
     let what = match error.kind() {
         Io::InvalidData => {
             return EdgeError::new(
@@ -67,11 +77,18 @@ pub(super) fn socket(place: &str, error: io::Error) -> EdgeError {
 /// Returns the kind of a refusal and its reason in our words. The server's own text is used only where it cannot
 /// hold a key or a value.
 fn meaning(code: &str, detail: &str) -> (ErrorKind, String) {
+    // `EXECABORT Transaction discarded because of: NOPERM this user ...`
+    if let Some((_, cause)) = detail.split_once("because of: ")
+        && code == "EXECABORT"
+    {
+        let (code, detail) = split(cause);
+        return meaning(code, detail);
+    }
     let (kind, reason) = match code {
         "OOM" => (ErrorKind::TargetMemory, "used memory is above maxmemory"),
         "LOADING" => (ErrorKind::Busy, "it is still loading its data"),
         "BUSY" => (ErrorKind::Busy, "it is busy running a script"),
-        "TRYAGAIN" => (ErrorKind::Busy, "slots are being moved"),
+        "TRYAGAIN" | "MOVED" | "ASK" => (ErrorKind::Busy, "slots of the cluster are being moved"),
         "MASTERDOWN" => (ErrorKind::Busy, "its master is down"),
         "CLUSTERDOWN" => (ErrorKind::Busy, "the cluster is down"),
         "READONLY" => (ErrorKind::Busy, "it is a read-only replica at the moment"),
@@ -82,17 +99,28 @@ fn meaning(code: &str, detail: &str) -> (ErrorKind, String) {
         ),
         "NOAUTH" => (ErrorKind::Credentials, "a password is required"),
         "WRONGPASS" => (ErrorKind::Credentials, "wrong user or password"),
-        "NOPERM" => (
+        "NOPERM" => {
+            let reason = match quoted_command(detail) {
+                Some(command) => format!("the user has no right to `{command}`"),
+                None => "the user has no right to one of the keys, or to this command".to_owned(),
+            };
+            return (ErrorKind::Credentials, reason);
+        }
+        "ERR" if detail.contains("user executing the script can't access") => (
             ErrorKind::Credentials,
-            "the user lacks the rights for this command or these keys",
+            "the user has no right to the keys `rekindle:*`",
+        ),
+        "ERR" if detail.contains("user executing the script can't run") => (
+            ErrorKind::Credentials,
+            "the user lacks the right to one of `get`, `set`, `pexpire` and `del`",
         ),
         "DENIED" => (
             ErrorKind::Credentials,
             "it is in protected mode and takes no connections from other hosts",
         ),
-        "CROSSSLOT" | "MOVED" | "ASK" => (
+        "CROSSSLOT" => (
             ErrorKind::Refused,
-            "it is a node of a cluster, and clusters are not supported",
+            "it hides a cluster; name one of the cluster's own nodes in the URL",
         ),
         "WRONGTYPE" => (
             ErrorKind::Refused,
@@ -112,6 +140,18 @@ fn meaning(code: &str, detail: &str) -> (ErrorKind, String) {
         }
     };
     (kind, reason.to_owned())
+}
+
+/// Returns `client|list` out of `no permissions to run the 'client|list' command`, and nothing that could be a key.
+fn quoted_command(detail: &str) -> Option<String> {
+    let (_, rest) = detail.split_once("run the '")?;
+    let (command, rest) = rest.split_once('\'')?;
+    let is_command = command.len() <= 32
+        && rest.starts_with(" command")
+        && command
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '|' | '-' | '.'));
+    is_command.then(|| command.replace('|', " "))
 }
 
 /// Returns the start of `detail` up to the first quote or colon: what follows may repeat an argument of the
@@ -160,7 +200,19 @@ mod tests {
                 "CROSSSLOT Keys in request don't hash to the same slot",
                 Refused,
             ),
-            ("MOVED 3999 127.0.0.1:6381", Refused),
+            ("MOVED 3999 127.0.0.1:6381", Busy),
+            (
+                "EXECABORT Transaction discarded because of: NOPERM this user has no permissions to run the 'exec' command",
+                Credentials,
+            ),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: 620cd258, on @user_script:1.",
+                Credentials,
+            ),
+            (
+                "ERR The user executing the script can't access at least one of the keys mentioned in the command",
+                Credentials,
+            ),
             ("ERR something new", Refused),
         ] {
             let (code, detail) = split(reply);
@@ -181,6 +233,31 @@ mod tests {
         assert_eq!(
             error.message,
             "redis at cache.test:6379/0 refused the write: used memory is above maxmemory"
+        );
+    }
+
+    #[test]
+    fn a_missing_right_is_named() {
+        for (detail, reason) in [
+            (
+                "this user has no permissions to run the 'client|list' command",
+                "the user has no right to `client list`",
+            ),
+            (
+                "this user has no permissions to run the 'mset' command or its subcommand",
+                "the user has no right to `mset`",
+            ),
+            (
+                "this user has no permissions to access one of the keys used as arguments",
+                "the user has no right to one of the keys, or to this command",
+            ),
+        ] {
+            assert_eq!(meaning("NOPERM", detail).1, reason);
+        }
+        let aborted = "Transaction discarded because of: NOPERM this user has no permissions to run the 'exec' command";
+        assert_eq!(
+            meaning("EXECABORT", aborted).1,
+            "the user has no right to `exec`"
         );
     }
 

@@ -27,6 +27,11 @@ impl Info {
         )
     }
 
+    /// Returns whether the server is a node of a cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.text("cluster_enabled") == "1"
+    }
+
     fn text(&self, name: &str) -> &str {
         self.0.get(name).map_or("unknown", String::as_str)
     }
@@ -40,12 +45,6 @@ impl Info {
         let refuse = |kind, why: String| Err(EdgeError::new(kind, format!("{place} {why}")));
         if self.text("loading") == "1" {
             return refuse(ErrorKind::Busy, "is still loading its data".into());
-        }
-        if self.text("cluster_enabled") == "1" {
-            return refuse(
-                ErrorKind::Refused,
-                "is a node of a cluster, and clusters are not supported".into(),
-            );
         }
         if self.text("role") == "slave" {
             return refuse(
@@ -71,11 +70,27 @@ impl Info {
         Ok(())
     }
 
-    /// Returns what a dry run shows, in this order.
-    pub(super) fn facts(&self, db: i64) -> Vec<(String, String)> {
-        let used = self.number("used_memory").unwrap_or(0);
-        let memory = match self.number("maxmemory") {
-            Some(limit) if limit > 0 => format!(
+    /// Returns what a dry run shows of these servers together, in this order.
+    pub(super) fn facts(nodes: &[Self], db: i64) -> Vec<(String, String)> {
+        let sum = |name: &str| {
+            nodes
+                .iter()
+                .filter_map(|node| node.number(name))
+                .sum::<u64>()
+        };
+        let all = |name: &str| {
+            let mut texts: Vec<&str> = nodes.iter().map(|node| node.text(name)).collect();
+            texts.sort_unstable();
+            texts.dedup();
+            texts.join(", ")
+        };
+        let used = sum("used_memory");
+        // A cluster without a limit on one of its masters has none that could be summed up.
+        let limits = nodes
+            .iter()
+            .map(|node| node.number("maxmemory").filter(|&limit| limit > 0));
+        let memory = match limits.sum::<Option<u64>>() {
+            Some(limit) => format!(
                 "{} used of {}, {} free",
                 bytes_text(used),
                 bytes_text(limit),
@@ -84,20 +99,26 @@ impl Info {
             _ => format!("{} used, no limit", bytes_text(used)),
         };
         // db0:keys=12,expires=0,avg_ttl=0
-        let keys = self
-            .0
-            .get(&format!("db{db}"))
-            .and_then(|line| line.strip_prefix("keys="))
-            .and_then(|line| line.split(',').next())
-            .unwrap_or("0");
-        [
-            ("version", self.text("redis_version").to_owned()),
+        let keys: u64 = nodes
+            .iter()
+            .filter_map(|node| {
+                let line = node.0.get(&format!("db{db}"))?.strip_prefix("keys=")?;
+                line.split(',').next()?.parse::<u64>().ok()
+            })
+            .sum();
+        let mut facts = vec![
+            ("version", all("redis_version")),
             ("memory", memory),
-            ("eviction policy", self.text("maxmemory_policy").to_owned()),
-            ("keys", keys.to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+            ("eviction policy", all("maxmemory_policy")),
+            ("keys", keys.to_string()),
+        ];
+        if nodes.first().is_some_and(Self::is_cluster) {
+            facts.insert(1, ("masters", nodes.len().to_string()));
+        }
+        facts
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 }
 
@@ -130,15 +151,16 @@ mod tests {
         );
         assert_eq!(kind("maxmemory_policy:allkeys-lru", true), None);
         assert_eq!(kind("role:slave", false), Some(ErrorKind::Refused));
-        assert_eq!(kind("cluster_enabled:1", false), Some(ErrorKind::Refused));
         assert_eq!(kind("loading:1", false), Some(ErrorKind::Busy));
     }
 
     #[test]
     fn facts_show_the_room_that_is_left() {
-        let info = info("used_memory:1048576\r\nmaxmemory:4194304\r\nmaxmemory_policy:noeviction");
+        let nodes = [info(
+            "used_memory:1048576\r\nmaxmemory:4194304\r\nmaxmemory_policy:noeviction",
+        )];
         assert_eq!(
-            info.facts(2),
+            Info::facts(&nodes, 2),
             [
                 ("version", "7.0.15"),
                 ("memory", "1.0 MiB used of 4.0 MiB, 3.0 MiB free"),
@@ -147,6 +169,33 @@ mod tests {
             ]
             .map(|(a, b)| (a.to_owned(), b.to_owned()))
         );
-        assert_eq!(info.facts(0)[3].1, "0");
+        assert_eq!(Info::facts(&nodes, 0)[3].1, "0");
+    }
+
+    #[test]
+    fn facts_of_a_cluster_are_added_up() {
+        let node = |memory: &str| {
+            info(&format!(
+                "cluster_enabled:1\r\nmaxmemory_policy:noeviction\r\n{memory}"
+            ))
+        };
+        let facts = |nodes: &[Info]| {
+            let facts = Info::facts(nodes, 2);
+            let values = facts.into_iter().map(|(_, value)| value);
+            values.collect::<Vec<_>>()
+        };
+        let limited = || node("used_memory:1048576\r\nmaxmemory:4194304");
+        assert_eq!(
+            facts(&[limited(), limited()]),
+            [
+                "7.0.15",
+                "2",
+                "2.0 MiB used of 8.0 MiB, 6.0 MiB free",
+                "noeviction",
+                "24"
+            ]
+        );
+        let open = node("used_memory:1048576\r\nmaxmemory:0");
+        assert_eq!(facts(&[limited(), open])[2], "2.0 MiB used, no limit");
     }
 }

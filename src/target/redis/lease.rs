@@ -18,18 +18,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Mutex;
 
-use super::server::Server;
+use super::{keys::Keys, server::Server};
 use crate::{
     error::{EdgeError, ErrorKind},
     ids,
     target::{Lease, LeaseOwner},
 };
-
-/// Where the lease is kept: `{"state":"9c1f...","state_path":"...","host":"batch-2","pid":4121,"run":"7F3K2M"}`.
-pub(super) const KEY: &str = "rekindle:lease";
-
-/// Where the claim is kept: a token, a space, and the owner as in the lease.
-pub(super) const WRITER: &str = "rekindle:writer";
 
 /// How long a lease outlives its last renewal. Shorter and a slow renewal loses it; longer and a run on another
 /// machine waits for nothing after a crash.
@@ -133,6 +127,7 @@ pub(super) fn token_of_run(found: &[u8], run: &ids::RunId) -> Option<String> {
 /// Lease and claim of this process on one server.
 pub(super) struct Tenure {
     server: Arc<Server>,
+    keys: Keys,
     /// Our claim, as it was last seen on the server.
     claim: RwLock<Option<Arc<Claim>>>,
     /// Held while the server is asked, so that two writers that miss the claim set it once.
@@ -140,9 +135,10 @@ pub(super) struct Tenure {
 }
 
 impl Tenure {
-    pub(super) fn new(server: Arc<Server>) -> Self {
+    pub(super) fn new(server: Arc<Server>, keys: Keys) -> Self {
         Self {
             server,
+            keys,
             claim: RwLock::default(),
             asking: Mutex::default(),
         }
@@ -164,8 +160,18 @@ impl Tenure {
         };
         Self {
             claim: RwLock::new(Some(Arc::new(claim))),
-            ..Self::new(server)
+            ..Self::new(server, Keys::plain())
         }
+    }
+
+    /// Returns what errors call the server.
+    pub(super) fn place(&self) -> &str {
+        &self.server.place
+    }
+
+    /// Returns the names of the keys that belong to it.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Returns our claim.
@@ -227,8 +233,8 @@ impl Tenure {
         let mut eval = ::redis::cmd("EVAL");
         eval.arg([COMMON, script].concat())
             .arg(2)
-            .arg(KEY)
-            .arg(WRITER)
+            .arg(self.keys.lease())
+            .arg(self.keys.writer())
             .arg(&owner.state)
             .arg(owner.run.as_str())
             .arg(&text)
@@ -237,7 +243,7 @@ impl Tenure {
             .arg(claim);
         let (taken, text): (u8, Vec<u8>) = self.server.ask("the lease", &eval).await?;
         if taken == 1 {
-            return parse(&self.server, &text).map(Lease::TakenBy);
+            return self.parse(&text).map(Lease::TakenBy);
         }
         let claim = Claim {
             owner: owner.clone(),
@@ -250,7 +256,10 @@ impl Tenure {
     /// Removes the lease if `owner.state` holds it.
     pub(super) async fn release(&self, owner: &LeaseOwner) -> Result<(), EdgeError> {
         let mut eval = ::redis::cmd("EVAL");
-        eval.arg(RELEASE).arg(1).arg(KEY).arg(&owner.state);
+        eval.arg(RELEASE)
+            .arg(1)
+            .arg(self.keys.lease())
+            .arg(&owner.state);
         let _removed: u64 = self.server.ask("to take the lease back", &eval).await?;
         Ok(())
     }
@@ -261,7 +270,10 @@ impl Tenure {
             return Ok(());
         };
         let mut eval = ::redis::cmd("EVAL");
-        eval.arg(RETIRE).arg(1).arg(WRITER).arg(claim.text());
+        eval.arg(RETIRE)
+            .arg(1)
+            .arg(self.keys.writer())
+            .arg(claim.text());
         let _removed: u64 = self.server.ask("to remove its claim", &eval).await?;
         Ok(())
     }
@@ -269,20 +281,22 @@ impl Tenure {
     /// Returns who holds the lease.
     pub(super) async fn owner(&self) -> Result<Option<LeaseOwner>, EdgeError> {
         let mut get = ::redis::cmd("GET");
-        get.arg(KEY);
+        get.arg(self.keys.lease());
         let held: Option<Vec<u8>> = self.server.ask("to show the lease", &get).await?;
-        held.map(|held| parse(&self.server, &held)).transpose()
+        held.map(|held| self.parse(&held)).transpose()
     }
-}
 
-fn parse(server: &Server, held: &[u8]) -> Result<LeaseOwner, EdgeError> {
-    serde_json::from_slice(held).map_err(|_| {
-        EdgeError::new(
-            ErrorKind::Refused,
-            format!(
-                "{} has a key `{KEY}` or `{WRITER}` that is not one of rekindle; if nobody needs it, remove it",
-                server.place
-            ),
-        )
-    })
+    fn parse(&self, held: &[u8]) -> Result<LeaseOwner, EdgeError> {
+        serde_json::from_slice(held).map_err(|_| {
+            EdgeError::new(
+                ErrorKind::Refused,
+                format!(
+                    "{} has a key `{}` or `{}` that is not one of rekindle; if nobody needs it, remove it",
+                    self.server.place,
+                    self.keys.lease(),
+                    self.keys.writer()
+                ),
+            )
+        })
+    }
 }

@@ -3,12 +3,20 @@
 //! Three kinds of keys are rekindle's own and carry no prefix: `rekindle:lease`, `rekindle:writer`, and one marker
 //! `rekindle:<run>:<partition>` for each partition. A run that is done leaves none of them.
 
+mod cluster;
+mod cluster_writer;
 mod compare;
 mod error;
 mod evidence;
+mod fence;
 mod info;
+mod keys;
+mod layout;
 mod lease;
+mod proof;
 mod server;
+mod slots;
+mod socket;
 mod wire;
 mod writer;
 
@@ -16,7 +24,13 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use self::{info::Info, lease::Tenure, server::Server, writer::RedisWriter};
+use self::{
+    cluster::{Cluster, View},
+    cluster_writer::ClusterWriter,
+    info::Info,
+    server::Server,
+    writer::RedisWriter,
+};
 use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Stored, Target};
 use crate::{
     chunk::Chunk,
@@ -27,10 +41,10 @@ use crate::{
 
 type SharedServer = Arc<Server>;
 
-/// A Redis server that a plan fills.
+/// A Redis server, or a cluster of them, that a plan fills.
 pub struct RedisTarget {
     server: SharedServer,
-    tenure: Arc<Tenure>,
+    cluster: Arc<Cluster>,
     prefix: String,
     allow_eviction: bool,
 }
@@ -55,13 +69,63 @@ impl RedisTarget {
         config: &RedisConfig,
         limit: Duration,
     ) -> Result<Self, EdgeError> {
-        let server = Arc::new(Server::parse(name, &config.url, limit)?);
+        let server = Arc::new(Server::parse(
+            name,
+            &config.url,
+            config.tls.as_ref(),
+            limit,
+        )?);
         Ok(Self {
-            tenure: Arc::new(Tenure::new(Arc::clone(&server))),
+            cluster: Arc::new(Cluster::new(Arc::clone(&server))),
             server,
             prefix: config.prefix.clone(),
             allow_eviction: config.allow_eviction,
         })
+    }
+}
+
+impl RedisTarget {
+    /// Returns what every server says about itself, having checked that a restore into it would last.
+    async fn checked(&self) -> Result<Arc<View>, EdgeError> {
+        let view = self.cluster.view().await?;
+        for node in &view.nodes {
+            Info::read(&node.server)
+                .await?
+                .check(&node.server.place, self.allow_eviction)?;
+        }
+        Ok(view)
+    }
+
+    /// Returns `outcome`. After an error the servers may be others: a master was replaced, slots were moved.
+    fn watched<T>(&self, outcome: Result<T, EdgeError>) -> Result<T, EdgeError> {
+        if outcome.is_err() {
+            self.cluster.doubt();
+        }
+        outcome
+    }
+
+    async fn evidence_of(
+        &self,
+        run: &RunId,
+        recorded: &[Recorded],
+    ) -> Result<Vec<Evidence>, EdgeError> {
+        // A policy that was changed meanwhile drops keys and spares the markers, which are the freshest.
+        let view = self.checked().await?;
+        let mut least = vec![Evidence::Stands; recorded.len()];
+        for node in &view.nodes {
+            let found = evidence::read(&node.server, node.tenure.keys(), run, recorded).await?;
+            for (least, found) in least.iter_mut().zip(found) {
+                *least = evidence::lesser(*least, found);
+            }
+        }
+        Ok(least)
+    }
+
+    async fn forget_all(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
+        for node in &self.cluster.view().await?.nodes {
+            evidence::forget(&node.server, node.tenure.keys(), run, partitions).await?;
+        }
+        Ok(())
     }
 }
 
@@ -71,31 +135,34 @@ impl Target for RedisTarget {
         &self.server.place
     }
 
+    /// The address of the plan, also of a cluster: its nodes come and go, and each has an id of its own.
     async fn identity(&self) -> Result<String, EdgeError> {
-        Info::read(&self.server)
-            .await?
-            .check(&self.server.place, self.allow_eviction)?;
+        self.watched(self.checked().await)?;
         Ok(self.server.identity())
     }
 
     async fn facts(&self) -> Result<Vec<(String, String)>, EdgeError> {
-        Ok(Info::read(&self.server).await?.facts(self.server.db()))
+        let mut infos = Vec::new();
+        for node in &self.cluster.view().await?.nodes {
+            infos.push(self.watched(Info::read(&node.server).await)?);
+        }
+        Ok(Info::facts(&infos, self.server.db()))
     }
 
     async fn take_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError> {
-        self.tenure.take(owner).await
+        self.watched(self.cluster.take(owner).await)
     }
 
     async fn renew_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError> {
-        self.tenure.renew(owner).await
+        self.watched(self.cluster.renew(owner).await)
     }
 
     async fn release_lease(&self, owner: &LeaseOwner) -> Result<(), EdgeError> {
-        self.tenure.release(owner).await
+        self.watched(self.cluster.release(owner).await)
     }
 
     async fn lease_owner(&self) -> Result<Option<LeaseOwner>, EdgeError> {
-        self.tenure.owner().await
+        self.watched(self.cluster.owner().await)
     }
 
     async fn evidence(
@@ -103,11 +170,7 @@ impl Target for RedisTarget {
         run: &RunId,
         recorded: &[Recorded],
     ) -> Result<Vec<Evidence>, EdgeError> {
-        // A policy that was changed meanwhile drops keys and spares the markers, which are the freshest.
-        Info::read(&self.server)
-            .await?
-            .check(&self.server.place, self.allow_eviction)?;
-        evidence::read(&self.server, run, recorded).await
+        self.watched(self.evidence_of(run, recorded).await)
     }
 
     /// Connects with the first chunk: a server that is down then is the engine's to wait for.
@@ -118,9 +181,16 @@ impl Target for RedisTarget {
         _stored: ChunkSeq,
         _length: Option<u64>,
     ) -> Result<Box<dyn ChunkWriter>, EdgeError> {
+        let view = self.cluster.view().await?;
+        if view.is_cluster() {
+            let (seed, cluster) = (Arc::clone(&self.server), Arc::clone(&self.cluster));
+            let writer = ClusterWriter::new(seed, cluster, &self.prefix, run, partition.id);
+            return Ok(Box::new(writer));
+        }
+        let node = &view.nodes[0];
         Ok(Box::new(RedisWriter::new(
-            Arc::clone(&self.server),
-            Arc::clone(&self.tenure),
+            Arc::clone(&node.server),
+            Arc::clone(&node.tenure),
             &self.prefix,
             run,
             partition.id,
@@ -128,16 +198,20 @@ impl Target for RedisTarget {
     }
 
     async fn compare(&self, chunk: &Chunk) -> Result<Vec<Stored>, EdgeError> {
-        compare::compare(&self.server, self.prefix.as_bytes(), chunk).await
+        let compared = async {
+            let view = self.cluster.view().await?;
+            compare::compare(&view, self.prefix.as_bytes(), chunk).await
+        };
+        self.watched(compared.await)
     }
 
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
-        evidence::forget(&self.server, run, partitions).await
+        self.watched(self.forget_all(run, partitions).await)
     }
 
     async fn retire(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
-        evidence::forget(&self.server, run, partitions).await?;
-        self.tenure.retire().await
+        self.watched(self.forget_all(run, partitions).await)?;
+        self.watched(self.cluster.retire().await)
     }
 
     async fn clear(&self, _resource: &ResourceName, _partial: bool) -> Result<(), EdgeError> {
@@ -149,14 +223,20 @@ impl Target for RedisTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::{
+        error::ErrorKind,
+        plan::{Compression, ValueForm},
+    };
 
     fn target(url: &str) -> Result<RedisTarget, EdgeError> {
         RedisTarget::new(
             "storage",
             &RedisConfig {
                 url: url.into(),
+                tls: None,
                 prefix: "kv:".into(),
+                value: ValueForm::Raw,
+                compress: Compression::None,
                 allow_eviction: false,
             },
         )
@@ -171,6 +251,8 @@ mod tests {
             ),
             ("redis://:hunter2@[::1]:7000", "redis at [::1]:7000/0"),
             ("valkey://127.0.0.1:7000/", "redis at 127.0.0.1:7000/0"),
+            ("rediss://:hunter2@[::1]:7000/1", "redis at [::1]:7000/1"),
+            ("valkeys://cache.test", "redis at cache.test:6379/0"),
         ] {
             let target = target(url).unwrap();
             assert_eq!(target.place(), place);
@@ -179,13 +261,18 @@ mod tests {
                 place.replace("redis at ", "redis://")
             );
         }
+        for scheme in ["unix", "redis+unix"] {
+            let target = target(&format!("{scheme}:///run/r.sock?db=3&pass=hunter2")).unwrap();
+            assert_eq!(target.place(), "redis at unix:/run/r.sock?db=3");
+            assert_eq!(target.server.identity(), "redis+unix:/run/r.sock?db=3");
+        }
     }
 
     #[test]
     fn urls_that_cannot_be_used_are_refused_without_being_shown() {
         for url in [
-            "rediss://:hunter2@cache.test",
-            "unix:///run/redis.sock?pass=hunter2",
+            "rediss://:hunter2@cache.test#insecure",
+            "unix:///run/redis.sock?pass=hunter2&db=x",
             "http://:hunter2@cache.test",
             "redis://:hunter2@cache.test/seven",
             "redis://:hunter2@",

@@ -8,13 +8,20 @@ use ::redis::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
-    net::{TcpStream, lookup_host},
-    sync::Mutex,
+    sync::{Mutex, OnceCell},
     time::timeout,
 };
 
-use super::{error, wire::Wire};
-use crate::error::{EdgeError, ErrorKind};
+use super::{
+    error,
+    socket::{Address, Socket},
+    wire::Wire,
+};
+use crate::{
+    chunk::Chunk,
+    error::{EdgeError, ErrorKind},
+    tls::TlsConfig,
+};
 
 /// How long a server may take to accept a connection and to let us in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,16 +30,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// much memory; much more than this and a dead peer holds a run up for no reason.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The longest key or value that Redis takes unless it is told otherwise (`proto-max-bulk-len`).
+const USUAL_LONGEST: usize = 512 * 1024 * 1024;
+
+/// The least that `proto-max-bulk-len` can be.
+const LEAST_LONGEST: usize = 1024 * 1024;
+
+/// One second more of patience for each of these, so that a slow line does not look like a dead server.
+const BYTES_PER_SECOND: usize = 1024 * 1024;
+
 /// One Redis server and database.
 pub(super) struct Server {
-    host: String,
-    port: u16,
+    address: Address,
+    tls: Option<TlsConfig>,
     login: RedisConnectionInfo,
-    /// `redis at host:port/db`.
+    /// `redis at host:port/db`, or `redis at unix:/path?db=0`.
     pub(super) place: String,
     pub(super) response_timeout: Duration,
     /// The connection for everything but chunks; gone after an error, so the next use connects again.
     control: Mutex<Option<MultiplexedConnection>>,
+    /// `proto-max-bulk-len`, once somebody needed it.
+    longest: OnceCell<usize>,
 }
 
 impl Server {
@@ -40,6 +58,7 @@ impl Server {
     pub(super) fn parse(
         target: &str,
         url: &SecretString,
+        tls: Option<&TlsConfig>,
         response_timeout: Duration,
     ) -> Result<Self, EdgeError> {
         // Neither this nor any later error shows the URL: it holds the password.
@@ -50,47 +69,58 @@ impl Server {
             )
         };
         let url = url.expose_secret();
-        match url.split_once(':').map_or("", |(scheme, _)| scheme) {
-            "redis" | "valkey" => {}
-            "rediss" | "valkeys" => {
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        let (secured, form) = match scheme {
+            "redis" | "valkey" => (false, "redis://user:password@host:port/db"),
+            "rediss" | "valkeys" => (true, "rediss://user:password@host:port/db"),
+            "unix" | "redis+unix" | "valkey+unix" => (false, "unix:///path/to/socket?db=0"),
+            _ => {
                 return Err(wrong(
-                    "asks for TLS (`rediss://`), which is not supported; use `redis://`",
+                    "begins with neither `redis://` nor `rediss://` nor `unix://`",
                 ));
             }
-            "unix" | "redis+unix" | "valkey+unix" => {
-                return Err(wrong(
-                    "names a unix socket, which is not supported; use `redis://host:port/db`",
-                ));
-            }
-            _ => return Err(wrong("does not begin with `redis://`")),
-        }
-        let info = url
-            .into_connection_info()
-            .map_err(|_| wrong("is not of the form `redis://user:password@host:port/db`"))?;
-        let ConnectionAddr::Tcp(host, port) = info.addr().clone() else {
-            return Err(wrong(
-                "is not of the form `redis://user:password@host:port/db`",
-            ));
         };
+        let shaped = || wrong(&format!("is not of the form `{form}`"));
+        let info = url.into_connection_info().map_err(|_| shaped())?;
         let login = info.redis_settings().clone();
-        let shown = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.clone()
+        let address = match info.addr().clone() {
+            ConnectionAddr::Tcp(host, port)
+            | ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: false,
+                ..
+            } => Address::Tcp {
+                // Numbers of version 6 come in the brackets of the URL from one parser and without from another.
+                host: host.trim_matches(['[', ']']).to_owned(),
+                port,
+            },
+            ConnectionAddr::Unix(path) => Address::Unix(path),
+            _ => return Err(shaped()),
+        };
+        let database = match address {
+            Address::Tcp { .. } => format!("/{}", login.db()),
+            Address::Unix(_) => format!("?db={}", login.db()),
         };
         Ok(Self {
-            place: format!("redis at {shown}:{port}/{}", login.db()),
-            host,
-            port,
+            place: format!("redis at {}{database}", address.shown()),
+            address,
+            tls: secured.then(|| tls.cloned().unwrap_or_default()),
             login,
             response_timeout,
             control: Mutex::new(None),
+            longest: OnceCell::new(),
         })
     }
 
-    /// Returns `redis://host:port/db`, without credentials.
+    /// Returns `redis://host:port/db`, or `redis+unix:/path?db=0`, without credentials. With and without TLS it is the
+    /// same server.
     pub(super) fn identity(&self) -> String {
-        format!("redis://{}", self.place.trim_start_matches("redis at "))
+        let address = self.place.trim_start_matches("redis at ");
+        match &self.address {
+            Address::Tcp { .. } => format!("redis://{address}"),
+            Address::Unix(_) => format!("redis+{address}"),
+        }
     }
 
     pub(super) fn db(&self) -> i64 {
@@ -104,43 +134,90 @@ impl Server {
             .map(|password| (self.login.username(), password))
     }
 
-    /// Opens a TCP connection. The name is looked up each time, so that a failover by DNS is followed.
-    pub(super) async fn dial(&self) -> Result<TcpStream, EdgeError> {
-        let place = &self.place;
-        let dialled = async {
-            let addresses = lookup_host((self.host.as_str(), self.port))
-                .await
-                .map_err(|e| {
-                    // Told apart by text: the standard library has no kind of its own for either.
-                    let passing = e.to_string().contains("emporary failure");
-                    let kind = if passing {
-                        ErrorKind::Connection
-                    } else {
-                        ErrorKind::Missing
-                    };
-                    EdgeError::new(kind, format!("cannot look up the host of {place}")).because(e)
-                })?;
-            let mut failure = None;
-            for address in addresses {
-                match TcpStream::connect(address).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(e) => failure = Some(error::socket(place, e)),
+    /// Returns how long a chunk of so many bytes may take.
+    pub(super) fn patience(&self, bytes: usize) -> Duration {
+        let seconds = u64::try_from(bytes / BYTES_PER_SECOND).unwrap_or(u64::MAX);
+        self.response_timeout
+            .saturating_add(Duration::from_secs(seconds))
+    }
+
+    /// Returns the server of the same login at `address`: a node of its cluster.
+    pub(super) fn sibling(&self, address: Address) -> Self {
+        Self {
+            place: format!("redis at {}/{}", address.shown(), self.login.db()),
+            address,
+            tls: self.tls.clone(),
+            login: self.login.clone(),
+            response_timeout: self.response_timeout,
+            control: Mutex::new(None),
+            longest: OnceCell::new(),
+        }
+    }
+
+    /// Returns the longest key or value that the server takes, as far as it matters for `chunk`: asked only when there
+    /// is one that a server might be set to refuse. It would end the connection in mid-chunk, without a word that
+    /// reaches us.
+    pub(super) async fn longest(&self, chunk: &Chunk) -> Result<usize, EdgeError> {
+        if chunk
+            .rows()
+            .all(|row| row.value.len() <= LEAST_LONGEST && row.key.len() <= LEAST_LONGEST)
+        {
+            return Ok(USUAL_LONGEST);
+        }
+        self.longest
+            .get_or_try_init(|| async {
+                let mut get = ::redis::cmd("CONFIG");
+                get.arg("GET").arg("proto-max-bulk-len");
+                match self.ask::<Vec<String>>("to show its limits", &get).await {
+                    Ok(pair) => Ok(pair
+                        .get(1)
+                        .and_then(|limit| limit.parse().ok())
+                        .unwrap_or(USUAL_LONGEST)),
+                    // Many may not ask, and hosted servers have no such command: nobody changed it there.
+                    Err(error)
+                        if matches!(error.kind, ErrorKind::Credentials | ErrorKind::Refused) =>
+                    {
+                        Ok(USUAL_LONGEST)
+                    }
+                    Err(error) => Err(error),
                 }
-            }
-            Err(failure.unwrap_or_else(|| {
-                EdgeError::new(
-                    ErrorKind::Missing,
-                    format!("the host of {place} has no address"),
-                )
-            }))
-        };
-        let stream = timeout(CONNECT_TIMEOUT, dialled)
+            })
             .await
-            .map_err(|_| error::timed_out(place, CONNECT_TIMEOUT))??;
-        stream
-            .set_nodelay(true)
-            .map_err(|e| error::socket(place, e))?;
-        Ok(stream)
+            .copied()
+    }
+
+    pub(super) fn uses_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Opens a connection to the server.
+    pub(super) async fn dial(&self) -> Result<Box<dyn Socket>, EdgeError> {
+        let dialled = self.address.dial(&self.place, self.tls.as_ref());
+        timeout(CONNECT_TIMEOUT, dialled).await.map_err(|_| {
+            let mut error = error::timed_out(&self.place, CONNECT_TIMEOUT);
+            if self.tls.is_some() {
+                // A plain Redis may take the handshake for the beginning of a long line, and waits for its end.
+                error.message += " to the TLS handshake; it may not speak TLS on this port";
+            }
+            error
+        })?
+    }
+
+    /// Returns what to say of a connection that ended before the first answer, if anything.
+    pub(super) fn hint(&self) -> &'static str {
+        match (&self.address, &self.tls) {
+            (Address::Tcp { .. }, None) => {
+                " before it answered anything; if it wants TLS there, begin the URL with `rediss://`"
+            }
+            (Address::Tcp { .. }, Some(_)) => {
+                " before it answered anything; it may want a client certificate (`tls.cert`, `tls.key`)"
+            }
+            (Address::Unix(_), _) => " before it answered anything",
+        }
     }
 
     /// Sends `cmd` over the control connection and returns its answer; `doing` names it in errors (`the lease`).
@@ -151,14 +228,17 @@ impl Server {
     ) -> Result<T, EdgeError> {
         let mut control = self.control.lock().await;
         // Out of its place while in use: after an error, or when the caller stops waiting, it is not used again.
-        let mut connection = match control.take() {
-            Some(connection) => connection,
-            None => self.connect().await?,
+        let (mut connection, fresh) = match control.take() {
+            Some(connection) => (connection, false),
+            None => (self.connect().await?, true),
         };
-        let answer = cmd
-            .query_async(&mut connection)
-            .await
-            .map_err(|e| self.driver_error(doing, &e))?;
+        let answer = cmd.query_async(&mut connection).await.map_err(|e| {
+            let mut error = self.driver_error(doing, &e);
+            if fresh && error.kind == ErrorKind::Connection {
+                error.message += self.hint();
+            }
+            error
+        })?;
         *control = Some(connection);
         Ok(answer)
     }

@@ -8,12 +8,14 @@ use std::io;
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
     time::timeout,
 };
 
-use super::{error, server::Server};
-use crate::{error::EdgeError, target::resp};
+use super::{error, server::Server, socket::Socket};
+use crate::{
+    error::{EdgeError, ErrorKind},
+    target::resp,
+};
 
 /// Bytes collected before they are handed to the kernel: a few system calls for each chunk, and little memory for
 /// each writer.
@@ -42,7 +44,7 @@ pub(super) enum Reply {
 
 /// A logged-in connection that is used by one task.
 pub(super) struct Wire {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Socket>>,
     out: Vec<u8>,
 }
 
@@ -61,11 +63,17 @@ impl Wire {
     }
 
     /// Gives the logged-in socket away. Nothing is under way on it.
-    pub(super) fn into_stream(self) -> TcpStream {
+    pub(super) fn into_stream(self) -> Box<dyn Socket> {
         self.stream.into_inner()
     }
 
     async fn login(&mut self, server: &Server) -> Result<(), EdgeError> {
+        if server.uses_tls() {
+            // A server that does not like our certificate says so after the handshake, in place of its first answer:
+            // here it is heard, whatever it would be to this question.
+            resp::command(&mut self.out, &[b"PING"]);
+            self.answer(server).await?;
+        }
         if let Some((user, password)) = server.credentials() {
             let mut words: Vec<&[u8]> = vec![b"AUTH"];
             words.extend(user.map(str::as_bytes));
@@ -83,13 +91,7 @@ impl Wire {
 
     async fn login_step(&mut self, server: &Server) -> Result<(), EdgeError> {
         let place = &server.place;
-        let reply = async {
-            self.flush().await?;
-            self.reply().await
-        }
-        .await
-        .map_err(|e| error::socket(place, e))?;
-        match reply {
+        match self.answer(server).await? {
             Reply::Status(_) => Ok(()),
             Reply::Error(text) => {
                 let (code, detail) = error::split(&text);
@@ -103,6 +105,21 @@ impl Wire {
             }
             _ => Err(error::socket(place, not_redis())),
         }
+    }
+
+    /// Sends what is collected and reads the answer, one of the first over this connection.
+    async fn answer(&mut self, server: &Server) -> Result<Reply, EdgeError> {
+        let answer = async {
+            self.flush().await?;
+            self.reply().await
+        };
+        answer.await.map_err(|e| {
+            let mut error = error::socket(&server.place, e);
+            if error.kind == ErrorKind::Connection {
+                error.message += server.hint();
+            }
+            error
+        })
     }
 
     /// Gives access to the bytes that go out next. Call [`Wire::spill`] now and then.
@@ -120,9 +137,11 @@ impl Wire {
 
     /// Hands all collected bytes to the kernel.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
-        self.stream.get_mut().write_all(&self.out).await?;
+        let stream = self.stream.get_mut();
+        stream.write_all(&self.out).await?;
         self.out.clear();
-        Ok(())
+        // TLS holds records back until it is told.
+        stream.flush().await
     }
 
     /// Appends the word `value`; a large one goes to the kernel without a copy of ours.

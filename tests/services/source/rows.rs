@@ -2,16 +2,16 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use rekindle::{
     chunk::{SourceRow, Value},
     cursor::KeyValue,
     source::{RowSink, Stopped},
 };
-use sqlx::{AssertSqlSafe, Executor, MySqlConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -28,10 +28,8 @@ pub enum Got {
 /// What happens while the first chunk is handed on.
 pub enum Trouble {
     None,
-    Kill {
-        admin: MySqlConnection,
-        database: String,
-    },
+    /// Something is done to the server.
+    Act(BoxFuture<'static, ()>),
     Silence(Arc<Line>),
     Stop,
 }
@@ -61,7 +59,10 @@ impl Rows {
     }
 
     pub fn keys(&self) -> Vec<i128> {
-        self.kept.iter().map(|(key, ..)| key.as_i128()).collect()
+        self.kept
+            .iter()
+            .map(|(key, ..)| key.as_i128().expect("an integer"))
+            .collect()
     }
 }
 
@@ -93,22 +94,7 @@ impl RowSink for Rows {
             Trouble::None => {}
             Trouble::Stop => return Err(Stopped),
             Trouble::Silence(line) => line.cut(),
-            Trouble::Kill {
-                mut admin,
-                database,
-            } => {
-                let id: i64 = sqlx::query_scalar(
-                    "SELECT id FROM processlist WHERE db = ? AND info LIKE 'SELECT `id`%'",
-                )
-                .bind(database)
-                .fetch_one(&mut admin)
-                .await
-                .expect("the scan is running");
-                admin
-                    .execute(AssertSqlSafe(format!("KILL CONNECTION {id}")))
-                    .await
-                    .expect("killed");
-            }
+            Trouble::Act(act) => act.await,
         }
         Ok(())
     }
@@ -116,6 +102,7 @@ impl RowSink for Rows {
 
 /// A TCP line to the server that can fall silent without closing.
 pub struct Line {
+    carried: AtomicU64,
     silent: AtomicBool,
     changed: Notify,
 }
@@ -123,6 +110,7 @@ pub struct Line {
 impl Line {
     pub async fn to(server: String) -> (Arc<Self>, u16) {
         let line = Arc::new(Self {
+            carried: AtomicU64::new(0),
             silent: AtomicBool::new(false),
             changed: Notify::new(),
         });
@@ -156,10 +144,16 @@ impl Line {
             while line.silent.load(Ordering::SeqCst) {
                 line.changed.notified().await;
             }
+            line.carried.fetch_add(read as u64, Ordering::SeqCst);
             if to.write_all(&buffer[..read]).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Returns how many bytes went either way.
+    pub fn carried(&self) -> u64 {
+        self.carried.load(Ordering::SeqCst)
     }
 
     fn cut(&self) {

@@ -1,0 +1,512 @@
+//! PostgreSQL sources.
+
+mod catalogue;
+mod error;
+mod probe;
+mod session;
+
+use async_trait::async_trait;
+use futures_util::{FutureExt, StreamExt};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    Arguments, Connection, Executor, PgConnection, Postgres, Row,
+    postgres::{PgArguments, PgConnectOptions, PgRow},
+    query::Query,
+};
+use url::Url;
+
+use probe::Probe;
+use session::Sessions;
+
+use super::{
+    Patience, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
+    keyset::{self, Bound, Id, PageSql, Statement, Values},
+    middle,
+    page_size::PageSize,
+    partition,
+    quote::{self, Dialect},
+    shape::{self, Checked, KeyKind},
+};
+use crate::{
+    chunk::{MOST_BESIDE, SourceRow, Value},
+    cursor::{Cursor, KeyRange, KeyValue},
+    error::{EdgeError, ErrorKind},
+    plan::RowSource,
+    tls::{self, TlsConfig},
+};
+
+/// What a URL may ask for. The driver would log any other parameter with its value.
+const PARAMETERS: [&str; 17] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// A PostgreSQL database.
+pub struct PostgresSource {
+    sessions: Sessions,
+    database: String,
+}
+
+/// One scan's fixed parts.
+struct Scan<'a> {
+    sql: PageSql,
+    ids: Vec<Id>,
+    /// The columns of the cursor.
+    cursor: Vec<KeyKind>,
+    /// Columns beside cursor, key and value.
+    beside: usize,
+    until: &'a Cursor,
+    /// Longest silence between two rows.
+    limit: std::time::Duration,
+    doing: &'a str,
+}
+
+impl PostgresSource {
+    /// Connects once, so that a wrong password shows now.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` for a URL that cannot be read or names no database, else what the server says.
+    pub async fn connect(
+        url: &SecretString,
+        tls: Option<&TlsConfig>,
+        patience: Patience,
+    ) -> Result<Self, EdgeError> {
+        let options = options(url.expose_secret())
+            .map_err(|what| EdgeError::new(ErrorKind::Refused, what))?;
+        let options = tls::postgres(options, tls);
+        Ok(Self {
+            database: options.get_database().unwrap_or_default().to_owned(),
+            sessions: Sessions::open(options, patience).await?,
+        })
+    }
+
+    /// Returns the table's checked names, read from the catalogue as it is now.
+    async fn checked(
+        &self,
+        connection: &mut PgConnection,
+        from: &RowSource,
+    ) -> Result<Checked, EdgeError> {
+        let limit = self.sessions.patience.read;
+        let found = self
+            .sessions
+            .within(
+                "its catalogue",
+                limit,
+                catalogue::table(connection, &from.table),
+            )
+            .await?;
+        let Some(found) = found else {
+            let tables = self
+                .sessions
+                .within("its tables", limit, catalogue::tables(connection))
+                .await?;
+            return Err(shape::missing_table(self.place(), &from.table, &tables));
+        };
+        shape::check(Dialect::Postgres, self.place(), from, &found)
+    }
+
+    /// Runs a query of whole numbers that gives one row.
+    async fn numbers<const N: usize>(
+        &self,
+        connection: &mut PgConnection,
+        doing: &str,
+        sql: &Statement,
+        ids: &[Id],
+    ) -> Result<[u64; N], EdgeError> {
+        let limit = self.sessions.patience.whole_statement();
+        let values = Values {
+            ids,
+            ..Values::default()
+        };
+        let query = bind(sql, &values)?;
+        self.sessions
+            .within(doing, limit, async {
+                let row = query.fetch_one(connection).await?;
+                let mut numbers = [0; N];
+                for (column, number) in numbers.iter_mut().enumerate() {
+                    *number = row
+                        .try_get_unchecked::<i64, _>(column)?
+                        .try_into()
+                        .unwrap_or(0);
+                }
+                Ok(numbers)
+            })
+            .await
+    }
+
+    /// Returns the key of a query of one row, if it has one.
+    async fn key(
+        &self,
+        connection: &mut PgConnection,
+        table: &Checked,
+        sql: &Statement,
+        values: &Values<'_>,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let doing = "its key range";
+        let query = bind(sql, values)?;
+        let row = self
+            .sessions
+            .within(doing, self.sessions.patience.read, async {
+                query.fetch_optional(connection).await
+            })
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut key = Vec::new();
+        let kinds = table.cursor.iter().map(|column| column.key.kind);
+        read_key(&row, kinds, &mut key).map_err(|error| self.edge(doing, &error))?;
+        Ok(Some(Cursor(key)))
+    }
+
+    /// Returns once the range is read (`Ok`), or the sink stopped it between two pages; the connection is in order then.
+    async fn pages(
+        &self,
+        connection: &mut PgConnection,
+        scan: &Scan<'_>,
+        after: Option<&Cursor>,
+        sink: &mut dyn RowSink,
+    ) -> Result<Result<(), Stopped>, ScanError> {
+        let mut size = PageSize::new();
+        let mut after = after.cloned();
+        // The key in hand; its slots are used again and again.
+        let mut key = Vec::new();
+        loop {
+            let rows = size.begin(sink);
+            let sql = if after.is_some() {
+                &scan.sql.next
+            } else {
+                &scan.sql.first
+            };
+            let values = Values {
+                value_limit: sink.row_bytes(),
+                after: after.as_ref(),
+                until: Some(scan.until),
+                from: None,
+                ids: &scan.ids,
+                rows,
+            };
+            let mut stream = bind(sql, &values)?.fetch(&mut *connection);
+            loop {
+                // Most rows lie in the buffer already: asking first spares them a timer.
+                let next = match stream.next().now_or_never() {
+                    Some(ready) => ready,
+                    None => tokio::time::timeout(scan.limit, stream.next())
+                        .await
+                        .map_err(|_| self.sessions.silent(scan.doing, scan.limit))?,
+                };
+                let Some(row) = next else { break };
+                let row = row.map_err(|error| self.edge(scan.doing, &error))?;
+                let full = push(&row, scan, &mut key, sink)
+                    .map_err(|error| self.edge(scan.doing, &error))?;
+                match &mut after {
+                    Some(before) if keyset::is_out_of_order(before, &key) => {
+                        return Err(ScanError::Source(self.out_of_order(scan.doing)));
+                    }
+                    Some(before) => std::mem::swap(&mut before.0, &mut key),
+                    None => after = Some(Cursor(std::mem::take(&mut key))),
+                }
+                size.row(full);
+                if full {
+                    sink.flush().await?;
+                }
+            }
+            drop(stream);
+            // After a long value the driver's buffers would stay as large as it was.
+            connection.shrink_buffers();
+            sink.flush().await?;
+            if size.end() {
+                return Ok(Ok(()));
+            }
+            if let Err(stopped) = sink.page_ended() {
+                return Ok(Err(stopped));
+            }
+        }
+    }
+
+    fn out_of_order(&self, doing: &str) -> EdgeError {
+        EdgeError::new(
+            ErrorKind::Internal,
+            format!("{} gave rows of {doing} out of key order", self.place()),
+        )
+    }
+
+    fn edge(&self, doing: &str, error: &sqlx::Error) -> EdgeError {
+        error::edge(self.place(), doing, error)
+    }
+}
+
+/// Returns what a URL says. Errors never repeat any of it, for it holds the password.
+fn options(url: &str) -> Result<PgConnectOptions, String> {
+    let broken = "`source.url` is not a URL like postgres://user:password@host:5432/database";
+    let parsed = Url::parse(url).map_err(|_| broken)?;
+    if parsed
+        .query_pairs()
+        .any(|(name, _)| !PARAMETERS.contains(&&*name) && !name.starts_with("options["))
+    {
+        return Err(format!(
+            "`source.url` has a parameter that is not known here; known are {}",
+            PARAMETERS.join(", ")
+        ));
+    }
+    let options: PgConnectOptions = url.parse().map_err(|_| broken)?;
+    if parsed.path().trim_matches('/').is_empty() {
+        return Err("`source.url` names no database; add /name after the host".to_owned());
+    }
+    Ok(options)
+}
+
+/// Reads a row's key into `key` and hands the row on; returns whether the chunk is full.
+fn push(
+    row: &PgRow,
+    scan: &Scan<'_>,
+    key: &mut Vec<KeyValue>,
+    sink: &mut dyn RowSink,
+) -> Result<bool, sqlx::Error> {
+    read_key(row, scan.cursor.iter().copied(), key)?;
+    let at = scan.cursor.len();
+    let bytes: Option<&[u8]> = row.try_get_unchecked(at + 1)?;
+    let value = match bytes {
+        Some(bytes) => Value::Bytes(bytes),
+        None => match row.try_get_unchecked::<Option<i64>, _>(at + 2)? {
+            Some(length) => Value::TooLarge(length.unsigned_abs()),
+            None => Value::Null,
+        },
+    };
+    let mut beside = [None; MOST_BESIDE];
+    for (index, column) in beside.iter_mut().take(scan.beside).enumerate() {
+        *column = row.try_get_unchecked(at + 3 + index)?;
+    }
+    Ok(sink.push(SourceRow {
+        cursor: key,
+        key: row.try_get_unchecked(at)?,
+        value,
+        beside: &beside[..scan.beside],
+    }))
+}
+
+/// Reads the first columns of a row into `key`, in place of what is there.
+fn read_key(
+    row: &PgRow,
+    kinds: impl Iterator<Item = KeyKind>,
+    key: &mut Vec<KeyValue>,
+) -> Result<(), sqlx::Error> {
+    for (at, kind) in kinds.enumerate() {
+        // The server sends UTF-8, for the session asks for it.
+        let text = || row.try_get_unchecked::<String, _>(at);
+        let value = match kind {
+            KeyKind::Int | KeyKind::Uint => KeyValue::Int(row.try_get_unchecked(at)?),
+            KeyKind::Bytes => KeyValue::Bytes(row.try_get_unchecked(at)?),
+            KeyKind::Text | KeyKind::Any => KeyValue::Text(text()?),
+            KeyKind::Decimal => KeyValue::Decimal(text()?),
+            KeyKind::Timestamp => KeyValue::Timestamp(text()?),
+            KeyKind::Date => KeyValue::Date(text()?),
+            KeyKind::Time => KeyValue::Time(text()?),
+            KeyKind::Uuid => KeyValue::Uuid(text()?),
+        };
+        match key.get_mut(at) {
+            Some(slot) => *slot = value,
+            None => key.push(value),
+        }
+    }
+    Ok(())
+}
+
+/// Returns `sql` with its placeholders bound; the values are copied.
+fn bind(
+    sql: &Statement,
+    values: &Values<'_>,
+) -> Result<Query<'static, Postgres, PgArguments>, EdgeError> {
+    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let mut arguments = PgArguments::default();
+    for bound in sql.bound(values)? {
+        match bound {
+            Bound::Number(number) => arguments.add(whole(number)),
+            Bound::Text(text) => arguments.add(text),
+            Bound::Key(key) => match key {
+                KeyValue::Int(value) => arguments.add(value),
+                KeyValue::Uint(value) => arguments.add(whole(*value)),
+                KeyValue::Bytes(bytes) => arguments.add(bytes.as_slice()),
+                KeyValue::Text(text)
+                | KeyValue::Decimal(text)
+                | KeyValue::Timestamp(text)
+                | KeyValue::Date(text)
+                | KeyValue::Time(text)
+                | KeyValue::Uuid(text) => arguments.add(text.as_str()),
+            },
+        }
+        .map_err(|error| {
+            EdgeError::new(ErrorKind::Internal, "a key cannot be sent").because(error)
+        })?;
+    }
+    Ok(sqlx::query_with(quote::statement(&sql.sql), arguments))
+}
+
+#[async_trait]
+impl Source for PostgresSource {
+    fn place(&self) -> &str {
+        &self.sessions.place
+    }
+
+    async fn identity(&self) -> Result<String, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let limit = self.sessions.patience.read;
+        let ask = |sql: &'static str| sqlx::query_scalar::<_, String>(sql);
+        let control = ask("SELECT system_identifier::text FROM pg_catalog.pg_control_system()");
+        let server = match self
+            .sessions
+            .within("its identity", limit, control.fetch_one(&mut connection))
+            .await
+        {
+            Ok(identifier) => identifier,
+            // Taken away from ordinary users here: known by where it runs, and by the database's own number in it.
+            Err(error) if matches!(error.kind, ErrorKind::Credentials | ErrorKind::Missing) => {
+                let number = ask(
+                    "SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()",
+                );
+                let number = self
+                    .sessions
+                    .within("its identity", limit, number.fetch_one(&mut connection))
+                    .await?;
+                format!("{}#{number}", self.sessions.address())
+            }
+            Err(error) => return Err(error),
+        };
+        self.sessions.give_back(connection);
+        Ok(format!("postgres:{server}/{}", self.database))
+    }
+
+    async fn describe(&self, from: &RowSource) -> Result<TableShape, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, from).await?;
+        let doing = format!("the condition of `{}`", from.table);
+        for sql in keyset::condition_checks(&checked).into_iter().flatten() {
+            let query = sqlx::query(quote::statement(&sql)).persistent(false);
+            self.sessions
+                .within(
+                    &doing,
+                    self.sessions.patience.read,
+                    connection.fetch_optional(query),
+                )
+                .await?;
+        }
+        self.sessions.give_back(connection);
+        Ok(checked.shape)
+    }
+
+    async fn tables(&self) -> Result<Vec<String>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let tables = self
+            .sessions
+            .within(
+                "its tables",
+                self.sessions.patience.read,
+                catalogue::tables(&mut connection),
+            )
+            .await?;
+        self.sessions.give_back(connection);
+        Ok(tables)
+    }
+
+    async fn partition(&self, query: &RowQuery, wanted: u32) -> Result<Vec<KeyRange>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, &query.from).await?;
+        let wanted = if query.ids.is_some() { 1 } else { wanted };
+        let mut probe = Probe::new(self, &mut connection, &checked);
+        let ranges = partition::ranges(&mut probe, wanted, &checked.cursor).await?;
+        self.sessions.give_back(connection);
+        Ok(ranges)
+    }
+
+    async fn middle(
+        &self,
+        query: &RowQuery,
+        range: &KeyRange,
+    ) -> Result<Option<Cursor>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, &query.from).await?;
+        keyset::check_range(&checked, range)?;
+        self.sessions.walk(&mut connection, true).await?;
+        let mut probe = Probe::new(self, &mut connection, &checked);
+        let middle = middle::middle(&mut probe, range).await?;
+        self.sessions.walk(&mut connection, false).await?;
+        self.sessions.give_back(connection);
+        Ok(middle)
+    }
+
+    async fn scan(
+        &self,
+        query: &RowQuery,
+        range: &KeyRange,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), ScanError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, &query.from).await?;
+        let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
+        keyset::check_range(&checked, range)?;
+        let doing = format!("the rows of `{}`", query.from.table);
+        // Without a filter every row read is a row sent; with one the server may search long before it sends.
+        let filtered = query.ids.is_some() || query.from.condition.is_some();
+        let patience = self.sessions.patience;
+        let scan = Scan {
+            sql: keyset::page(&checked, query.ids.as_ref().map(Vec::len)),
+            ids,
+            cursor: checked.cursor.iter().map(|one| one.key.kind).collect(),
+            beside: checked.beside.len(),
+            until: &range.until,
+            limit: if filtered {
+                patience.whole_statement()
+            } else {
+                patience.read
+            },
+            doing: &doing,
+        };
+        let along = query.ids.is_none();
+        self.sessions.walk(&mut connection, along).await?;
+        let done = self
+            .pages(&mut connection, &scan, range.after.as_ref(), sink)
+            .await?;
+        if along {
+            self.sessions.walk(&mut connection, false).await?;
+        }
+        // Also when the sink stopped it between two pages.
+        self.sessions.give_back(connection);
+        done.map_err(ScanError::from)
+    }
+
+    async fn count(&self, query: &RowQuery) -> Result<u64, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, &query.from).await?;
+        let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
+        let sql = keyset::count(&checked, query.ids.as_ref().map(Vec::len));
+        let doing = format!("the count of `{}`", query.from.table);
+        let [rows] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
+        self.sessions.give_back(connection);
+        Ok(rows)
+    }
+
+    async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, &query.from).await?;
+        let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
+        let sql = keyset::sample(&checked, query.ids.as_ref().map(Vec::len));
+        let doing = format!("a sample of `{}`", query.from.table);
+        let [rows, bytes] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
+        self.sessions.give_back(connection);
+        Ok(bytes.checked_div(rows))
+    }
+}

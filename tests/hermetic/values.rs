@@ -1,0 +1,32 @@
+//! Values as the shop's own synchronisation was seen to write them.
+
+use std::fs;
+
+use rekindle::value::php::{Form, Json};
+use serde_json::Value;
+
+/// `values.jsonl` has one line for each value: what was in the column, what the real classes of Spryker put in the
+/// message and what ended in Redis; null where they aborted the export, or wrote an empty list for what they could not
+/// read. (PHP 8.2, spryker/synchronization 1.19.)
+#[test]
+fn values_are_those_of_the_shop() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hermetic/values.jsonl");
+    let vectors = fs::read_to_string(path).unwrap();
+    let mut seen = 0;
+    for line in vectors.lines() {
+        let vector: Value = serde_json::from_str(line).unwrap();
+        let data = vector["data"].as_str().unwrap();
+        for (form, name) in [(Form::Message, "message"), (Form::Storage, "redis")] {
+            let mut json = Json::new(form);
+            let written = json.encode(data.as_bytes()).ok();
+            let expected = vector[name].as_str().map(str::as_bytes);
+            assert_eq!(
+                written.map(String::from_utf8_lossy),
+                expected.map(String::from_utf8_lossy),
+                "{name} of {data}"
+            );
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 27);
+}
