@@ -10,6 +10,7 @@
 
 pub mod chunk;
 pub mod cli;
+pub mod compare;
 pub mod control;
 pub mod cursor;
 pub mod draft;
@@ -17,6 +18,7 @@ pub mod engine;
 pub mod error;
 pub mod failpoint;
 pub mod failure;
+pub mod fallback;
 pub mod ids;
 pub mod journal;
 pub mod machine;

@@ -97,6 +97,8 @@ pub enum Command {
     Show(Show),
     /// Look at rows that could not be restored
     DeadLetters(DeadLetters),
+    /// Have the shop's own publisher regenerate rows of a resource, by hand
+    Trigger(Trigger),
 }
 
 #[derive(Debug, Args)]
@@ -221,6 +223,25 @@ pub struct Show {
     pub id: String,
     /// The plan file; without it, every state file in ./state
     pub plan: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle trigger plans/shop.yaml -r url -i 17,18,19\n  \
+    rekindle trigger plans/shop.yaml -r url --dry-run"
+)]
+pub struct Trigger {
+    /// The plan file
+    pub plan: PathBuf,
+    /// The resource whose publisher is called
+    #[arg(long, short, value_name = "R")]
+    pub resource: String,
+    /// Only these entity ids: a JSON array or a comma list [default: every id of `fallback.ids`]
+    #[arg(long, short, value_name = "IDS")]
+    pub ids: Option<String>,
+    /// Show the calls and make none
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

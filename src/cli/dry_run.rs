@@ -197,6 +197,7 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
                 count(one.rows_left),
                 one.row_bytes
                     .map_or_else(String::new, |size| bytes(size * one.rows_left)),
+                one.fallback.clone().unwrap_or_else(|| "none".to_owned()),
                 one.standing.clone(),
             ]
         })
@@ -209,6 +210,7 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
         "rows, about",
         "left",
         "bytes left",
+        "fallback",
         "what happens",
     ];
     say(&table(&header, &rows, &[0, 4, 5, 6]));
@@ -275,7 +277,7 @@ fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value 
         .map(|one| {
             serde_json::json!({
                 "resource": one.name, "after": one.after, "to": one.to, "rows": one.rows, "rows_left": one.rows_left,
-                "row_bytes": one.row_bytes, "what": one.standing,
+                "row_bytes": one.row_bytes, "what": one.standing, "fallback": one.fallback,
                 "ids_column": plan.resource(&one.name).and_then(|resource| resource.from.ids_column()),
             })
         })

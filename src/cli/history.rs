@@ -13,9 +13,12 @@ use super::{
 use crate::{
     engine::refused_by_journal,
     failure::{Exit, Failure},
-    ids::RunId,
+    ids::{ResourceName, RunId},
     journal::{LoggedEvent, View},
-    machine::{Event, Ledger, PartitionEvent, ResourceEvent, RunEvent, RunLedger},
+    machine::{
+        Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent, RunEvent,
+        RunLedger,
+    },
     report::human::{bytes, count, counted, duration, moment, printable},
 };
 
@@ -261,6 +264,9 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             }
             event => format!("{resource}: {}", event.label().replace('_', " ")),
         },
+        Event::Fallback {
+            resource, event, ..
+        } => handed(resource, event),
         Event::PartitionCut { partition, rest } => format!(
             "{} is cut: the rest becomes partition {}",
             of(*partition),
@@ -294,4 +300,32 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         Event::Noted { text, .. } => text.clone(),
         Event::Compacted { .. } => "earlier events are summed up".to_owned(),
     })
+}
+
+/// Returns a step on a resource's way through its publisher in words.
+fn handed(resource: &ResourceName, event: &FallbackEvent) -> String {
+    match event {
+        FallbackEvent::Charged { .. } => format!(
+            "{resource}: the process was killed for memory while a single row was read alone"
+        ),
+        FallbackEvent::Begun { scope, why, by, of } => {
+            let what = match scope {
+                HandoverScope::Resource => format!("{resource} goes"),
+                HandoverScope::Rows => format!("{resource}: broken rows go"),
+            };
+            let of = counted(*of, "id");
+            format!("{what} to the publisher ({by}), about {of}: {why}")
+        }
+        FallbackEvent::Called(chunk) => format!(
+            "{resource}: the publisher is called with {}, up to {}",
+            counted(chunk.ids, "id"),
+            chunk.until
+        ),
+        FallbackEvent::Acknowledged => format!("{resource}: the publisher answered"),
+        FallbackEvent::Bound { partitions, .. } => format!(
+            "{resource}: its rows are compared with the target in {}",
+            counted(partitions.len() as u64, "partition")
+        ),
+        FallbackEvent::Mended => format!("{resource}: its broken rows were read again"),
+    }
 }

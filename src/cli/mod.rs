@@ -13,6 +13,7 @@ mod state_files;
 mod status;
 mod supervision;
 mod table;
+mod trigger;
 mod validate;
 
 use clap::Parser;
@@ -55,6 +56,7 @@ pub fn main() -> u8 {
         Command::DeadLetters(command) => {
             dead_letters::dead_letters(&command, &arguments.global, screen)
         }
+        Command::Trigger(command) => trigger::trigger(&command, &arguments.global, screen),
     };
     match outcome {
         Ok(exit) | Err(Stop::Told(exit)) => exit.code(),

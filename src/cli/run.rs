@@ -25,7 +25,11 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
     let scope = Scope {
         only: connect::chosen(&loaded.plan, "--only", &command.only)?,
         skip: connect::chosen(&loaded.plan, "--skip", &command.skip)?,
-        ids: command.ids.as_deref().map(parse_ids).transpose()?,
+        ids: command
+            .ids
+            .as_deref()
+            .map(|ids| parse_ids("--ids", ids))
+            .transpose()?,
         ..Scope::default()
     }
     .sorted();
@@ -98,13 +102,13 @@ fn scope_is_empty(plan: &Plan, scope: &Scope) -> bool {
 }
 
 /// Reads `[1,2,"a"]` or `1,2,a`.
-fn parse_ids(text: &str) -> Result<Vec<String>, Failure> {
+pub fn parse_ids(flag: &str, text: &str) -> Result<Vec<String>, Failure> {
     let wrong = |why: String| {
         Failure::new(
             Exit::Usage,
-            "`--ids` is neither a JSON array nor a comma list",
+            format!("`{flag}` is neither a JSON array nor a comma list"),
             "nothing was written",
-            "write `--ids 17,18,19` or `--ids '[17,18,19]'`",
+            format!("write `{flag} 17,18,19` or `{flag} '[17,18,19]'`"),
         )
         .why(why)
     };
@@ -291,13 +295,17 @@ mod tests {
 
     #[test]
     fn ids_are_a_json_array_or_a_comma_list() {
-        assert_eq!(parse_ids("1, 2,a").unwrap(), ["1", "2", "a"]);
+        assert_eq!(parse_ids("-i", "1, 2,a").unwrap(), ["1", "2", "a"]);
         assert_eq!(
-            parse_ids(r#"[1,"x y",18446744073709551615]"#).unwrap(),
+            parse_ids("-i", r#"[1,"x y",18446744073709551615]"#).unwrap(),
             ["1", "x y", "18446744073709551615"]
         );
         for wrong in ["", "1,,2", "[1,", "[null]", "[]"] {
-            assert_eq!(parse_ids(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
+            assert_eq!(
+                parse_ids("-i", wrong).unwrap_err().exit,
+                Exit::Usage,
+                "{wrong}"
+            );
         }
     }
 }

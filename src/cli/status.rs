@@ -17,7 +17,10 @@ use crate::{
     control::{self, Live, Pause},
     failure::Exit,
     journal::{Owner, View, now_ms},
-    machine::{AttemptEnd, ResourceLedger, ResourceState, RunLedger, RunState, Scope},
+    machine::{
+        AttemptEnd, Handover, HandoverScope, ResourceLedger, ResourceState, RunLedger, RunState,
+        Scope,
+    },
     report::human::{bytes, count, counted, duration, moment, printable, rate},
 };
 
@@ -267,6 +270,9 @@ fn text(
     ));
     text.push('\n');
     for resource in &run.resources {
+        if let Some(handover) = &resource.fallback.handover {
+            text += &format!("  {}\n", printable(&handed(resource, handover)));
+        }
         if let ResourceState::Blocked { reason, .. } = &resource.state {
             text += &format!(
                 "  {} is blocked: {}\n",
@@ -286,6 +292,36 @@ fn text(
         text += &format!("  {}  {next}\n", screen.paint("next:", "1;36"));
     }
     text
+}
+
+/// Returns where a resource is on its way through its publisher.
+fn handed(resource: &ResourceLedger, handover: &Handover) -> String {
+    let what = match handover.scope {
+        HandoverScope::Resource => "all of it",
+        HandoverScope::Rows => "its broken rows",
+    };
+    let last = handover
+        .after
+        .as_ref()
+        .filter(|_| handover.scope == HandoverScope::Resource)
+        .map_or_else(String::new, |id| format!(" up to {id}"));
+    let open = handover.open.as_ref().map_or_else(String::new, |open| {
+        format!(", {} under way", count(open.ids))
+    });
+    let stands = handover.ended_ms.map_or_else(
+        || resource.state.label().to_owned(),
+        |ended| format!("back since {}", moment(ended)),
+    );
+    format!(
+        "{} fell back to its publisher ({}, {what}) at {}: {stands}, {} of about {} out{last}{open}, {}; why: {}",
+        resource.name,
+        handover.by,
+        moment(handover.since_ms),
+        counted(handover.ids, "id"),
+        count(handover.of.max(handover.ids)),
+        counted(handover.calls, "call"),
+        handover.why,
+    )
 }
 
 fn next(file: &StateFile, run: &RunLedger, running: Option<&Owner>, dead: u64) -> Option<String> {
@@ -408,7 +444,7 @@ fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>, beside: &Bes
             serde_json::json!({
                 "resource": resource.name, "state": resource.state.label(), "rows": rows, "bytes": stored,
                 "dead_letters": dead, "estimated_rows": resource.estimated_rows, "voids": resource.voids,
-                "reason": reason, "partitions": partitions,
+                "reason": reason, "partitions": partitions, "fallback": resource.fallback.handover,
             })
         })
         .collect();

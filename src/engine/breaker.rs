@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::retry::Waits;
-use crate::{plan::RetryPolicy, report::human};
+use crate::{ids::ResourceName, plan::RetryPolicy, report::human};
 
 /// A source or a target of the run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +22,8 @@ pub enum Edge {
     Source,
     /// The target with this name in the plan.
     Target(String),
+    /// The publisher of a resource.
+    Publisher(ResourceName),
 }
 
 /// What a failure of one chunk is about.
@@ -31,6 +33,8 @@ pub enum Side {
     Source,
     /// It could not be written.
     Target,
+    /// It could not be published.
+    Publisher,
 }
 
 /// Trouble with one edge.

@@ -21,6 +21,7 @@ use super::{
     throttle::RateLimit,
 };
 use crate::{
+    compare::ComparingWriter,
     cursor::{Cursor, KeyRange},
     error::{Disposition, EdgeError, ErrorKind},
     failpoint,
@@ -42,6 +43,8 @@ pub struct Walk {
     pub range: KeyRange,
     /// How far it is.
     pub progress: Progress,
+    /// Whether only rows are written that the target does not hold as they are.
+    pub compares: bool,
     /// What to read.
     pub query: RowQuery,
     /// Where from.
@@ -401,7 +404,11 @@ impl Walk {
                 .target
                 .writer(&self.run, &self.partition, stored.chunk, stored.length)
                 .await?;
-            writer.insert(opened)
+            writer.insert(if self.compares {
+                Box::new(ComparingWriter::new(Arc::clone(&self.target), opened))
+            } else {
+                opened
+            })
         };
         open.write(stored.chunk.next(), &filled.chunk).await
     }

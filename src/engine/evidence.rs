@@ -2,7 +2,7 @@
 
 use crate::{
     ids::{ChunkSeq, PartitionId, ResourceName},
-    machine::{PartitionLedger, Progress, ResourceLedger, RunLedger},
+    machine::{PartitionLedger, Progress, ResourceLedger, ResourceState, RunLedger},
     target::{Evidence, PartitionKey, Recorded},
 };
 
@@ -39,7 +39,7 @@ pub fn recorded(run: &RunLedger, chosen: impl Fn(&ResourceName) -> bool) -> Vec<
     };
     run.resources
         .iter()
-        .filter(|resource| chosen(&resource.name))
+        .filter(|resource| chosen(&resource.name) && !is_handed_over(resource))
         .flat_map(|resource| {
             let begun = resource
                 .partitions
@@ -48,6 +48,16 @@ pub fn recorded(run: &RunLedger, chosen: impl Fn(&ResourceName) -> bool) -> Vec<
             begun.map(move |partition| stored(resource, partition))
         })
         .collect()
+}
+
+/// Returns whether everything of a resource is compared later, whatever its target holds now.
+fn is_handed_over(resource: &ResourceLedger) -> bool {
+    let state = match &resource.state {
+        ResourceState::Blocked { from, .. } => from,
+        state => state,
+    };
+    !resource.fallback.is_of_rows()
+        && matches!(state, ResourceState::Triggering | ResourceState::Draining)
 }
 
 /// Returns a partition as targets name it.
@@ -104,7 +114,9 @@ pub async fn redo(
                 Evidence::UpToChunk(ChunkSeq(0)) | Evidence::UpToLength(0)
             )
         };
-        if mine.iter().all(|(_, evidence)| nothing(evidence)) {
+        // What was compared, and which rows were read again, says nothing about an older state of the target.
+        let handed = resource.fallback.handover.is_some();
+        if handed || mine.iter().all(|(_, evidence)| nothing(evidence)) {
             redo.push(Redo::StartOver {
                 resource: resource.name.clone(),
             });

@@ -20,11 +20,11 @@ use super::{
 use crate::{
     failpoint,
     failure::{Exit, Failure},
-    ids::{ResourceName, RunId},
+    ids::{PartitionId, ResourceName, RunId},
     journal::{Journal, Notice, OpenMode, View, host_name, now_ms},
     machine::{
-        AttemptEnd, Event, Ledger, PartitionEvent, PartitionState, PlannedResource, ResourceEvent,
-        ResourceState, RunEvent, RunLedger, RunState, Scope,
+        AttemptEnd, Event, FallbackEvent, Ledger, PartitionEvent, PartitionState, PlannedResource,
+        ResourceEvent, ResourceLedger, ResourceState, RunEvent, RunLedger, RunState, Scope,
     },
     plan::Plan,
     source::{Source, TableShape},
@@ -70,6 +70,8 @@ pub struct OpenedRun {
     pub book: Book,
     /// The shapes of its tables.
     pub shapes: BTreeMap<ResourceName, TableShape>,
+    /// About how many ids the publishers of resources take.
+    pub id_counts: BTreeMap<ResourceName, u64>,
     /// The leases on its targets by plan name.
     pub leases: BTreeMap<String, Arc<LeaseKeeper>>,
     /// What the journal had to say.
@@ -257,6 +259,7 @@ async fn begin(
     Ok(OpenedRun {
         book,
         shapes: checked.shapes,
+        id_counts: checked.id_counts,
         leases,
         notices,
         attempt,
@@ -423,8 +426,15 @@ fn resumed(run: &RunLedger, died: bool) -> Vec<Event> {
             }
             state => state,
         };
-        if !died || *state != ResourceState::Syncing {
+        if !died || !matches!(state, ResourceState::Syncing | ResourceState::Comparing) {
             continue;
+        }
+        if let Some(partition) = charged(run, resource) {
+            events.push(Event::Fallback {
+                run: run.id.clone(),
+                resource: resource.name.clone(),
+                event: FallbackEvent::Charged { partition },
+            });
         }
         for partition in &resource.partitions {
             if let PartitionState::Open(progress) | PartitionState::Suspect(progress) =
@@ -441,6 +451,26 @@ fn resumed(run: &RunLedger, died: bool) -> Vec<Event> {
         }
     }
     events
+}
+
+/// Returns the partition that was walked alone, a single row at a time, when the last process was killed for memory: the
+/// first suspect of the run, if it is one of `resource`.
+fn charged(run: &RunLedger, resource: &ResourceLedger) -> Option<PartitionId> {
+    // The attempt that begins now has no end.
+    let end = run.attempts.iter().rev().find_map(|one| one.end.as_ref())?;
+    if !end.is_for_memory() {
+        return None;
+    }
+    let walked = |one: &&ResourceLedger| {
+        matches!(one.state, ResourceState::Syncing | ResourceState::Comparing)
+    };
+    let mut suspects = run.resources.iter().filter(walked).flat_map(|one| {
+        let partitions = one.partitions.iter();
+        partitions.map(move |partition| (&one.name, partition))
+    });
+    let (name, first) =
+        suspects.find(|(_, partition)| matches!(partition.state, PartitionState::Suspect(_)))?;
+    (*name == resource.name && first.state.progress().page_rows == 1).then_some(first.id)
 }
 
 /// Takes the lease of every target. `moved_aside` is the id of the damaged state file whose place ours took: we hold

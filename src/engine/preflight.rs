@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::refuse::refused_by_edge;
+use super::{handover::ids_source, refuse::refused_by_edge};
 use crate::{
     error::EdgeError,
     failure::Failure,
@@ -17,6 +17,8 @@ use crate::{
 pub struct Checked {
     /// The shapes of the tables in the scope.
     pub shapes: BTreeMap<ResourceName, TableShape>,
+    /// About how many ids the publishers of resources take, by their tables.
+    pub id_counts: BTreeMap<ResourceName, u64>,
     /// Identity of the source.
     pub source: String,
     /// Identities of the targets that the scope writes to.
@@ -34,6 +36,7 @@ pub async fn preflight(
     let refuse = |error: &EdgeError| refused_by_edge(error, &plan.name, typed);
     let identity = source.identity().await.map_err(|error| refuse(&error))?;
     let mut shapes = BTreeMap::new();
+    let mut id_counts = BTreeMap::new();
     let chosen = plan
         .resources
         .iter()
@@ -52,6 +55,18 @@ pub async fn preflight(
             source.sample_row_bytes(&query).await.map_err(unreadable)?;
         }
         shapes.insert(resource.name.clone(), shape);
+        if let Some(fallback) = &resource.fallback {
+            let ids = source.describe(&ids_source(fallback)).await;
+            let ids = ids.map_err(|error| {
+                let mut failure = refuse(&error);
+                failure.what = format!(
+                    "the entity ids for the fallback of resource `{}` cannot be read",
+                    resource.name
+                );
+                failure
+            })?;
+            id_counts.insert(resource.name.clone(), ids.estimated_rows);
+        }
     }
     let mut identities = BTreeMap::new();
     for name in plan.targets_of(chosen.clone()) {
@@ -72,6 +87,7 @@ pub async fn preflight(
     }
     Ok(Checked {
         shapes,
+        id_counts,
         source: identity,
         targets: identities,
     })

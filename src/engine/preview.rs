@@ -55,6 +55,8 @@ pub struct ResourcePreview {
     pub row_bytes: Option<u64>,
     /// In words.
     pub standing: String,
+    /// What its fallback calls; `None` where it has none.
+    pub fallback: Option<String>,
 }
 
 /// Returns what `run` would do with `scope`, given the journal's `ledger`. Writes nothing.
@@ -239,6 +241,13 @@ async fn look(
             format!("was blocked ({reason}), tried again after {done} rows"),
             rows.saturating_sub(done),
         ),
+        Some(
+            state
+            @ (ResourceState::Triggering | ResourceState::Draining | ResourceState::Comparing),
+        ) => (
+            format!("goes on {}, with its publisher's rows", state.label()),
+            rows,
+        ),
         Some(state) => (format!("{}, not repeated", state.label()), 0),
     };
     ResourcePreview {
@@ -249,5 +258,9 @@ async fn look(
         rows_left,
         row_bytes,
         standing,
+        fallback: resource.fallback.as_ref().map(|fallback| {
+            let by = fallback.by.label();
+            format!("{by}, ids of {}.{}", fallback.table, fallback.column)
+        }),
     }
 }

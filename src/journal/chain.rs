@@ -210,6 +210,7 @@ impl Log {
             | Event::Identified { run, .. }
             | Event::ResourceBound { run, .. }
             | Event::Resource { run, .. }
+            | Event::Fallback { run, .. }
             | Event::Noted { run, .. } => Place {
                 run: Some(run.clone()),
                 ..Place::default()

@@ -10,7 +10,7 @@ use crate::{
     cursor::Cursor,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     machine::{
-        DeadLetter, Event, Ledger, PartitionEvent, ResourceEvent,
+        DeadLetter, Event, FallbackEvent, Ledger, PartitionEvent, ResourceEvent,
         event::{DeadLetterGroup, SettledGroup},
     },
 };
@@ -36,6 +36,11 @@ enum Effect<'a> {
     /// Those of partitions that are gone from the run vanish.
     Pruned {
         run: &'a RunId,
+    },
+    /// Those of a resource vanish, but for those of rows that were read again: its broken rows went to their publisher.
+    Mended {
+        run: &'a RunId,
+        resource: &'a ResourceName,
     },
     /// Those of a resource vanish, in every run.
     Dropped {
@@ -71,7 +76,18 @@ impl<'a> Effect<'a> {
                 run,
                 event: ResourceEvent::StartedOver { .. },
                 ..
+            }
+            // Partitions that are bound again take the place of those before.
+            | Event::Fallback {
+                run,
+                event: FallbackEvent::Bound { .. },
+                ..
             } => Self::Pruned { run },
+            Event::Fallback {
+                run,
+                resource,
+                event: FallbackEvent::Mended,
+            } => Self::Mended { run, resource },
             Event::DeadLettersDropped { resource, .. } => Self::Dropped { resource },
             Event::DeadLettersSettled { groups, .. } => Self::Settled(groups),
             Event::Compacted { dead_letters, .. } => Self::Replaced(dead_letters),
@@ -112,6 +128,14 @@ impl Letters {
                     .collect();
                 self.0
                     .retain(|(id, _), group| group.run != *run || kept.contains(id));
+            }
+            Effect::Mended { run, resource } => {
+                let again = read_again(ledger, run, resource);
+                self.0.retain(|(id, _), group| {
+                    group.run != *run
+                        || group.resource != *resource
+                        || again.is_some_and(|first| *id >= first)
+                });
             }
             Effect::Dropped { resource } => self.0.retain(|_, group| group.resource != *resource),
             Effect::Settled(groups) => {
@@ -235,6 +259,18 @@ pub(super) fn project(
                 }
             }
         }
+        Effect::Mended { run, resource } => {
+            let again = read_again(ledger, run, resource);
+            connection
+                .prepare_cached(
+                    "DELETE FROM dead_letter WHERE run = ?1 AND resource = ?2 AND (?3 IS NULL OR partition < ?3)",
+                )?
+                .execute(params![
+                    run.as_str(),
+                    resource.as_str(),
+                    again.map(|id| id.0.cast_signed())
+                ])?;
+        }
         Effect::Dropped { resource } => {
             connection
                 .prepare_cached("DELETE FROM dead_letter WHERE resource = ?1")?
@@ -313,6 +349,12 @@ pub(super) fn settled(
         },
         count: count as u64,
     }))
+}
+
+/// Returns the first partition that reads dead letters of a resource again; `None` where none of their rows was left.
+fn read_again(ledger: &Ledger, run: &RunId, resource: &ResourceName) -> Option<PartitionId> {
+    let handover = &ledger.run(run)?.resource(resource)?.fallback.handover;
+    handover.as_ref()?.bound
 }
 
 const COLUMNS: &str =

@@ -13,6 +13,7 @@ use super::{
     store::{Bound, Store},
 };
 use crate::{
+    cursor::Cursor,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     machine::{Event, Ledger, Progress},
 };
@@ -27,6 +28,14 @@ enum Request {
     Progress(PartitionId, Bound, Reply<Option<Progress>>),
     DeadLetterCount(RunId, ResourceName, Reply<u64>),
     Settled(SettleRequest, Reply<Option<Settled>>),
+    DeadLetters {
+        run: RunId,
+        resource: ResourceName,
+        kind: Option<&'static str>,
+        after: i64,
+        limit: u32,
+        reply: Reply<Vec<(i64, Cursor)>>,
+    },
     WriteMarker(Reply<()>),
     Close(Reply<()>),
 }
@@ -142,6 +151,28 @@ impl Journal {
         self.ask(|reply| Request::Settled(request, reply)).await
     }
 
+    /// Returns at most `limit` dead letters of `resource` in `run` after number `after`, of one kind if one is given, by
+    /// number and place.
+    pub async fn dead_letters(
+        &self,
+        run: &RunId,
+        resource: &ResourceName,
+        kind: Option<&'static str>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Cursor)>, JournalError> {
+        let (run, resource) = (run.clone(), resource.clone());
+        self.ask(|reply| Request::DeadLetters {
+            run,
+            resource,
+            kind,
+            after,
+            limit,
+            reply,
+        })
+        .await
+    }
+
     /// Writes the marker for everything recorded so far. To be called every few seconds.
     pub async fn write_marker(&self) -> Result<(), JournalError> {
         self.ask(Request::WriteMarker).await
@@ -191,6 +222,17 @@ fn serve(mut store: Store, mut inbox: mpsc::Receiver<Request>) {
                 let settled = store.settled(&resource, &cursors, but.as_ref(), how);
                 answer(reply, settled);
             }
+            Request::DeadLetters {
+                run,
+                resource,
+                kind,
+                after,
+                limit,
+                reply,
+            } => answer(
+                reply,
+                store.dead_letters(&run, &resource, kind, after, limit),
+            ),
             Request::Close(reply) => {
                 let closed = match failed {
                     Some(error) => {

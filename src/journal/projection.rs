@@ -9,8 +9,8 @@ use super::{error::Fault, letters};
 use crate::{
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     machine::{
-        AttemptLedger, Event, Ledger, PartitionLedger, PartitionState, Progress, ResourceEvent,
-        ResourceLedger, RunLedger,
+        AttemptLedger, Event, FallbackEvent, Ledger, PartitionLedger, PartitionState, Progress,
+        ResourceEvent, ResourceLedger, RunLedger,
     },
 };
 
@@ -75,6 +75,7 @@ static RESOURCE: LazyLock<Table> = LazyLock::new(|| {
             "voids",
             "started_ms",
             "ended_ms",
+            "fallback",
         ],
         2,
         "run, ordinal",
@@ -210,6 +211,17 @@ pub(super) fn project(
         Event::ResourceBound { run, resource, .. } => {
             put_resource(connection, ledger, run, resource, true)?;
             put_last_partition(connection, ledger)?;
+        }
+        Event::Fallback {
+            run,
+            resource,
+            event,
+        } => {
+            let anew = matches!(event, FallbackEvent::Bound { .. } | FallbackEvent::Mended);
+            put_resource(connection, ledger, run, resource, anew)?;
+            if anew {
+                put_last_partition(connection, ledger)?;
+            }
         }
         Event::PartitionCut { partition, rest } => {
             for id in [*partition, rest.id] {
@@ -499,6 +511,7 @@ fn resource_row(run: &RunId, ordinal: u64, resource: &ResourceLedger) -> Vec<Val
         number(resource.voids.into()),
         maybe(resource.started_ms, Value::Integer),
         maybe(resource.ended_ms, Value::Integer),
+        text(json(&resource.fallback)),
     ]
 }
 
@@ -567,6 +580,7 @@ fn read_resource(row: &Row<'_>) -> rusqlite::Result<(String, ResourceLedger)> {
             incarnation: None,
             started_ms: row.get(9)?,
             ended_ms: row.get(10)?,
+            fallback: from_json(row, 11)?,
         },
     ))
 }

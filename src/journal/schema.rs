@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 /// Format of a state file that this release writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// `RKDL` in `SQLite`'s application id: tells a state file from any other database.
 pub(super) const APPLICATION: i32 = 0x524B_444C;
@@ -18,7 +18,13 @@ pub struct Migration {
 }
 
 /// Every migration since the first release, oldest first.
-pub(super) const MIGRATIONS: &[Migration] = &[];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    // What a resource has to do with its publisher.
+    Migration {
+        from: 1,
+        sql: "ALTER TABLE resource ADD COLUMN fallback TEXT NOT NULL DEFAULT '{}'",
+    },
+];
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -71,6 +77,7 @@ CREATE TABLE resource (
     voids          INTEGER NOT NULL,
     started_ms     INTEGER,
     ended_ms       INTEGER,
+    fallback       TEXT NOT NULL DEFAULT '{}',
     PRIMARY KEY (run, name)
 ) STRICT;
 CREATE TABLE partition (

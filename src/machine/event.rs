@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ledger::Ledger, partition::PartitionEvent, partition::Progress, resource::ResourceEvent,
-    run::RunEvent,
+    fallback::FallbackEvent, ledger::Ledger, partition::PartitionEvent, partition::Progress,
+    resource::ResourceEvent, run::RunEvent,
 };
 use crate::{
     cursor::{Cursor, KeyRange},
@@ -120,6 +120,15 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         dead_letters: Vec<DeadLetter>,
     },
+    /// A resource moved on its way through its publisher.
+    Fallback {
+        /// The run.
+        run: RunId,
+        /// The resource.
+        resource: ResourceName,
+        /// How.
+        event: FallbackEvent,
+    },
     /// Dead letters were dropped by a person.
     DeadLettersDropped {
         /// The resource.
@@ -169,6 +178,7 @@ impl Event {
             Self::Partition { .. } => "partition",
             Self::PartitionCut { .. } => "partition_cut",
             Self::Chunk { .. } => "chunk",
+            Self::Fallback { .. } => "fallback",
             Self::DeadLettersDropped { .. } => "dead_letters_dropped",
             Self::DeadLettersSettled { .. } => "dead_letters_settled",
             Self::Noted { .. } => "noted",

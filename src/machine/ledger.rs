@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     IllegalTransition,
     event::{AttemptEnd, Event, PartitionPlan, PlannedResource, Scope},
+    fallback::{Fallback, FallbackEvent},
     partition::{PartitionEvent, PartitionState, Progress},
     resource::{ResourceEvent, ResourceState},
     run::{RunEvent, RunState},
@@ -72,6 +73,9 @@ pub struct ResourceLedger {
     pub started_ms: Option<i64>,
     /// When it was synced.
     pub ended_ms: Option<i64>,
+    /// Its way through its publisher, and the deaths that may lead there.
+    #[serde(default)]
+    pub fallback: Fallback,
 }
 
 /// One partition of a resource.
@@ -236,17 +240,17 @@ impl Ledger {
                 ledger.ended_ms = None;
                 ledger.incarnation.clone_from(incarnation);
                 ledger.partitions.clear();
-                for plan in partitions {
-                    if plan.id.0 <= last {
-                        return Err(IllegalTransition::new(
-                            "resource",
-                            "partition id used before",
-                            event.label(),
-                        ));
-                    }
-                    last = plan.id.0;
-                    ledger.partitions.push(PartitionLedger::planned(plan));
-                }
+                ledger.add(&mut last, partitions, event)?;
+                self.last_partition = last;
+            }
+            Event::Fallback {
+                run,
+                resource,
+                event: moved,
+            } => {
+                let mut last = self.last_partition;
+                let ledger = self.run_mut(run, event)?.resource_mut(resource, event)?;
+                ledger.handed(at_ms, moved, &mut last, event)?;
                 self.last_partition = last;
             }
             Event::Resource {
@@ -456,6 +460,7 @@ impl ResourceLedger {
             incarnation: None,
             started_ms: None,
             ended_ms: None,
+            fallback: Fallback::default(),
         };
         if planned.skipped {
             ledger.state = ledger.state.apply(&ResourceEvent::Skipped)?;
@@ -472,11 +477,92 @@ impl ResourceLedger {
                 self.started_ms = None;
                 self.ended_ms = None;
                 self.voids += u32::from(*void);
+                self.fallback = Fallback::default();
             }
-            ResourceEvent::Copied | ResourceEvent::Compared => self.ended_ms = Some(at_ms),
+            ResourceEvent::Copied => self.ended_ms = Some(at_ms),
+            ResourceEvent::Compared => {
+                self.ended_ms = Some(at_ms);
+                if let Some(handover) = &mut self.fallback.handover {
+                    handover.ended_ms = Some(at_ms);
+                }
+            }
             // A person looked at it: the count of voids begins anew.
             ResourceEvent::Unblocked => self.voids = 0,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Adds partitions as they were cut, none of whose ids may have been used before.
+    fn add(
+        &mut self,
+        last: &mut u64,
+        partitions: &[PartitionPlan],
+        event: &Event,
+    ) -> Result<(), IllegalTransition> {
+        for plan in partitions {
+            if plan.id.0 <= *last {
+                return Err(IllegalTransition::new(
+                    "resource",
+                    "partition id used before",
+                    event.label(),
+                ));
+            }
+            *last = plan.id.0;
+            self.partitions.push(PartitionLedger::planned(plan));
+        }
+        Ok(())
+    }
+
+    /// Moves along with its way through the publisher.
+    fn handed(
+        &mut self,
+        at_ms: i64,
+        moved: &FallbackEvent,
+        last: &mut u64,
+        event: &Event,
+    ) -> Result<(), IllegalTransition> {
+        let chunk = match moved {
+            FallbackEvent::Charged { partition } => self
+                .partitions
+                .iter()
+                .find(|one| one.id == *partition)
+                .map_or(ChunkSeq(0), PartitionLedger::stored),
+            _ => ChunkSeq(0),
+        };
+        self.fallback.apply(at_ms, chunk, moved)?;
+        match moved {
+            FallbackEvent::Begun { .. } => {
+                self.state = self.state.apply(&ResourceEvent::FellBack)?;
+            }
+            FallbackEvent::Bound {
+                columns,
+                estimated_rows,
+                incarnation,
+                partitions,
+            } => {
+                self.state = self.state.apply(&ResourceEvent::Drained)?;
+                if !self.fallback.is_of_rows() {
+                    self.columns = Some(columns.clone());
+                    self.estimated_rows = *estimated_rows;
+                    self.incarnation.clone_from(incarnation);
+                    self.partitions.clear();
+                }
+                self.add(last, partitions, event)?;
+            }
+            FallbackEvent::Mended => {
+                self.state = self.state.apply(&ResourceEvent::Compared)?;
+                self.ended_ms = Some(at_ms);
+                let fallback = &self.fallback;
+                for partition in &mut self.partitions {
+                    if !fallback.reads_again(partition.id) {
+                        partition.state.progress_mut().dead_letters = 0;
+                    }
+                }
+            }
+            FallbackEvent::Charged { .. }
+            | FallbackEvent::Called(_)
+            | FallbackEvent::Acknowledged => {}
         }
         Ok(())
     }
@@ -507,15 +593,19 @@ impl ResourceLedger {
         Ok(())
     }
 
-    /// Returns the totals over the partitions: rows read, bytes stored, dead letters.
+    /// Returns the totals over the partitions: rows read, bytes stored, dead letters. Rows that are read again count
+    /// once.
     #[must_use]
     pub fn totals(&self) -> (u64, u64, u64) {
         self.partitions
             .iter()
-            .map(|partition| partition.state.progress())
-            .fold((0, 0, 0), |sum, progress| {
+            .map(|partition| {
+                let again = self.fallback.reads_again(partition.id);
+                (partition.state.progress(), !again)
+            })
+            .fold((0, 0, 0), |sum, (progress, first)| {
                 (
-                    sum.0 + progress.rows,
+                    sum.0 + progress.rows * u64::from(first),
                     sum.1 + progress.bytes,
                     sum.2 + progress.dead_letters,
                 )

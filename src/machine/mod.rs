@@ -5,6 +5,7 @@
 
 pub mod chunk;
 pub mod event;
+pub mod fallback;
 pub mod ledger;
 pub mod partition;
 pub mod resource;
@@ -14,6 +15,7 @@ pub use chunk::{ChunkEvent, ChunkState};
 pub use event::{
     AttemptEnd, DeadLetter, DeadLetterGroup, Event, PartitionPlan, PlannedResource, Scope,
 };
+pub use fallback::{Fallback, FallbackEvent, Handover, HandoverScope, IdChunk};
 pub use ledger::{AttemptLedger, Ledger, PartitionLedger, ResourceLedger, RunLedger};
 pub use partition::{PartitionEvent, PartitionState, Progress};
 pub use resource::{ResourceEvent, ResourceState};

@@ -105,6 +105,12 @@ impl PartitionState {
         }
     }
 
+    pub(super) const fn progress_mut(&mut self) -> &mut Progress {
+        match self {
+            Self::Open(progress) | Self::Suspect(progress) | Self::Exhausted(progress) => progress,
+        }
+    }
+
     /// Returns the word under which the state is stored and shown.
     #[must_use]
     pub const fn label(&self) -> &'static str {

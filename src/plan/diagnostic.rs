@@ -57,11 +57,13 @@ pub enum Code {
     InvalidUrl,
     /// Two resources write the same keys of one table to one target.
     SharedKeys,
+    /// A fallback that cannot hand on single rows.
+    NoEntity,
 }
 
 impl Code {
     /// Every code, in the order of the declaration.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Unreadable,
         Self::TooLarge,
         Self::NotText,
@@ -88,6 +90,7 @@ impl Code {
         Self::CursorColumns,
         Self::InvalidUrl,
         Self::SharedKeys,
+        Self::NoEntity,
     ];
 
     /// Returns the text of the code, for example `plan::unknown-key`.
@@ -120,6 +123,7 @@ impl Code {
             Self::CursorColumns => "plan::cursor-columns",
             Self::InvalidUrl => "plan::invalid-url",
             Self::SharedKeys => "plan::shared-keys",
+            Self::NoEntity => "plan::no-entity",
         }
     }
 
@@ -127,7 +131,7 @@ impl Code {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::SharedKeys => Severity::Warning,
+            Self::SharedKeys | Self::NoEntity => Severity::Warning,
             _ => Severity::Error,
         }
     }

@@ -60,7 +60,7 @@ pub(super) const PLAN: &[Key] = &[
     now("targets"),
     now("resources"),
     later("broker"),
-    later("console"),
+    now("console"),
     later("jenkins"),
     later("aws"),
     later("prepare"),
@@ -113,9 +113,9 @@ pub(super) const RESOURCE: &[Key] = &[
     now("type"),
     now("sync"),
     now("chunk"),
-    later("fallback"),
+    now("fallback"),
     later("catch_up"),
-    later("drain"),
+    now("drain"),
     now("throttle"),
 ];
 
@@ -136,6 +136,26 @@ pub(super) const THROTTLE: &[Key] = &[
     now("replica_lag"),
     now("redis_used_percent"),
 ];
+/// `fallback:` of a resource.
+pub(super) const HANDOVER: &[Key] = &[now("to"), now("trigger"), now("ids"), now("by")];
+
+/// `fallback.ids:` of a resource.
+pub(super) const IDS: &[Key] = &[now("table"), now("column")];
+
+/// `fallback.by:`: exactly one of these.
+pub(super) const BY: &[Key] = &[now("console"), later("jenkins"), now("sql")];
+
+/// `fallback.by.console:` has no settings of its own.
+pub(super) const BY_CONSOLE: &[Key] = &[];
+
+/// `fallback.by.sql:`
+pub(super) const BY_SQL: &[Key] = &[now("url"), now("statement")];
+
+/// `drain:` of a resource. Queues need a broker, which this release does not talk to.
+pub(super) const DRAIN: &[Key] = &[later("queues"), now("settle"), now("within")];
+
+/// `console:`
+pub(super) const CONSOLE: &[Key] = &[now("command"), now("within")];
 
 /// `chunk:` of a resource or of the defaults.
 pub(super) const CHUNK: &[Key] = &[now("rows"), now("bytes")];
@@ -162,7 +182,7 @@ pub(super) const MEMORY: &[Key] = &[now("in_flight")];
 pub(super) const RETRY: &[Key] = &[now("attempts"), now("base"), now("cap"), now("within")];
 
 /// `defaults.fallback:`
-pub(super) const FALLBACK: &[Key] = &[now("to"), later("after_crashes"), later("after_failures")];
+pub(super) const FALLBACK: &[Key] = &[now("to"), now("after_crashes"), now("after_failures")];
 
 /// `defaults.dead_letters:`
 pub(super) const DEAD_LETTERS: &[Key] = &[now("max"), now("percent")];
@@ -191,7 +211,7 @@ pub(super) const SYNC: &[Word] = &[
 ];
 
 /// `fallback.to`
-pub(super) const FALLBACK_TO: &[Word] = &[word("none"), later_word("trigger-events")];
+pub(super) const FALLBACK_TO: &[Word] = &[word("trigger-events"), word("none")];
 
 /// `verify`
 pub(super) const VERIFY: &[Word] = &[

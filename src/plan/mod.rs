@@ -37,9 +37,9 @@ pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    ChunkLimit, Compression, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, Preset,
-    RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
-    TargetConfig, Throttle, ValueForm,
+    ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig, FileConfig,
+    FileFormat, Load, Plan, Preset, PublisherConfig, RedisConfig, Resource, RetryPolicy, Routing,
+    RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
 };
 
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
@@ -317,6 +317,8 @@ defaults:
                     cap: Duration::from_mins(1),
                     within: Duration::from_mins(15),
                 },
+                after_crashes: 2,
+                after_failures: 5,
             }
         );
     }

@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+mod fallback;
+
+pub(super) use fallback::{By, Console, Handover};
+
 use super::{
     decode::{Decoder, Fields, Value},
     diagnostic::{Code, Diagnostic, Span},
@@ -34,6 +38,7 @@ pub(super) struct Model {
     pub source_tls: Option<Tls>,
     pub targets: Vec<Target>,
     pub resources: Vec<Resource>,
+    pub console: Option<Console>,
     pub defaults: Defaults,
 }
 
@@ -106,6 +111,9 @@ pub(super) struct Resource {
     /// Where a resource without `to` is shown.
     pub at: Span,
     pub chunk: Chunk,
+    pub fallback: Option<Handover>,
+    pub settle: Option<Value<Duration>>,
+    pub within: Option<Value<Duration>>,
     pub throttle: Throttle,
 }
 
@@ -148,7 +156,9 @@ pub(super) struct Defaults {
     pub base: Option<Value<Duration>>,
     pub cap: Option<Value<Duration>>,
     pub within: Option<Value<Duration>>,
-    pub fallback_given: bool,
+    pub fallback_to: Option<Value<String>>,
+    pub after_crashes: Option<Value<u64>>,
+    pub after_failures: Option<Value<u64>>,
     pub dead_letters_max: Option<Value<u64>>,
     pub dead_letters_percent: Option<Value<f64>>,
     pub verify_given: bool,
@@ -199,6 +209,7 @@ impl Model {
             stores,
             targets: targets(&plan, decoder),
             resources: resources(&plan, decoder),
+            console: Console::read(&plan, decoder),
             defaults: plan
                 .map("defaults", grammar::DEFAULTS, decoder)
                 .map(|fields| Defaults::read(&fields, decoder))
@@ -396,6 +407,7 @@ impl Resource {
         }
         fields.word("sync", grammar::SYNC, decoder);
         let after = fields.texts("after", decoder);
+        let drain = fields.map("drain", grammar::DRAIN, decoder);
         let kind = filled(&fields, "type", decoder);
         Some(Self {
             name: fields.text("name", decoder),
@@ -411,6 +423,13 @@ impl Resource {
             at,
             chunk: Chunk::read(&fields, decoder),
             throttle: Throttle::read(&fields, decoder),
+            fallback: Handover::read(&fields, decoder),
+            settle: drain
+                .as_ref()
+                .and_then(|drain| drain.parsed("settle", decoder, units::duration)),
+            within: drain
+                .as_ref()
+                .and_then(|drain| drain.parsed("within", decoder, units::duration)),
             path,
         })
     }
@@ -487,7 +506,9 @@ impl Defaults {
         }
         if let Some(fallback) = defaults.map("fallback", grammar::FALLBACK, decoder) {
             fallback.word("to", grammar::FALLBACK_TO, decoder);
-            read.fallback_given = fallback.get("to").is_some();
+            read.fallback_to = fallback.text("to", decoder);
+            read.after_crashes = fallback.count("after_crashes", decoder);
+            read.after_failures = fallback.count("after_failures", decoder);
         }
         if let Some(letters) = defaults.map("dead_letters", grammar::DEAD_LETTERS, decoder) {
             read.dead_letters_max = letters.count("max", decoder);
@@ -516,7 +537,11 @@ fn typed_name(node: &Node) -> Option<(&str, Span)> {
 }
 
 /// Returns the text under `key`, which may not be empty.
-fn filled(fields: &Fields<'_>, key: &str, decoder: &mut Decoder<'_>) -> Option<Value<String>> {
+pub(super) fn filled(
+    fields: &Fields<'_>,
+    key: &str,
+    decoder: &mut Decoder<'_>,
+) -> Option<Value<String>> {
     fields.parsed(key, decoder, |text| {
         if text.trim().is_empty() {
             Err("write a value, or remove the key".to_owned())

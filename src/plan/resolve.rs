@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+mod fallback;
+
 use super::{
     ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, RedisConfig,
     Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
@@ -46,6 +48,16 @@ pub(super) mod default {
     /// How long a server that is down is waited for: longer than a fail-over or a restart with a large dump takes, short
     /// enough that somebody hears of it the same night.
     pub const WITHIN: Duration = Duration::from_mins(15);
+    /// Deaths for memory at one row.
+    pub const AFTER_CRASHES: u32 = 2;
+    /// Failures of the source's data in a row.
+    pub const AFTER_FAILURES: u32 = 5;
+    /// One call of the console: it boots a shop, queues some hundred events, and may wait for a lock.
+    pub const CONSOLE_WITHIN: Duration = Duration::from_mins(15);
+    /// The console only queues events; workers look at their queues every minute or so, and pause in between.
+    pub const SETTLE: Duration = Duration::from_secs(90);
+    /// The longest wait for rows to stand still.
+    pub const DRAIN_WITHIN: Duration = Duration::from_mins(30);
     /// Dead letters of one resource.
     pub const DEAD_LETTERS: u64 = 1000;
     /// Dead letters in percent of the rows.
@@ -85,10 +97,19 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         })
         .collect::<Option<BTreeMap<_, _>>>()?;
     let limits = Limits::resolve(&model.defaults, &mut used);
+    let console = model
+        .console
+        .as_ref()
+        .and_then(|console| fallback::console(console, &mut used));
+    let scene = fallback::Scene {
+        folder: &folder,
+        console: console.as_ref(),
+        is_on: limits.fallback,
+    };
     let resources = model
         .resources
         .iter()
-        .map(|resource| self::resource(resource, &targets, &limits, &mut used))
+        .map(|resource| self::resource(resource, &targets, &limits, &scene, &mut used))
         .collect::<Option<Vec<_>>>()?;
     let plan = Plan {
         name: model.name?.value,
@@ -101,6 +122,7 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         )?,
         targets,
         resources,
+        console,
         defaults: limits.defaults,
         preset: model.preset,
     };
@@ -276,9 +298,12 @@ struct Limits {
     defaults: Defaults,
     chunk: ChunkLimit,
     dead_letters: DeadLetterLimit,
+    /// Whether resources may go to their publishers.
+    fallback: bool,
 }
 
 impl Limits {
+    #[expect(clippy::too_many_lines, reason = "one default after the other")]
     fn resolve(given: &model::Defaults, used: &mut Used) -> Self {
         let path = |key: &str| format!("defaults.{key}");
         note(!given.sync_given, path("sync"), "direct", used);
@@ -346,7 +371,24 @@ impl Limits {
             wait,
             used,
         );
-        note(!given.fallback_given, path("fallback.to"), "none", used);
+        note(
+            given.fallback_to.is_none(),
+            path("fallback.to"),
+            "trigger-events",
+            used,
+        );
+        let after_crashes = count(
+            given.after_crashes.as_ref(),
+            path("fallback.after_crashes"),
+            default::AFTER_CRASHES,
+            used,
+        );
+        let after_failures = count(
+            given.after_failures.as_ref(),
+            path("fallback.after_failures"),
+            default::AFTER_FAILURES,
+            used,
+        );
         let max = or(
             given.dead_letters_max.as_ref(),
             path("dead_letters.max"),
@@ -373,7 +415,13 @@ impl Limits {
                     cap,
                     within,
                 },
+                after_crashes,
+                after_failures,
             },
+            fallback: given
+                .fallback_to
+                .as_ref()
+                .is_none_or(|to| to.value != "none"),
             chunk: ChunkLimit { rows, bytes },
             dead_letters: DeadLetterLimit { max, percent },
         }
@@ -384,6 +432,7 @@ fn resource(
     resource: &model::Resource,
     targets: &BTreeMap<String, TargetConfig>,
     limits: &Limits,
+    scene: &fallback::Scene<'_>,
     used: &mut Used,
 ) -> Option<Resource> {
     let from = resource.from.as_ref()?;
@@ -440,6 +489,10 @@ fn resource(
                 .redis_used_percent
                 .as_ref()
                 .map(|percent| saturated(percent.value)),
+        },
+        fallback: match &resource.fallback {
+            Some(handover) => fallback::handover(resource, handover, scene, used).ok()?,
+            None => None,
         },
     })
 }

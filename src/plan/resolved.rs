@@ -24,6 +24,8 @@ pub struct Plan {
     pub targets: BTreeMap<String, TargetConfig>,
     /// What to restore, in the order of the plan file.
     pub resources: Vec<Resource>,
+    /// What runs the shop's own console.
+    pub console: Option<ConsoleConfig>,
     /// Limits that are not of one resource.
     pub defaults: Defaults,
     /// `preset:`
@@ -35,6 +37,57 @@ pub struct Plan {
 pub enum Preset {
     /// [`spryker`](crate::spryker).
     Spryker,
+}
+
+/// `console:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsoleConfig {
+    /// Program and first arguments; never given to a shell by us.
+    pub command: Vec<String>,
+    /// How long one call may take.
+    pub within: Duration,
+}
+
+/// `fallback:` of a resource: how its publisher is called.
+#[derive(Debug, Clone)]
+pub struct FallbackConfig {
+    /// Name for `publish:trigger-events -r`.
+    pub trigger: Option<String>,
+    /// Table of the entities.
+    pub table: String,
+    /// Column of their ids.
+    pub column: String,
+    /// Who publishes.
+    pub by: PublisherConfig,
+    /// How long the rows must stand still before they count as regenerated.
+    pub settle: Duration,
+    /// How long that is waited for.
+    pub within: Duration,
+}
+
+/// `fallback.by:`.
+#[derive(Debug, Clone)]
+pub enum PublisherConfig {
+    /// The shop's console.
+    Console(ConsoleConfig),
+    /// A statement of the plan's author.
+    Sql {
+        /// Where it runs, with its own password.
+        url: SecretString,
+        /// With `{ids}` in it.
+        statement: String,
+    },
+}
+
+impl PublisherConfig {
+    /// Returns the plan's word for it.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Console(_) => "console",
+            Self::Sql { .. } => "sql",
+        }
+    }
 }
 
 /// The database a plan reads.
@@ -228,7 +281,7 @@ pub enum FileFormat {
 }
 
 /// One named thing to restore.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Resource {
     /// Unique within the plan.
     pub name: ResourceName,
@@ -244,6 +297,8 @@ pub struct Resource {
     pub dead_letters: DeadLetterLimit,
     /// What keeps it from going as fast as it can.
     pub throttle: Throttle,
+    /// How its rows are regenerated where copying them does not help.
+    pub fallback: Option<FallbackConfig>,
 }
 
 /// `throttle:` of a resource; nothing holds back what is left out.
@@ -335,6 +390,10 @@ pub struct Defaults {
     pub in_flight_bytes: u64,
     /// How failed chunks are repeated.
     pub retry: RetryPolicy,
+    /// Deaths for memory at one row after which a resource goes to its publisher, at least 1.
+    pub after_crashes: u32,
+    /// Failures of the source's data in a row after which a resource goes to its publisher, at least 1.
+    pub after_failures: u32,
 }
 
 /// `retry:`.

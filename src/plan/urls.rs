@@ -72,6 +72,30 @@ pub(super) fn source(url: &str) -> Result<SourceUrl, UrlFault> {
     }
 }
 
+const PUBLISHER_HELP: &str =
+    "write `mysql://user:password@host:3306/database`, `postgres://...` or `sqlite:path/to/file`";
+
+/// Which database a publisher's statement runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PublisherUrl {
+    /// A server, by the URL as it is.
+    Server,
+    /// The path after `sqlite:`, relative to the plan file's folder.
+    Sqlite(String),
+}
+
+/// Returns what the URL of a publisher's statement names.
+pub(super) fn publisher(url: &str) -> Result<PublisherUrl, UrlFault> {
+    let found = source(url).map_err(|fault| UrlFault {
+        help: PUBLISHER_HELP,
+        ..fault
+    })?;
+    Ok(match found {
+        SourceUrl::Sqlite(path) => PublisherUrl::Sqlite(path),
+        _ => PublisherUrl::Server,
+    })
+}
+
 /// Returns how the URL of a Redis target reaches its server.
 pub(super) fn redis(url: &str) -> Result<RedisUrl, UrlFault> {
     let kind = match scheme(url) {

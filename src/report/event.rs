@@ -136,6 +136,44 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A resource goes to its publisher.
+    FellBack {
+        /// Which.
+        resource: ResourceName,
+        /// Whether only the entities of its broken rows do.
+        rows_only: bool,
+        /// `console` or `sql`.
+        by: String,
+        /// About how many ids.
+        ids: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The publisher took ids.
+    IdsTriggered {
+        /// Of which resource.
+        resource: ResourceName,
+        /// Ids so far.
+        ids: u64,
+        /// Of about so many.
+        of: u64,
+        /// Calls so far.
+        calls: u64,
+    },
+    /// Every id is out; the rows are waited for until they stand still.
+    Settling {
+        /// Of which resource.
+        resource: ResourceName,
+    },
+    /// What was regenerated is compared with the target, differences are copied.
+    Comparing {
+        /// Which resource.
+        resource: ResourceName,
+        /// The source's estimate of rows.
+        estimated_rows: u64,
+        /// How many key ranges are walked side by side.
+        partitions: usize,
+    },
     /// Something worth one line.
     Notice {
         /// The line.

@@ -178,6 +178,7 @@ fn dead(dead_letters: u64) -> String {
 }
 
 impl<W: Write + Send> Observer for PlainLines<W> {
+    #[expect(clippy::too_many_lines, reason = "one arm per event")]
     fn observe(&mut self, event: &Event) {
         match event {
             Event::RunStarted {
@@ -235,6 +236,45 @@ impl<W: Write + Send> Observer for PlainLines<W> {
             | Event::Unpaused {} => self.slowed(event),
             Event::ResourceBlocked { resource, reason } => {
                 self.line(&format!("{resource}: blocked: {reason}"));
+            }
+            Event::FellBack {
+                resource,
+                rows_only,
+                by,
+                ids,
+                reason,
+            } => {
+                let what = if *rows_only { "broken rows go" } else { "goes" };
+                let ids = counted(*ids, "id");
+                self.line(&format!(
+                    "{resource}: {what} to its publisher ({by}, about {ids}): {reason}"
+                ));
+            }
+            Event::IdsTriggered {
+                resource,
+                ids,
+                of,
+                calls,
+            } => {
+                let (ids, calls) = (counted(*ids, "id"), counted(*calls, "call"));
+                let of = count(*of);
+                self.line(&format!(
+                    "{resource}: {ids} of about {of} with the publisher, {calls}"
+                ));
+            }
+            Event::Settling { resource } => self.line(&format!(
+                "{resource}: every id is out; waiting until its rows stand still"
+            )),
+            Event::Comparing {
+                resource,
+                estimated_rows,
+                partitions,
+            } => {
+                let rows = counted(*estimated_rows, "row");
+                let partitions = counted(*partitions as u64, "partition");
+                self.line(&format!(
+                    "{resource}: compared with the target, about {rows} in {partitions}"
+                ));
             }
             Event::Redone { text, .. } | Event::Notice { text } => self.line(text),
             Event::RunEnded {

@@ -177,7 +177,9 @@ impl Observer for ProgressBars {
                 }
                 self.lines.observe(event);
             }
-            Event::Redone { resource, .. } => {
+            Event::Redone { resource, .. }
+            | Event::FellBack { resource, .. }
+            | Event::Comparing { resource, .. } => {
                 if let Some(bar) = self.resources.get(resource) {
                     bar.reset();
                 }
@@ -189,6 +191,15 @@ impl Observer for ProgressBars {
                 }
                 self.above.clear().ok();
                 self.lines.observe(event);
+            }
+            Event::IdsTriggered {
+                resource, ids, of, ..
+            } => {
+                let message = format!("{} of ~{} ids", count(*ids), count(*of));
+                self.bar(resource, 0).set_message(message);
+            }
+            Event::Settling { resource } => {
+                self.bar(resource, 0).set_message("settling");
             }
             Event::Waiting { .. }
             | Event::Held { .. }

@@ -141,6 +141,19 @@ pub struct Written {
     pub length: Option<u64>,
 }
 
+/// What a target holds in the place of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// The bytes that the writer would have stored.
+    Same,
+    /// Something else.
+    Differs,
+    /// Nothing.
+    Missing,
+    /// The target cannot be asked.
+    Unknown,
+}
+
 /// Writes the chunks of one partition, one at a time, over a connection of its own.
 #[async_trait]
 pub trait ChunkWriter: Send {
@@ -214,6 +227,14 @@ pub trait Target: Send + Sync {
         stored: ChunkSeq,
         length: Option<u64>,
     ) -> Result<Box<dyn ChunkWriter>, EdgeError>;
+
+    /// Returns for each row of `chunk` what the target holds in its place, compared with the bytes that the writer would
+    /// store for it. Reads no more at once than the chunk itself is long; changes nothing.
+    ///
+    /// Files cannot be asked: a row lies somewhere in them, and a later one stands for it.
+    async fn compare(&self, chunk: &Chunk) -> Result<Vec<Stored>, EdgeError> {
+        Ok(vec![Stored::Unknown; chunk.row_count()])
+    }
 
     /// Removes the markers of these partitions: their work was given up.
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError>;

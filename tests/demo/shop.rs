@@ -1,7 +1,8 @@
 //! Makes the shop of `make demo`: a SQLite file with the five tables of plans/demo.yaml, 200,000 rows in all.
 //!
 //! Every call makes the same rows, so that two restores can be compared. The ids have gaps, as those of a shop that
-//! has lived for a while do: the first ones are gone, here and there a few, once a thousand in a row.
+//! has lived for a while do: the first ones are gone, here and there a few, once a thousand in a row. A few rows of
+//! `cms_block` are broken, as an import that failed leaves them; their entities lie in a table of their own.
 
 use std::{env, error::Error, fs, path::Path};
 
@@ -117,10 +118,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut shop = Connection::open(&half_made)?;
     // A half-made file is thrown away, so nothing needs protection.
     shop.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
+    shop.execute_batch("CREATE TABLE spy_cms_block (id_cms_block INTEGER PRIMARY KEY)")?;
     for table in &TABLES {
         fill(&mut shop, table)?;
         println!("{:16} {:>7} rows", table.resource, count(table.rows));
     }
+    let broken = shop.execute(
+        "UPDATE spy_cms_block_storage SET data = NULL WHERE id_cms_block_storage % 500 = 0",
+        [],
+    )?;
+    shop.execute_batch(
+        "INSERT INTO spy_cms_block SELECT DISTINCT fk_cms_block FROM spy_cms_block_storage",
+    )?;
+    println!("{:16} {broken:>7} rows of cms_block are NULL", "");
     shop.close().map_err(|(_, error)| error)?;
     fs::rename(half_made, path)?;
     Ok(())
@@ -133,7 +143,7 @@ fn fill(shop: &mut Connection, table: &Table) -> rusqlite::Result<()> {
     let work = shop.transaction()?;
     work.execute_batch(&format!(
         "CREATE TABLE {name} ({id} INTEGER PRIMARY KEY, {entity} INTEGER NOT NULL, key VARCHAR(255) NOT NULL, \
-         data TEXT NOT NULL)"
+         data TEXT)"
     ))?;
     {
         let mut insert = work.prepare(&format!("INSERT INTO {name} VALUES (?, ?, ?, ?)"))?;

@@ -15,15 +15,20 @@ use crate::{
 };
 
 /// The fail points of the program.
-pub const FAIL_POINTS: [&str; 14] = [
+pub const FAIL_POINTS: [&str; 19] = [
     "after_ack",
+    "after_acknowledged",
+    "after_call",
     "after_commit",
     "after_cut",
     "after_forget",
+    "after_intent",
     "before_attempt",
+    "before_bound",
     "before_cut",
     "before_finish",
     "before_forget",
+    "before_intent",
     "before_read",
     "before_write",
     "journal_after_commit",

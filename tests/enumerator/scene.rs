@@ -69,6 +69,7 @@ impl Scene {
             To::Redis(url) => format!("{{ redis: {{ url: \"{url}\", prefix: \"{PREFIX}\" }} }}"),
         };
         fs::write(path.join("plan.yaml"), shop::plan(shop, &target)).expect("a plan");
+        shop::write_publisher(&path.join("publisher.db"));
         if let To::Redis(url) = to {
             let _: () = redis::cmd("FLUSHDB")
                 .query(&mut connect(url))

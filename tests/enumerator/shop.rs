@@ -67,12 +67,27 @@ pub fn write(shop: &Shop, path: &Path) {
     }
 }
 
-/// Returns the plan that restores the shop at `shop` to `target`.
+/// Makes the database in which the publisher notes what it was called with. It mends nothing: what was broken is read
+/// again and stays a dead letter.
+pub fn write_publisher(path: &Path) {
+    let connection = Connection::open(path).expect("a SQLite file can be made");
+    connection
+        .execute_batch("CREATE TABLE called (id INTEGER PRIMARY KEY)")
+        .expect("a table");
+}
+
+/// Returns the plan that restores the shop at `shop` to `target`. The broken row of `url` goes to a publisher.
 pub fn plan(shop: &Path, target: &str) -> String {
     let resource = |name: &str, after: &str| {
+        let fallback = if name == "url" {
+            "    fallback:\n      ids: { table: url, column: id }\n      by: { sql: { url: \"sqlite:publisher.db\", \
+             statement: \"INSERT OR REPLACE INTO called SELECT value FROM json_each('[{ids}]')\" } }\n"
+        } else {
+            ""
+        };
         format!(
             "  - name: {name}\n    after: [{after}]\n    to: storage\n    \
-             from: {{ table: {name}, cursor: [id], key: key, value: value }}\n"
+             from: {{ table: {name}, cursor: [id], key: key, value: value, entity: id }}\n{fallback}"
         )
     };
     format!(

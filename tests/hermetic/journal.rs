@@ -848,11 +848,11 @@ fn a_closed_journal_says_so() {
 // Formats.
 
 const NEXT: &[Migration] = &[Migration {
-    from: 1,
+    from: 2,
     sql: "ALTER TABLE run ADD COLUMN colour TEXT",
 }];
 const BROKEN: &[Migration] = &[Migration {
-    from: 1,
+    from: 2,
     sql: "ALTER TABLE run ADD COLUMN colour TEXT; ALTER TABLE nothing ADD COLUMN x TEXT",
 }];
 
@@ -860,39 +860,39 @@ const BROKEN: &[Migration] = &[Migration {
 fn an_older_format_is_migrated_after_a_copy_and_a_newer_one_refused() {
     let mut rig = Rig::new();
     let ledger = rig.killed_after(5);
-    (rig.settings.format, rig.settings.migrations) = (2, NEXT);
+    (rig.settings.format, rig.settings.migrations) = (3, NEXT);
     let (journal, again, notices) = rig.open();
     assert_eq!(again, ledger);
     let [
         Notice::Migrated {
-            from: 1,
-            to: 2,
+            from: 2,
+            to: 3,
             backup,
         },
     ] = &notices[..]
     else {
         panic!("{notices:?}");
     };
-    assert!(backup.ends_with("shop.sqlite.format1.bak"));
+    assert!(backup.ends_with("shop.sqlite.format2.bak"));
     assert_eq!(backup.metadata().unwrap().mode() & 0o777, 0o600);
     record(&journal, &mut again.clone(), vec![stored(1, 6)]);
     wait(journal.close()).unwrap();
 
-    (rig.settings.format, rig.settings.migrations) = (1, &[]);
+    (rig.settings.format, rig.settings.migrations) = (2, &[]);
     let before = rig.bytes();
     let error = rig.refused();
     assert!(matches!(
         error,
         JournalError::NewerFormat {
-            found: 2,
-            known: 1,
+            found: 3,
+            known: 2,
             ..
         }
     ));
     assert!(
         error
             .to_string()
-            .ends_with("has format 2; this release knows formats up to 1")
+            .ends_with("has format 3; this release knows formats up to 2")
     );
     assert!(matches!(
         View::open(&rig.path()),
@@ -910,14 +910,32 @@ fn an_older_format_is_migrated_after_a_copy_and_a_newer_one_refused() {
 fn a_migration_that_fails_leaves_the_old_format() {
     let mut rig = Rig::new();
     let ledger = rig.killed_after(5);
-    (rig.settings.format, rig.settings.migrations) = (2, BROKEN);
+    (rig.settings.format, rig.settings.migrations) = (3, BROKEN);
     let error = rig.refused();
     assert!(
-        matches!(error, JournalError::Migration { from: 1, to: 2, .. }),
+        matches!(error, JournalError::Migration { from: 2, to: 3, .. }),
         "{error:?}"
     );
-    (rig.settings.format, rig.settings.migrations) = (1, &[]);
+    (rig.settings.format, rig.settings.migrations) = (2, &[]);
     assert_eq!(rig.open().1, ledger);
+}
+
+#[test]
+fn a_state_file_from_before_fallbacks_is_brought_up() {
+    let rig = Rig::new();
+    let ledger = rig.killed_after(5);
+    let old = rusqlite::Connection::open(rig.path()).unwrap();
+    old.execute_batch("ALTER TABLE resource DROP COLUMN fallback; PRAGMA user_version = 1")
+        .unwrap();
+    drop(old);
+    let (journal, again, notices) = rig.open();
+    assert_eq!(again, ledger);
+    assert!(
+        matches!(notices[..], [Notice::Migrated { from: 1, to: 2, .. }]),
+        "{notices:?}"
+    );
+    wait(journal.close()).unwrap();
+    assert!(rig.open().2.is_empty());
 }
 
 // Rewinds, dead letters, compaction.

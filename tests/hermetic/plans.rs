@@ -336,6 +336,8 @@ fn every_default_that_was_used_is_named() {
             "targets.storage.redis.compress",
             "defaults.sync",
             "defaults.fallback.to",
+            "defaults.fallback.after_crashes",
+            "defaults.fallback.after_failures",
             "defaults.verify"
         ]
     );

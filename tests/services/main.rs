@@ -5,6 +5,7 @@ mod coverage;
 mod dead_letters;
 mod drift;
 mod every_way;
+mod fallback;
 mod healing;
 mod in_use;
 mod init;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::task::{Id, JoinError};
 
-use super::{Coordinator, Finished, Job, PANICKED};
+use super::{Coordinator, Finished, Job, PANICKED, fallback::STILL};
 use crate::{
     control::Paced,
     engine::{
@@ -19,7 +19,7 @@ use crate::{
     journal::now_ms,
     machine::{
         ChunkEvent, ChunkState, DeadLetter, Event, PartitionEvent, PartitionPlan, PartitionState,
-        Progress, ResourceEvent, ResourceLedger,
+        Progress, ResourceEvent, ResourceLedger, ResourceState,
     },
     report,
 };
@@ -79,12 +79,21 @@ impl Coordinator {
         name: ResourceName,
         partition: PartitionId,
         progress: Progress,
-        dead_letters: Vec<DeadLetter>,
+        mut dead_letters: Vec<DeadLetter>,
         state: ChunkState,
     ) -> Result<(), BookError> {
         // Refuses a chunk that is recorded before the target acknowledged it.
         state.apply(ChunkEvent::Recorded)?;
         let chunk = progress.chunk.0;
+        let published = self.book.resource(&name).is_some_and(|one| {
+            let ids = one.fallback.handover.as_ref().map_or(0, |had| had.ids);
+            one.state == ResourceState::Comparing && ids > 0
+        });
+        if published {
+            for letter in &mut dead_letters {
+                letter.reason.push_str(STILL);
+            }
+        }
         self.book
             .record(vec![Event::Chunk {
                 partition,
@@ -106,8 +115,18 @@ impl Coordinator {
             dead_letters: dead,
         });
         self.edges_work(&name).await?;
-        if let Some(reason) = self.drowning(&name) {
-            self.block(&name, reason).await?;
+        self.data_failures.remove(&name);
+        // Chunks may still come in when the resource is with its publisher already.
+        let counts = self
+            .book
+            .resource(&name)
+            .is_some_and(|one| match one.state {
+                ResourceState::Syncing => true,
+                ResourceState::Comparing => !one.fallback.is_of_rows(),
+                _ => false,
+            });
+        if counts && let Some(reason) = self.drowning(&name) {
+            self.fall_back(&name, reason).await?;
         }
         Ok(())
     }
@@ -177,7 +196,10 @@ impl Coordinator {
                 }
                 Ok(())
             }
-            (Job::Bind(name) | Job::Walk(name, _), _) if self.interrupted.is_none() => {
+            (Job::Hand(name), Some(Finished::Handed(handed))) => self.handed(&name, handed).await,
+            (Job::Bind(name) | Job::Walk(name, _) | Job::Hand(name), _)
+                if self.interrupted.is_none() =>
+            {
                 self.block(&name, PANICKED.to_owned()).await
             }
             _ => Ok(()),
@@ -288,9 +310,8 @@ impl Coordinator {
             Disposition::Retry | Disposition::Throttle | Disposition::Shrink => {
                 self.open_breaker(&self.edge(name, side), error).await
             }
-            Disposition::DeadLetter | Disposition::Block => {
-                self.block(name, chain(error).join(": ")).await
-            }
+            Disposition::DeadLetter => self.data_failed(name, chain(error).join(": ")).await,
+            Disposition::Block => self.block(name, chain(error).join(": ")).await,
         }
     }
 

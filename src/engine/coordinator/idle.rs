@@ -120,7 +120,12 @@ impl Coordinator {
             .book
             .resources()
             .iter()
-            .filter(|resource| resource.state == ResourceState::Syncing)
+            .filter(|resource| {
+                matches!(
+                    resource.state,
+                    ResourceState::Syncing | ResourceState::Comparing
+                )
+            })
             .filter_map(|resource| {
                 let (had, now) = (
                     resource.columns.as_ref()?,

@@ -1,5 +1,6 @@
 //! Owns the state of a run and takes messages one at a time: chunk stored, walk ended, check done, tick, signal.
 
+mod fallback;
 mod happened;
 mod idle;
 mod proof;
@@ -27,6 +28,7 @@ use super::{
     breaker::{Breakers, Side},
     budget::Budget,
     copy::{Ended, Report},
+    handover::{Handed, IdPage},
     lease::LeaseKeeper,
     open::OpenedRun,
     pace::Gate,
@@ -105,6 +107,7 @@ enum Finished {
     Checked(Vec<Recorded>, Result<Vec<Evidence>, EdgeError>),
     Asked(Result<String, EdgeError>),
     Measured(Result<Measured, EdgeError>),
+    Handed(Handed),
 }
 
 /// What a background task is about.
@@ -118,6 +121,8 @@ enum Job {
     Ask,
     /// Measures for the `throttle` of a resource.
     Measure(ResourceName),
+    /// The next step of a resource that is with its publisher.
+    Hand(ResourceName),
 }
 
 impl Job {
@@ -158,6 +163,16 @@ pub struct Coordinator {
     live: Option<Live>,
     memory_found: Option<MemoryFound>,
     state_path: PathBuf,
+    /// About how many entities a resource's publisher knows.
+    id_counts: BTreeMap<ResourceName, u64>,
+    /// Ids whose call is journaled and not answered yet.
+    calls: BTreeMap<ResourceName, IdPage>,
+    /// Resources whose rows stand still after their publisher was called.
+    settled: BTreeSet<ResourceName>,
+    /// Places of the dead letters whose rows are read again.
+    mends: BTreeMap<ResourceName, Vec<String>>,
+    /// Failures of the source's data since a resource last stored a chunk.
+    data_failures: BTreeMap<ResourceName, u32>,
     shares: share::Shares,
     interrupted: Option<Instant>,
     lease_lost: Option<String>,
@@ -231,6 +246,11 @@ impl Coordinator {
             reports: mpsc::channel(8),
             unproven,
             rewinds: BTreeMap::new(),
+            id_counts: opened.id_counts,
+            calls: BTreeMap::new(),
+            settled: BTreeSet::new(),
+            mends: BTreeMap::new(),
+            data_failures: BTreeMap::new(),
             shares: share::Shares::default(),
             interrupted: None,
             lease_lost: None,

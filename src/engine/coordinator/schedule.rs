@@ -40,6 +40,8 @@ impl Coordinator {
         }
         self.finish_copied().await?;
         self.ask_source();
+        self.convict().await?;
+        self.load_mends().await?;
         if let Some((resource, partition)) = self.suspect() {
             // Alone: whatever killed the last process is met by one small chunk at a time.
             if self.is_proven(&resource)
@@ -50,6 +52,7 @@ impl Coordinator {
             }
             return Ok(());
         }
+        self.hand_next().await?;
         self.walk_open();
         self.ask_to_share();
         self.bind_next();
@@ -57,7 +60,7 @@ impl Coordinator {
     }
 
     /// Returns whether the target of a resource has proven what it holds. Until then nothing is written to it.
-    fn is_proven(&self, name: &ResourceName) -> bool {
+    pub(super) fn is_proven(&self, name: &ResourceName) -> bool {
         self.plan
             .resource(name)
             .is_some_and(|resource| !self.unproven.contains(&resource.to))
@@ -67,7 +70,7 @@ impl Coordinator {
     fn prove_next(&mut self) {
         let is_used = |target: &String| {
             self.jobs.values().any(|job| match job {
-                Job::Bind(name) | Job::Walk(name, _) => self
+                Job::Bind(name) | Job::Walk(name, _) | Job::Hand(name) => self
                     .plan
                     .resource(name)
                     .is_some_and(|one| one.to == *target),
@@ -92,18 +95,31 @@ impl Coordinator {
             .book
             .resources()
             .iter()
-            .filter(|resource| resource.state == ResourceState::Syncing && resource.is_exhausted())
+            .filter(|resource| is_walked(resource) && resource.is_exhausted())
             .map(|resource| resource.name.clone())
             .collect();
         for name in copied {
-            if let Some(reason) = self.drowning(&name) {
+            let Some(ledger) = self.book.resource(&name) else {
+                continue;
+            };
+            let copied = ledger.state == ResourceState::Syncing;
+            if !ledger.fallback.is_of_rows()
+                && let Some(reason) = self.drowning(&name)
+            {
                 // Also when it was blocked for it, unblocked by another `run`, and had nothing left to read.
-                self.block(&name, reason).await?;
+                self.fall_back(&name, reason).await?;
                 continue;
             }
-            self.book
-                .resource_moved(&name, ResourceEvent::Copied)
-                .await?;
+            if copied {
+                if self.mends(&name).await? {
+                    continue;
+                }
+                self.book
+                    .resource_moved(&name, ResourceEvent::Copied)
+                    .await?;
+            } else {
+                self.finish_compared(&name).await?;
+            }
             self.stops.remove(&name);
             if let Some((rows, bytes, dead_letters)) =
                 self.book.resource(&name).map(ResourceLedger::totals)
@@ -124,7 +140,7 @@ impl Coordinator {
             .book
             .resources()
             .iter()
-            .filter(|resource| resource.state == ResourceState::Syncing);
+            .filter(|resource| is_walked(resource));
         syncing
             .flat_map(|resource| resource.partitions.iter().map(move |one| (resource, one)))
             .find_map(|(resource, partition)| {
@@ -137,7 +153,7 @@ impl Coordinator {
         let most = self.plan.defaults.parallel_partitions as usize;
         let mut due = Vec::new();
         for resource in self.book.resources() {
-            if resource.state != ResourceState::Syncing || !self.is_proven(&resource.name) {
+            if !is_walked(resource) || !self.is_proven(&resource.name) {
                 continue;
             }
             let walking = self.walking(&resource.name);
@@ -174,7 +190,7 @@ impl Coordinator {
             .book
             .resources()
             .iter()
-            .filter(|one| one.state == ResourceState::Syncing)
+            .filter(|one| is_walked(one))
             .count();
         let room = most.saturating_sub(syncing + binding.len());
         let due: Vec<Resource> = self
@@ -250,6 +266,9 @@ impl Coordinator {
         let Some(partition) = ledger.partitions.iter().find(|one| one.id == id) else {
             return;
         };
+        let Some(query) = self.walk_query(resource, id) else {
+            return;
+        };
         let defaults = &self.plan.defaults;
         let walkers =
             u64::from(defaults.parallel_resources) * u64::from(defaults.parallel_partitions);
@@ -277,7 +296,8 @@ impl Coordinator {
             partition: partition_key(run, ledger, partition),
             range: partition.remaining(),
             progress: partition.state.progress().clone(),
-            query: row_query(resource, &run.scope),
+            compares: ledger.state == ResourceState::Comparing,
+            query,
             source: Arc::clone(&self.source),
             target: Arc::clone(&leased.target),
             encoding: self.plan.encoding(resource),
@@ -317,4 +337,12 @@ impl Coordinator {
         });
         walks.collect()
     }
+}
+
+/// Returns whether partitions of the resource are walked: copied, or compared.
+fn is_walked(resource: &ResourceLedger) -> bool {
+    matches!(
+        resource.state,
+        ResourceState::Syncing | ResourceState::Comparing
+    )
 }

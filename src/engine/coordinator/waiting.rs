@@ -20,6 +20,7 @@ impl Coordinator {
     pub(super) fn edge(&self, name: &ResourceName, side: Side) -> Edge {
         match (side, self.plan.resource(name)) {
             (Side::Target, Some(resource)) => Edge::Target(resource.to.clone()),
+            (Side::Publisher, _) => Edge::Publisher(name.clone()),
             _ => Edge::Source,
         }
     }
@@ -31,6 +32,7 @@ impl Coordinator {
                 .targets
                 .get(name)
                 .map_or_else(|| name.clone(), |leased| leased.target.place().to_owned()),
+            Edge::Publisher(name) => format!("the publisher of {name}"),
         }
     }
 
@@ -75,6 +77,8 @@ impl Coordinator {
             // Its evidence is the probe, and is compared before anything is written again.
             Edge::Target(name) => self.doubt(name),
             Edge::Source => self.stop_all(),
+            // The next call is the probe.
+            Edge::Publisher(_) => {}
         }
         if let Some(trouble) = self.breakers.trouble(edge) {
             let event = report::Event::Held {
@@ -103,6 +107,7 @@ impl Coordinator {
                 .filter(|one| one.state.is_working() && !one.state.is_restored())
                 .map(|one| one.name.clone())
                 .collect(),
+            Edge::Publisher(name) => vec![name.clone()],
         };
         for name in concerned {
             self.block(&name, reason.clone()).await?;
@@ -113,12 +118,27 @@ impl Coordinator {
     /// Takes note of a stored chunk: whatever it went through works.
     pub(super) async fn edges_work(&mut self, name: &ResourceName) -> Result<(), BookError> {
         for side in [Side::Source, Side::Target] {
-            let edge = self.edge(name, side);
-            if let Some(recovered) = self.breakers.passed(&edge) {
-                self.recovered(recovered).await?;
-            }
+            self.edge_works(name, side).await?;
         }
         Ok(())
+    }
+
+    /// Takes note of something that went through one edge of a resource.
+    pub(super) async fn edge_works(
+        &mut self,
+        name: &ResourceName,
+        side: Side,
+    ) -> Result<(), BookError> {
+        let edge = self.edge(name, side);
+        let recovered = match edge {
+            // A call is its own probe.
+            Edge::Publisher(_) => self.breakers.closed(&edge),
+            Edge::Source | Edge::Target(_) => self.breakers.passed(&edge),
+        };
+        match recovered {
+            Some(recovered) => self.recovered(recovered).await,
+            None => Ok(()),
+        }
     }
 
     /// Takes note of a probe that got an answer from `edge`.
@@ -168,7 +188,7 @@ impl Coordinator {
             return Passage::Open;
         };
         let tried = self.jobs.values().any(|job| match job {
-            Job::Walk(other, _) => [Side::Source, Side::Target]
+            Job::Walk(other, _) | Job::Hand(other) => [Side::Source, Side::Target]
                 .map(|side| self.edge(other, side))
                 .contains(trial),
             _ => false,
@@ -185,7 +205,7 @@ impl Coordinator {
         let is_used = self
             .jobs
             .values()
-            .any(|job| matches!(job, Job::Bind(_) | Job::Walk(..) | Job::Ask));
+            .any(|job| matches!(job, Job::Bind(_) | Job::Walk(..) | Job::Hand(_) | Job::Ask));
         if is_used || !self.breakers.is_open(&Edge::Source) {
             return;
         }

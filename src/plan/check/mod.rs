@@ -4,6 +4,7 @@ mod after;
 mod cursor;
 mod cycles;
 mod duplicates;
+mod fallback;
 mod indexes;
 mod limits;
 mod names;
@@ -22,7 +23,7 @@ use super::{diagnostic::Diagnostic, model::Model};
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     names::check,
     duplicates::check,
     after::check,
@@ -32,6 +33,7 @@ const RULES: [Rule; 11] = [
     limits::check,
     urls::check,
     shared_keys::check,
+    fallback::check,
     indexes::check,
     throttle::check,
 ];

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod cluster_writer;
+mod compare;
 mod error;
 mod evidence;
 mod fence;
@@ -30,8 +31,9 @@ use self::{
     server::Server,
     writer::RedisWriter,
 };
-use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target};
+use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Stored, Target};
 use crate::{
+    chunk::Chunk,
     error::EdgeError,
     ids::{ChunkSeq, ResourceName, RunId},
     plan::RedisConfig,
@@ -197,6 +199,14 @@ impl Target for RedisTarget {
             run,
             partition.id,
         )))
+    }
+
+    async fn compare(&self, chunk: &Chunk) -> Result<Vec<Stored>, EdgeError> {
+        let compared = async {
+            let view = self.cluster.view().await?;
+            compare::compare(&view, self.prefix.as_bytes(), chunk).await
+        };
+        self.watched(compared.await)
     }
 
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {

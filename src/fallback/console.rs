@@ -1,0 +1,389 @@
+//! The shop's console: a program that is started for each call, in a process group of its own.
+
+use std::{
+    ffi::OsStr,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, Command},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{
+    Publisher,
+    output::{Redacted, Tail, keep},
+};
+use crate::{
+    error::{EdgeError, ErrorKind},
+    plan::ConsoleConfig,
+    supervisor::CHILD_VARIABLE,
+};
+
+/// How long output may still come after the program ended: something it left behind holds the pipes.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Texts of commands that failed, and what they mean; the first that is found counts.
+const KNOWN: &[(&str, ErrorKind, &str)] = &[
+    (
+        "allowed memory size of",
+        ErrorKind::Busy,
+        "PHP ran out of memory",
+    ),
+    (
+        "permission denied (publickey",
+        ErrorKind::Credentials,
+        "ssh was not let in",
+    ),
+    (
+        "host key verification failed",
+        ErrorKind::Credentials,
+        "ssh does not know the host's key",
+    ),
+    (
+        "could not resolve hostname",
+        ErrorKind::Missing,
+        "the host name is not known",
+    ),
+    (
+        "connection refused",
+        ErrorKind::Connection,
+        "a connection was refused",
+    ),
+    (
+        "connection timed out",
+        ErrorKind::Connection,
+        "a connection timed out",
+    ),
+    (
+        "connection reset",
+        ErrorKind::Connection,
+        "a connection was reset",
+    ),
+    (
+        "no such container",
+        ErrorKind::Missing,
+        "the container is not there",
+    ),
+    (
+        "is not running",
+        ErrorKind::Connection,
+        "the container does not run",
+    ),
+    (
+        "could not open input file",
+        ErrorKind::Missing,
+        "PHP did not find the console",
+    ),
+    (
+        "command not found",
+        ErrorKind::Missing,
+        "the program was not found",
+    ),
+    (
+        "is not defined",
+        ErrorKind::Missing,
+        "the console does not know the command",
+    ),
+    (
+        "there is no resource with the name",
+        ErrorKind::Missing,
+        "the console does not know the resource",
+    ),
+    (
+        "no resource",
+        ErrorKind::Missing,
+        "the console does not know the resource",
+    ),
+];
+
+/// Calls `publish:trigger-events`.
+pub(super) struct ConsolePublisher {
+    command: Vec<String>,
+    trigger: String,
+    within: Duration,
+    output: PathBuf,
+    redacted: Redacted,
+    place: String,
+}
+
+impl ConsolePublisher {
+    pub(super) fn new(
+        config: &ConsoleConfig,
+        trigger: &str,
+        output: PathBuf,
+        redacted: Redacted,
+    ) -> Self {
+        // The last word is the console itself; what comes before may hold options with tokens in them.
+        let shown = config.command.last().map_or("", String::as_str);
+        Self {
+            place: format!("console `{shown}`"),
+            command: config.command.clone(),
+            trigger: trigger.to_owned(),
+            within: config.within,
+            output,
+            redacted,
+        }
+    }
+
+    fn arguments(&self, ids: &[String]) -> Vec<String> {
+        let mut arguments = self.command[1..].to_vec();
+        arguments.extend(
+            [
+                "publish:trigger-events",
+                "-r",
+                &self.trigger,
+                "-i",
+                &ids.join(","),
+            ]
+            .map(str::to_owned),
+        );
+        arguments
+    }
+
+    fn start(&self, ids: &[String]) -> Result<Group, EdgeError> {
+        let mut command = Command::new(&self.command[0]);
+        command
+            .args(self.arguments(ids).iter().map(OsStr::new))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ours alone: the program must not take itself for a worker of ours.
+            .env_remove(CHILD_VARIABLE)
+            // So that whatever it starts ends with it, and so that a Ctrl-C on the terminal is ours to pass on.
+            .process_group(0)
+            .kill_on_drop(true);
+        let child = command.spawn().map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::Missing,
+                std::io::ErrorKind::PermissionDenied => ErrorKind::Credentials,
+                std::io::ErrorKind::ArgumentListTooLong => ErrorKind::Refused,
+                _ => ErrorKind::Busy,
+            };
+            EdgeError::new(kind, format!("{} cannot be started", self.place)).because(error)
+        })?;
+        Ok(Group {
+            id: child.id().and_then(|id| Pid::from_raw(id.cast_signed())),
+            child,
+        })
+    }
+
+    /// Returns how the program ended, having read what it printed.
+    async fn watch(
+        &self,
+        group: &mut Group,
+        tail: &Arc<Mutex<Tail>>,
+    ) -> std::io::Result<ExitStatus> {
+        let mut readers = JoinSet::new();
+        if let Some(out) = group.child.stdout.take() {
+            readers.spawn(read(out, Arc::clone(tail)));
+        }
+        if let Some(err) = group.child.stderr.take() {
+            readers.spawn(read(err, Arc::clone(tail)));
+        }
+        let status = group.child.wait().await?;
+        let quiet = async { while readers.join_next().await.is_some() {} };
+        timeout(LAST_WORDS, quiet).await.ok();
+        Ok(status)
+    }
+
+    fn judge(&self, status: ExitStatus, output: &str) -> Result<(), EdgeError> {
+        if status.success() {
+            return Ok(());
+        }
+        let ended = status.code().map_or_else(
+            || "was killed by a signal".to_owned(),
+            |code| format!("ended with exit code {code}"),
+        );
+        let (kind, why) = meaning(status.code(), output);
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        Err(EdgeError::new(
+            kind,
+            format!(
+                "{} {ended}{why} (its output is in {})",
+                self.place,
+                self.output.display()
+            ),
+        ))
+    }
+}
+
+/// Returns what the end of a command means, by its exit code and by what it printed.
+fn meaning(code: Option<i32>, output: &str) -> (ErrorKind, Option<&'static str>) {
+    let output = output.to_lowercase();
+    for (text, kind, why) in KNOWN {
+        if output.contains(text) {
+            return (*kind, Some(why));
+        }
+    }
+    match code {
+        // What shells and `env` use.
+        Some(126) => (ErrorKind::Credentials, Some("the program may not be run")),
+        Some(127) => (ErrorKind::Missing, Some("the program was not found")),
+        // ssh's own trouble, mostly the network's.
+        Some(255) => (ErrorKind::Connection, None),
+        _ => (ErrorKind::Busy, None),
+    }
+}
+
+#[async_trait]
+impl Publisher for ConsolePublisher {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    async fn call(&self, ids: &[String]) -> Result<(), EdgeError> {
+        let mut group = self.start(ids)?;
+        let tail = Arc::new(Mutex::new(Tail::new(self.redacted.clone())));
+        let ended = timeout(self.within, self.watch(&mut group, &tail)).await;
+        drop(group);
+        let text = tail.lock().unwrap_or_else(PoisonError::into_inner).text();
+        if let Err(error) = keep(&self.output, &text) {
+            tracing::warn!(%error, path = %self.output.display(), "the output of the publisher is not kept");
+        }
+        match ended {
+            Ok(Ok(status)) => self.judge(status, &text),
+            Ok(Err(error)) => Err(EdgeError::new(
+                ErrorKind::Busy,
+                format!("{} was lost sight of", self.place),
+            )
+            .because(error)),
+            Err(_) => Err(EdgeError::new(
+                ErrorKind::Timeout,
+                format!(
+                    "{} did not end within {} s and was killed (its output is in {})",
+                    self.place,
+                    self.within.as_secs_f64(),
+                    self.output.display()
+                ),
+            )),
+        }
+    }
+
+    fn shown(&self, ids: &[String]) -> String {
+        let mut words = vec![self.command[0].clone()];
+        words.extend(self.arguments(ids));
+        words.join(" ")
+    }
+}
+
+/// A program and whatever it started; all of it ends with this value.
+struct Group {
+    child: Child,
+    id: Option<Pid>,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            // Nobody is left of most groups: the program has ended.
+            kill_process_group(id, Signal::KILL).ok();
+        }
+    }
+}
+
+async fn read(mut pipe: impl AsyncRead + Unpin, tail: Arc<Mutex<Tail>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+        tail.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(&buffer[..count]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publisher(folder: &std::path::Path, script: &str, within: Duration) -> ConsolePublisher {
+        let config = ConsoleConfig {
+            command: ["sh", "-c", script, "console"].map(str::to_owned).to_vec(),
+            within,
+        };
+        ConsolePublisher::new(&config, "url", folder.join("log"), Redacted::default())
+    }
+
+    fn ids() -> Vec<String> {
+        ["1", "2", "30"].map(str::to_owned).to_vec()
+    }
+
+    #[tokio::test]
+    async fn the_console_gets_its_arguments_and_its_output_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let console = publisher(
+            folder.path(),
+            "echo \"$@\"; echo err >&2",
+            Duration::from_mins(1),
+        );
+        console.call(&ids()).await.unwrap();
+        let output = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        assert!(
+            output.contains("publish:trigger-events -r url -i 1,2,30\n")
+                && output.contains("err\n"),
+            "{output}"
+        );
+    }
+
+    #[tokio::test]
+    async fn exit_codes_and_known_texts_tell_what_passes_from_what_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for (script, kind) in [
+            ("exit 1", ErrorKind::Busy),
+            ("exit 127", ErrorKind::Missing),
+            ("exit 255", ErrorKind::Connection),
+            ("kill -9 $$", ErrorKind::Busy),
+            (
+                "echo 'Could not open input file: vendor/bin/console'; exit 1",
+                ErrorKind::Missing,
+            ),
+            (
+                "echo 'deploy@cli: Permission denied (publickey).' >&2; exit 255",
+                ErrorKind::Credentials,
+            ),
+        ] {
+            let console = publisher(folder.path(), script, Duration::from_mins(1));
+            assert_eq!(
+                console.call(&ids()).await.unwrap_err().kind,
+                kind,
+                "{script}"
+            );
+        }
+        let mut console = publisher(folder.path(), "", Duration::from_mins(1));
+        console.command[0] = "/nowhere/console".to_owned();
+        assert_eq!(
+            console.call(&ids()).await.unwrap_err().kind,
+            ErrorKind::Missing
+        );
+    }
+
+    #[tokio::test]
+    async fn a_console_that_hangs_is_killed_with_whatever_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "sleep 600 & echo $! > \"$0.pid\"; wait";
+        let mut console = publisher(folder.path(), script, Duration::from_millis(300));
+        let pid_file = folder.path().join("x.pid");
+        console.command[3] = folder.path().join("x").display().to_string();
+        assert_eq!(
+            console.call(&ids()).await.unwrap_err().kind,
+            ErrorKind::Timeout
+        );
+        let pid = std::fs::read_to_string(pid_file).unwrap();
+        let gone = || {
+            // A zombie, or nothing at all.
+            std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
+                .map_or(true, |stat| stat.contains(") Z "))
+        };
+        let begun = std::time::Instant::now();
+        while !gone() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "it lives on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

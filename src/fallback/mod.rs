@@ -1,0 +1,82 @@
+//! Hands entity ids to the shop's own publisher, which regenerates their rows. Edges name the kind of their errors and
+//! never retry.
+//!
+//! ```text
+//! console   PREFIX publish:trigger-events -r RESOURCE -i 1,2,3    a process group, no shell of ours
+//! sql       the plan's own statement with the ids in it           one transaction on a connection of its own
+//! ```
+//!
+//! Calling a publisher twice with the same ids does no harm: it writes what is true, once more.
+
+mod console;
+mod output;
+mod sql;
+mod statement;
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+
+use self::{console::ConsolePublisher, output::Redacted, sql::SqlPublisher};
+use crate::{
+    error::EdgeError,
+    plan::{Plan, PublisherConfig, Resource},
+};
+
+/// Most ids of one call. Spryker's console queues events 500 at a time; as one argument they stay far below the
+/// 128 KiB that Linux allows.
+pub const IDS_PER_CALL: u32 = 500;
+
+/// Regenerates rows.
+#[async_trait]
+pub trait Publisher: Send + Sync {
+    /// Returns what errors and reports call this publisher, for example `console vendor/bin/console`.
+    fn place(&self) -> &str;
+
+    /// Has the rows of these entities regenerated. `Ok`: the publisher took all of them; its own queues may still have
+    /// work. `Err`: nothing is known, and the same call may be made again.
+    ///
+    /// Dropping the future ends what was started.
+    ///
+    /// # Errors
+    ///
+    /// `Busy`, `Connection`, `Timeout` for what may pass; `Missing`, `Credentials`, `Refused` for what will not.
+    async fn call(&self, ids: &[String]) -> Result<(), EdgeError>;
+
+    /// Returns what [`call`](Self::call) would do, without any secret: a command, or a statement.
+    fn shown(&self, ids: &[String]) -> String;
+}
+
+/// Returns the publisher of `resource`; `None` where the plan names none. Starts nothing and connects to nothing.
+///
+/// Output of commands is kept beside `state_path`.
+///
+/// # Errors
+///
+/// `Refused` for a URL that cannot be read.
+pub fn connect(
+    plan: &Plan,
+    resource: &Resource,
+    state_path: &Path,
+) -> Result<Option<Arc<dyn Publisher>>, EdgeError> {
+    let Some(fallback) = &resource.fallback else {
+        return Ok(None);
+    };
+    Ok(Some(match &fallback.by {
+        PublisherConfig::Console(config) => {
+            let trigger = fallback
+                .trigger
+                .as_deref()
+                .unwrap_or(resource.name.as_str());
+            let mut file = state_path.as_os_str().to_owned();
+            file.push(".publisher.log");
+            Arc::new(ConsolePublisher::new(
+                config,
+                trigger,
+                file.into(),
+                Redacted::of(plan),
+            ))
+        }
+        PublisherConfig::Sql { url, statement } => Arc::new(SqlPublisher::new(url, statement)?),
+    }))
+}

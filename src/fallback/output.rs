@@ -1,0 +1,207 @@
+//! What a command printed: its end, without known secrets, in a file of its own.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use percent_encoding::percent_decode_str;
+use secrecy::ExposeSecret;
+use url::Url;
+
+use crate::plan::{Plan, PublisherConfig, TargetConfig};
+
+/// Bytes of output that are kept: the end says why a command failed.
+pub const KEPT: usize = 64 * 1024;
+
+/// Shorter texts are no secrets worth the name, and would cut words apart.
+const SHORTEST: usize = 4;
+
+/// The secrets of a plan, longest first.
+#[derive(Clone, Default)]
+pub struct Redacted {
+    secrets: Vec<Vec<u8>>,
+}
+
+impl Redacted {
+    /// Returns the passwords in the plan's URLs, as they are typed and as they are meant, those URLs, and its API keys.
+    pub fn of(plan: &Plan) -> Self {
+        let mut keys = Vec::new();
+        let mut urls = vec![plan.source.url.expose_secret().to_owned()];
+        for target in plan.targets.values() {
+            match target {
+                TargetConfig::Redis(redis) => urls.push(redis.url.expose_secret().to_owned()),
+                TargetConfig::Search(search) => {
+                    urls.extend(search.urls.iter().map(|url| url.expose_secret().to_owned()));
+                    keys.extend(
+                        search
+                            .api_key
+                            .as_ref()
+                            .map(|key| key.expose_secret().to_owned()),
+                    );
+                }
+                TargetConfig::File(_) => {}
+            }
+        }
+        for fallback in plan
+            .resources
+            .iter()
+            .filter_map(|one| one.fallback.as_ref())
+        {
+            if let PublisherConfig::Sql { url, .. } = &fallback.by {
+                urls.push(url.expose_secret().to_owned());
+            }
+        }
+        Self::in_urls(&urls, keys)
+    }
+
+    fn in_urls(urls: &[String], keys: Vec<String>) -> Self {
+        let mut secrets: Vec<Vec<u8>> = keys.into_iter().map(String::into_bytes).collect();
+        for url in urls {
+            let parsed = Url::parse(url).ok();
+            if let Some(password) = parsed.as_ref().and_then(Url::password) {
+                let meant: Vec<u8> = percent_decode_str(password).collect();
+                secrets.extend([url.clone().into_bytes(), password.into(), meant]);
+            }
+        }
+        secrets.retain(|secret| secret.len() >= SHORTEST);
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        Self { secrets }
+    }
+
+    fn longest(&self) -> usize {
+        self.secrets.first().map_or(0, Vec::len)
+    }
+
+    /// Returns `text` with stars for each secret.
+    fn cut(&self, text: &[u8]) -> Vec<u8> {
+        let mut cut = Vec::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(byte) = rest.first() {
+            if let Some(secret) = self.secrets.iter().find(|secret| rest.starts_with(secret)) {
+                cut.extend_from_slice(b"***");
+                rest = &rest[secret.len()..];
+            } else {
+                cut.push(*byte);
+                rest = &rest[1..];
+            }
+        }
+        cut
+    }
+}
+
+/// The end of what a command printed.
+pub struct Tail {
+    bytes: VecDeque<u8>,
+    dropped: bool,
+    redacted: Redacted,
+}
+
+impl Tail {
+    pub fn new(redacted: Redacted) -> Self {
+        Self {
+            bytes: VecDeque::new(),
+            dropped: false,
+            redacted,
+        }
+    }
+
+    /// Takes more output; what is older than the end that is kept goes.
+    pub fn push(&mut self, more: &[u8]) {
+        self.bytes.extend(more);
+        // A secret is looked for in what is kept, so as much more is kept as the longest one has.
+        let too_many = self
+            .bytes
+            .len()
+            .saturating_sub(KEPT + self.redacted.longest());
+        self.dropped |= too_many > 0;
+        self.bytes.drain(..too_many);
+    }
+
+    /// Returns the end without secrets.
+    pub fn text(&mut self) -> String {
+        let redacted = self.redacted.cut(self.bytes.make_contiguous());
+        // A secret that was cut apart where the end begins lies within these first bytes.
+        let torn = if self.dropped {
+            self.redacted.longest().min(redacted.len())
+        } else {
+            0
+        };
+        String::from_utf8_lossy(&redacted[torn..]).into_owned()
+    }
+}
+
+/// Replaces the file at `path`, which nobody else may read.
+pub fn keep(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let half = path.with_extension("log.new");
+    // Left over from a process that died; never followed if it is a link.
+    match fs::remove_file(&half) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&half)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&half, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redacted() -> Redacted {
+        Redacted::in_urls(
+            &["mysql://shop:gehe%40im@db.test/shop".to_owned()],
+            vec!["api-key-4711".to_owned()],
+        )
+    }
+
+    #[test]
+    fn secrets_are_cut_out_in_every_spelling() {
+        let mut tail = Tail::new(redacted());
+        tail.push(b"at mysql://shop:gehe%40im@db.test/shop with gehe");
+        tail.push(b"@im or gehe%40im: api-key-4711 refused");
+        assert_eq!(tail.text(), "at *** with *** or ***: *** refused");
+    }
+
+    #[test]
+    fn the_end_is_kept_and_begins_with_no_half_secret() {
+        for shift in 0..60 {
+            let mut tail = Tail::new(redacted());
+            tail.push(b"mysql://shop:gehe%40im@db.test/shop ");
+            tail.push(&vec![b'.'; KEPT - 40 + shift]);
+            tail.push(b"the end");
+            let text = tail.text();
+            assert!(text.len() <= KEPT + 40 && text.ends_with("the end"));
+            assert!(
+                !text.contains("40im") && !text.contains("db.test"),
+                "{shift}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_file_is_private_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/x.sqlite.publisher.log");
+        for text in ["one", "another"] {
+            keep(&path, text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
+        }
+    }
+}
