@@ -8,14 +8,7 @@ use crate::draft::Preset;
 
 /// Fill Redis and search read models again from the database they were built from, and survive being killed anywhere
 #[derive(Debug, Parser)]
-#[command(
-    name = "rekindle",
-    version,
-    about,
-    max_term_width = 100,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(name = "rekindle", version, about, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done, 1 bug, 2 usage, 3 plan invalid or refused before the first write, \
     4 done with dead letters,\n5 stopped or blocked (`run` goes on), 6 state file or target in use, 7 differences \
@@ -25,7 +18,7 @@ pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +92,38 @@ pub enum Command {
     DeadLetters(DeadLetters),
     /// Have the shop's own publisher regenerate rows of a resource, by hand
     Trigger(Trigger),
+    /// Say what the code of a plan's problem means, and show a plan without it
+    Explain(Explain),
+    /// Print the JSON Schema of plans, for editors
+    Schema,
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Print the manual page, or write a page for each command into a folder
+    Man(Man),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  rekindle explain plan::unknown-key\n  rekindle explain cycle")]
+pub struct Explain {
+    /// The code, with or without `plan::`; without it, every code there is
+    pub code: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  rekindle completions bash > /etc/bash_completion.d/rekindle")]
+pub struct Completions {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle man | man -l -\n  rekindle man /usr/local/share/man/man1"
+)]
+pub struct Man {
+    /// An existing folder
+    pub folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

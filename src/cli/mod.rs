@@ -4,8 +4,11 @@ mod args;
 mod connect;
 mod dead_letters;
 mod dry_run;
+mod explain;
 mod history;
 mod init;
+mod manual;
+mod next;
 mod pause;
 mod render;
 mod run;
@@ -44,19 +47,24 @@ pub fn main() -> u8 {
         return screen.fail(&failure);
     }
     let outcome = match arguments.command {
-        Command::Init(command) => init::init(&command, screen),
-        Command::Validate(command) => validate::validate(&command, &arguments.global, screen),
-        Command::Run(command) => run::run(&command, &arguments.global, screen),
-        Command::Resume(command) => run::resume(&command, &arguments.global, screen),
-        Command::Status(command) => status::status(&command, &arguments.global, screen),
-        Command::Pause(of) => pause::pause(&of, &arguments.global, screen),
-        Command::Unpause(of) => pause::unpause(&of, &arguments.global, screen),
-        Command::History(command) => history::history(&command, &arguments.global, screen),
-        Command::Show(command) => history::show(&command, &arguments.global, screen),
-        Command::DeadLetters(command) => {
+        None => Ok(next::next()),
+        Some(Command::Init(command)) => init::init(&command, screen),
+        Some(Command::Validate(command)) => validate::validate(&command, &arguments.global, screen),
+        Some(Command::Run(command)) => run::run(&command, &arguments.global, screen),
+        Some(Command::Resume(command)) => run::resume(&command, &arguments.global, screen),
+        Some(Command::Status(command)) => status::status(&command, &arguments.global, screen),
+        Some(Command::Pause(of)) => pause::pause(&of, &arguments.global, screen),
+        Some(Command::Unpause(of)) => pause::unpause(&of, &arguments.global, screen),
+        Some(Command::History(command)) => history::history(&command, &arguments.global, screen),
+        Some(Command::Show(command)) => history::show(&command, &arguments.global, screen),
+        Some(Command::DeadLetters(command)) => {
             dead_letters::dead_letters(&command, &arguments.global, screen)
         }
-        Command::Trigger(command) => trigger::trigger(&command, &arguments.global, screen),
+        Some(Command::Trigger(command)) => trigger::trigger(&command, &arguments.global, screen),
+        Some(Command::Explain(command)) => explain::explain(&command, screen),
+        Some(Command::Schema) => Ok(manual::schema()),
+        Some(Command::Completions(command)) => manual::completions(&command),
+        Some(Command::Man(command)) => manual::pages(&command),
     };
     match outcome {
         Ok(exit) | Err(Stop::Told(exit)) => exit.code(),

@@ -12,6 +12,39 @@ pub(super) enum Support {
     Later,
 }
 
+/// What the value of a key is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// A single value.
+    Text,
+    /// A whole number.
+    Count,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// Bytes with a unit.
+    Size,
+    /// A time with a unit.
+    Time,
+    /// One of a few words.
+    Word(&'static [Word]),
+    /// A list of single values.
+    Texts,
+    /// A single value, or a list of them.
+    TextOrTexts,
+    /// A map with these keys.
+    Map(&'static [Key]),
+    /// A map with exactly one of these keys.
+    OneOf(&'static [Key]),
+    /// A map from names of the plan's choice to maps with exactly one of these keys.
+    Named(&'static [Key]),
+    /// A list of maps with these keys.
+    Maps(&'static [Key]),
+    /// Nothing that this release reads.
+    Unread,
+}
+
 /// A key of a map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
@@ -19,6 +52,12 @@ pub(super) struct Key {
     pub name: &'static str,
     /// Whether this release carries it out.
     pub support: Support,
+    /// What its value is.
+    pub form: Form,
+    /// Whether a map without it is refused, whatever else the plan says.
+    pub required: bool,
+    /// What it is for, in one line, for editors.
+    pub about: &'static str,
 }
 
 /// A word that a value can be.
@@ -30,14 +69,28 @@ pub(super) struct Word {
     pub support: Support,
 }
 
-const fn now(name: &'static str) -> Key {
-    let support = Support::Now;
-    Key { name, support }
+const fn now(name: &'static str, form: Form, about: &'static str) -> Key {
+    Key {
+        name,
+        support: Support::Now,
+        form,
+        required: false,
+        about,
+    }
+}
+
+const fn must(name: &'static str, form: Form, about: &'static str) -> Key {
+    Key {
+        required: true,
+        ..now(name, form, about)
+    }
 }
 
 const fn later(name: &'static str) -> Key {
-    let support = Support::Later;
-    Key { name, support }
+    Key {
+        support: Support::Later,
+        ..now(name, Form::Unread, "")
+    }
 }
 
 const fn word(name: &'static str) -> Word {
@@ -52,140 +105,399 @@ const fn later_word(name: &'static str) -> Word {
 
 /// The plan itself.
 pub(super) const PLAN: &[Key] = &[
-    now("version"),
-    now("name"),
-    now("preset"),
-    now("source"),
-    now("stores"),
-    now("targets"),
-    now("resources"),
+    must("version", Form::Text, "The generation of the grammar: 1"),
+    must(
+        "name",
+        Form::Text,
+        "Names the state file: `state/<name>.sqlite` beside the plan",
+    ),
+    now(
+        "preset",
+        Form::Word(PRESET),
+        "Whose tables these are; fills in what is left out",
+    ),
+    must(
+        "source",
+        Form::Map(SOURCE),
+        "The database that holds the truth",
+    ),
+    now(
+        "stores",
+        Form::Texts,
+        "The shop's stores, for names of search indexes",
+    ),
+    must(
+        "targets",
+        Form::Named(TARGET),
+        "What is filled, by a name of your own",
+    ),
+    must(
+        "resources",
+        Form::Maps(RESOURCE),
+        "What is restored, each a table",
+    ),
     later("broker"),
-    now("console"),
+    now(
+        "console",
+        Form::Map(CONSOLE),
+        "The shop's own console, for fallbacks",
+    ),
     later("jenkins"),
     later("aws"),
     later("prepare"),
     later("finish"),
-    now("defaults"),
+    now(
+        "defaults",
+        Form::Map(DEFAULTS),
+        "What holds for every resource that says nothing else",
+    ),
 ];
 
 /// `source:`
-pub(super) const SOURCE: &[Key] = &[now("url"), now("tls")];
+pub(super) const SOURCE: &[Key] = &[
+    must(
+        "url",
+        Form::Text,
+        "`mysql://`, `mariadb://`, `postgres://` or `sqlite:`; variables like `${DATABASE_URL}` are filled in",
+    ),
+    now("tls", Form::Map(TLS), "Certificates of the connection"),
+];
 
 /// `tls:` of a source or a target.
-pub(super) const TLS: &[Key] = &[now("ca"), now("cert"), now("key"), now("verify")];
+pub(super) const TLS: &[Key] = &[
+    now(
+        "ca",
+        Form::Text,
+        "PEM file of the authority that signed the server's certificate",
+    ),
+    now("cert", Form::Text, "PEM file of our own certificate"),
+    now("key", Form::Text, "PEM file of its key"),
+    now(
+        "verify",
+        Form::Word(TLS_VERIFY),
+        "`full`: authority and name; `ca`: any name; `none`: anybody",
+    ),
+];
 
 /// A target: exactly one of these.
-pub(super) const TARGET: &[Key] = &[now("redis"), now("elasticsearch"), now("file")];
+pub(super) const TARGET: &[Key] = &[
+    now(
+        "redis",
+        Form::Map(REDIS),
+        "A Redis or Valkey, single or a cluster",
+    ),
+    now(
+        "elasticsearch",
+        Form::Map(SEARCH),
+        "An Elasticsearch or OpenSearch cluster",
+    ),
+    now("file", Form::Map(FILE), "A folder"),
+];
 
 /// `redis:` of a target.
 pub(super) const REDIS: &[Key] = &[
-    now("url"),
-    now("tls"),
-    now("prefix"),
-    now("value"),
-    now("compress"),
-    now("allow_eviction"),
+    must("url", Form::Text, "`redis://`, `rediss://` or `unix://`"),
+    now("tls", Form::Map(TLS), "Certificates of the connection"),
+    now("prefix", Form::Text, "Put before every key"),
+    now(
+        "value",
+        Form::Word(VALUE),
+        "`raw`: the bytes of the column; `php`: JSON as PHP writes it",
+    ),
+    now(
+        "compress",
+        Form::Word(COMPRESS),
+        "`gzip`: values above 200 bytes, packed as PHP packs them",
+    ),
+    now(
+        "allow_eviction",
+        Form::Flag,
+        "Accept a Redis whose policy drops keys",
+    ),
 ];
 
 /// `elasticsearch:` of a target.
 pub(super) const SEARCH: &[Key] = &[
-    now("url"),
-    now("tls"),
-    now("api_key"),
-    now("prefix"),
-    now("index"),
-    now("load"),
-    now("gzip"),
+    must(
+        "url",
+        Form::TextOrTexts,
+        "`http://` or `https://`; several nodes as a list or with commas",
+    ),
+    now("tls", Form::Map(TLS), "Certificates of the connection"),
+    now("api_key", Form::Text, "Sent instead of user and password"),
+    now(
+        "prefix",
+        Form::Text,
+        "With a preset, instead of `index`: the first part of the index name",
+    ),
+    now(
+        "index",
+        Form::Text,
+        "The index; `{store}` and `{type}` are filled in",
+    ),
+    now(
+        "load",
+        Form::Map(LOAD),
+        "Settings of the index while rows are written",
+    ),
+    now("gzip", Form::Flag, "Compress requests"),
 ];
 
 /// `elasticsearch.load:`
-pub(super) const LOAD: &[Key] = &[now("refresh"), now("replicas")];
+pub(super) const LOAD: &[Key] = &[
+    now(
+        "refresh",
+        Form::Word(REFRESH),
+        "`off`: no refresh while rows are written",
+    ),
+    now(
+        "replicas",
+        Form::Count,
+        "Copies of the index while rows are written",
+    ),
+];
 
 /// `file:` of a target.
-pub(super) const FILE: &[Key] = &[now("path"), now("format"), now("index")];
+pub(super) const FILE: &[Key] = &[
+    must("path", Form::Text, "The folder, relative to the plan"),
+    now(
+        "format",
+        Form::Word(FORMAT),
+        "`resp` for `redis-cli --pipe`, `ndjson` for `_bulk`",
+    ),
+    now(
+        "index",
+        Form::Text,
+        "With `ndjson`: the index each line names",
+    ),
+];
 
 /// An entry of `resources:`.
 pub(super) const RESOURCE: &[Key] = &[
-    now("name"),
-    now("after"),
-    now("from"),
-    now("to"),
-    now("type"),
-    now("sync"),
-    now("chunk"),
-    now("fallback"),
+    must("name", Form::Text, "What commands and reports call it"),
+    now(
+        "after",
+        Form::Texts,
+        "Begins when these resources are complete",
+    ),
+    now("from", Form::Map(FROM), "The table and its columns"),
+    now(
+        "to",
+        Form::Text,
+        "The target; may be left out where there is only one",
+    ),
+    now("type", Form::Text, "Fills `{type}` of an index name"),
+    now("sync", Form::Word(SYNC), "Who carries the rows over"),
+    now(
+        "chunk",
+        Form::Map(CHUNK),
+        "The unit of writing, journaling and repeating",
+    ),
+    now(
+        "fallback",
+        Form::Map(HANDOVER),
+        "How its rows are regenerated where copying them does not help",
+    ),
     later("catch_up"),
-    now("drain"),
-    now("throttle"),
+    now(
+        "drain",
+        Form::Map(DRAIN),
+        "The wait for rows that its publisher regenerates",
+    ),
+    now(
+        "throttle",
+        Form::Map(THROTTLE),
+        "What keeps it from going as fast as it can",
+    ),
 ];
 
 /// `from:` of a resource.
 pub(super) const FROM: &[Key] = &[
-    now("table"),
-    now("cursor"),
-    now("key"),
-    now("value"),
-    now("entity"),
-    now("where"),
-    now("store"),
+    now("table", Form::Text, "The table's name"),
+    now(
+        "cursor",
+        Form::Texts,
+        "All columns of one unique index, in its order",
+    ),
+    now("key", Form::Text, "The column that becomes the key"),
+    now("value", Form::Text, "The column that becomes the value"),
+    now("entity", Form::Text, "The column that `--ids` filters"),
+    now("where", Form::Text, "An SQL condition"),
+    now("store", Form::Text, "The column that names the row's store"),
 ];
 
 /// `throttle:` of a resource.
 pub(super) const THROTTLE: &[Key] = &[
-    now("rows_per_second"),
-    now("replica_lag"),
-    now("redis_used_percent"),
+    now(
+        "rows_per_second",
+        Form::Count,
+        "Most rows a second over all its partitions",
+    ),
+    now(
+        "replica_lag",
+        Form::Time,
+        "Furthest that a replica which is read may be behind",
+    ),
+    now(
+        "redis_used_percent",
+        Form::Count,
+        "Most memory of its Redis, in percent of `maxmemory`",
+    ),
 ];
 /// `fallback:` of a resource.
-pub(super) const HANDOVER: &[Key] = &[now("to"), now("trigger"), now("ids"), now("by")];
+pub(super) const HANDOVER: &[Key] = &[
+    now("to", Form::Word(FALLBACK_TO), "`none` switches it off"),
+    now(
+        "trigger",
+        Form::Text,
+        "The publisher's name for the resource",
+    ),
+    now("ids", Form::Map(IDS), "Where its entities are listed"),
+    now("by", Form::OneOf(BY), "Who regenerates rows"),
+];
 
 /// `fallback.ids:` of a resource.
-pub(super) const IDS: &[Key] = &[now("table"), now("column")];
+pub(super) const IDS: &[Key] = &[
+    must("table", Form::Text, "The table of the entities"),
+    must("column", Form::Text, "Its column of unique whole numbers"),
+];
 
 /// `fallback.by:`: exactly one of these.
-pub(super) const BY: &[Key] = &[now("console"), later("jenkins"), now("sql")];
+pub(super) const BY: &[Key] = &[
+    now(
+        "console",
+        Form::Map(BY_CONSOLE),
+        "`publish:trigger-events` of the shop's console",
+    ),
+    later("jenkins"),
+    now("sql", Form::Map(BY_SQL), "A statement of your own"),
+];
 
 /// `fallback.by.console:` has no settings of its own.
 pub(super) const BY_CONSOLE: &[Key] = &[];
 
 /// `fallback.by.sql:`
-pub(super) const BY_SQL: &[Key] = &[now("url"), now("statement")];
+pub(super) const BY_SQL: &[Key] = &[
+    must(
+        "url",
+        Form::Text,
+        "The database it is run in, by a user that may write",
+    ),
+    must("statement", Form::Text, "With `{ids}` where the ids go"),
+];
 
 /// `drain:` of a resource. Queues need a broker, which this release does not talk to.
-pub(super) const DRAIN: &[Key] = &[later("queues"), now("settle"), now("within")];
+pub(super) const DRAIN: &[Key] = &[
+    later("queues"),
+    now("settle", Form::Time, "How long rows must not change"),
+    now("within", Form::Time, "How long this is waited for"),
+];
 
 /// `console:`
-pub(super) const CONSOLE: &[Key] = &[now("command"), now("within")];
+pub(super) const CONSOLE: &[Key] = &[
+    must(
+        "command",
+        Form::Texts,
+        "Program and arguments before the console's own",
+    ),
+    now("within", Form::Time, "Longest call"),
+];
 
 /// `chunk:` of a resource or of the defaults.
-pub(super) const CHUNK: &[Key] = &[now("rows"), now("bytes")];
+pub(super) const CHUNK: &[Key] = &[
+    now("rows", Form::Count, "Most rows of a chunk"),
+    now("bytes", Form::Size, "Most bytes of a chunk"),
+];
 
 /// `defaults:`
 pub(super) const DEFAULTS: &[Key] = &[
-    now("sync"),
-    now("chunk"),
-    now("parallel"),
-    now("memory"),
-    now("retry"),
-    now("fallback"),
-    now("dead_letters"),
-    now("verify"),
+    now("sync", Form::Word(SYNC), "Who carries the rows over"),
+    now(
+        "chunk",
+        Form::Map(CHUNK),
+        "The unit of writing, journaling and repeating",
+    ),
+    now("parallel", Form::Map(PARALLEL), "What goes side by side"),
+    now("memory", Form::Map(MEMORY), "What a run may hold"),
+    now(
+        "retry",
+        Form::Map(RETRY),
+        "How often and how long something is tried again",
+    ),
+    now(
+        "fallback",
+        Form::Map(FALLBACK),
+        "When a resource goes to its publisher",
+    ),
+    now(
+        "dead_letters",
+        Form::Map(DEAD_LETTERS),
+        "How many rows may be broken",
+    ),
+    now(
+        "verify",
+        Form::Word(VERIFY),
+        "What is compared when all is copied",
+    ),
 ];
 
 /// `defaults.parallel:`
-pub(super) const PARALLEL: &[Key] = &[now("resources"), now("partitions")];
+pub(super) const PARALLEL: &[Key] = &[
+    now("resources", Form::Count, "Resources side by side"),
+    now(
+        "partitions",
+        Form::Count,
+        "Key ranges of one resource side by side",
+    ),
+];
 
 /// `defaults.memory:`
-pub(super) const MEMORY: &[Key] = &[now("in_flight")];
+pub(super) const MEMORY: &[Key] = &[now(
+    "in_flight",
+    Form::Size,
+    "Budget for all rows that are read and not yet written",
+)];
 
 /// `defaults.retry:`
-pub(super) const RETRY: &[Key] = &[now("attempts"), now("base"), now("cap"), now("within")];
+pub(super) const RETRY: &[Key] = &[
+    now("attempts", Form::Count, "Tries of one operation"),
+    now(
+        "base",
+        Form::Time,
+        "Bound of the first wait; each further one doubles it",
+    ),
+    now("cap", Form::Time, "Longest wait"),
+    now(
+        "within",
+        Form::Time,
+        "How long a server that is down, full or busy is waited for",
+    ),
+];
 
 /// `defaults.fallback:`
-pub(super) const FALLBACK: &[Key] = &[now("to"), now("after_crashes"), now("after_failures")];
+pub(super) const FALLBACK: &[Key] = &[
+    now(
+        "to",
+        Form::Word(FALLBACK_TO),
+        "`none` switches all of them off",
+    ),
+    now("after_crashes", Form::Count, "Deaths for memory at one row"),
+    now(
+        "after_failures",
+        Form::Count,
+        "Failures of the source's data in a row",
+    ),
+];
 
 /// `defaults.dead_letters:`
-pub(super) const DEAD_LETTERS: &[Key] = &[now("max"), now("percent")];
+pub(super) const DEAD_LETTERS: &[Key] = &[
+    now("max", Form::Count, "Most dead letters of a resource"),
+    now(
+        "percent",
+        Form::Number,
+        "Most dead letters in percent of its rows",
+    ),
+];
 
 /// `preset`: what fills in what a plan leaves out.
 pub(super) const PRESET: &[Word] = &[word("spryker")];
@@ -220,3 +532,6 @@ pub(super) const VERIFY: &[Word] = &[
     later_word("sample"),
     later_word("full"),
 ];
+
+/// `tls.verify`
+pub(super) const TLS_VERIFY: &[Word] = &[word("full"), word("ca"), word("none")];

@@ -11,6 +11,7 @@ mod check;
 mod decode;
 mod diagnostic;
 mod digest;
+mod explain;
 mod grammar;
 mod index;
 mod interpolate;
@@ -21,6 +22,7 @@ mod problems;
 mod quote;
 mod resolve;
 mod resolved;
+mod schema;
 mod search;
 mod tree;
 mod typed_source;
@@ -35,13 +37,14 @@ use std::{
 
 pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
+pub use explain::Explanation;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
     ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig, FileConfig,
     FileFormat, Load, Plan, Preset, PublisherConfig, RedisConfig, Resource, RetryPolicy, Routing,
     RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
 };
-
+pub use schema::schema;
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
 
 use decode::Decoder;

@@ -5,5 +5,6 @@ mod files;
 mod journal;
 mod plans;
 mod preset;
+mod schema;
 mod transitions;
 mod values;

@@ -270,8 +270,12 @@ impl Coordinator {
             return;
         };
         let defaults = &self.plan.defaults;
-        let walkers =
-            u64::from(defaults.parallel_resources) * u64::from(defaults.parallel_partitions);
+        let resources = run
+            .resources
+            .iter()
+            .filter(|one| one.state != ResourceState::Skipped);
+        let side_by_side = u64::from(defaults.parallel_resources).min(resources.count() as u64);
+        let walkers = side_by_side * u64::from(defaults.parallel_partitions);
         let share =
             (self.memory.in_flight_bytes / (CHUNKS_PER_PARTITION * walkers.max(1))).max(16 * 1024);
         let stop = self

@@ -1,0 +1,121 @@
+//! `rekindle` alone: what there is here, and what to type next. Looks at files only.
+
+use std::path::{Path, PathBuf};
+
+use super::render::say;
+use crate::{
+    failure::Exit,
+    journal::View,
+    machine::{RunState, Scope},
+    plan,
+    report::human::printable,
+};
+
+/// Most plans that are named.
+const MOST_PLANS: usize = 9;
+
+/// Says what to type next.
+pub fn next() -> Exit {
+    say(
+        "rekindle restores the Redis and search read models of a shop from its database, and survives being killed \
+         anywhere.\n",
+    );
+    let plans = plans();
+    if plans.is_empty() {
+        say("There is no plan here (plans/*.yaml). Write one from what the database holds:\n");
+        say("    rekindle init --source '${DATABASE_URL}' -o plans/shop.yaml");
+    } else {
+        say("Plans here, and what comes next:\n");
+    }
+    for path in plans.iter().take(MOST_PLANS) {
+        let (state, command) = step(path);
+        say(&format!("    rekindle {command}\n        {state}"));
+    }
+    if plans.len() > MOST_PLANS {
+        say(&format!("    and {} more", plans.len() - MOST_PLANS));
+    }
+    say("\n`rekindle --help` lists every command, `rekindle COMMAND --help` shows examples.");
+    Exit::Done
+}
+
+fn plans() -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir("plans") else {
+        return Vec::new();
+    };
+    let mut plans: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|end| end == "yaml" || end == "yml")
+        })
+        .collect();
+    plans.sort();
+    plans
+}
+
+/// Returns how a plan stands, and the command that comes next.
+fn step(path: &Path) -> (String, String) {
+    let typed = printable(&path.display().to_string());
+    let validate = format!("validate {typed}");
+    let env = |name: &str| std::env::var(name).ok();
+    let Ok(state_path) = plan::state_path_of(path, &env) else {
+        return ("it has problems".to_owned(), validate);
+    };
+    let view = match View::open(&state_path) {
+        Ok(Some(view)) => view,
+        Ok(None) => {
+            let command = format!("run {typed} --dry-run");
+            return (
+                "no run yet: this shows what one would do".to_owned(),
+                command,
+            );
+        }
+        Err(_) => {
+            return (
+                "its state file is damaged, this says how".to_owned(),
+                format!("run {typed}"),
+            );
+        }
+    };
+    if view.running().is_some() {
+        return (
+            "a run is at work".to_owned(),
+            format!("status {typed} --watch"),
+        );
+    }
+    let Ok(ledger) = view.runs() else {
+        return (
+            "its state file is damaged, this says how".to_owned(),
+            format!("run {typed}"),
+        );
+    };
+    let Some(run) = ledger
+        .unfinished(Some(&Scope::default()))
+        .or_else(|| ledger.runs.last())
+    else {
+        return (
+            "no run yet: this shows what one would do".to_owned(),
+            format!("run {typed} --dry-run"),
+        );
+    };
+    if !run.state.is_over() {
+        let state = format!("run {} is {}, and goes on", run.id, run.state.label());
+        return (state, format!("run {typed}"));
+    }
+    let left = view.dead_letters_left(&run.id).unwrap_or_default();
+    if left > 0 {
+        let state = format!(
+            "run {} is {}; {left} rows are dead letters",
+            run.id,
+            run.state.label()
+        );
+        return (state, format!("dead-letters show {typed}"));
+    }
+    let state = format!("run {} is {}", run.id, run.state.label());
+    let command = if matches!(run.state, RunState::Done) {
+        format!("history {typed}")
+    } else {
+        format!("run {typed} --dry-run")
+    };
+    (state, command)
+}

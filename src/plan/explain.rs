@@ -1,0 +1,225 @@
+//! What each code of a problem means, with a plan that has it and one that does not.
+
+use super::diagnostic::Code;
+use crate::nearest::nearest;
+
+/// What there is to know about a [`Code`].
+#[derive(Debug, Clone, Copy)]
+pub struct Explanation {
+    /// What the problem is and why it is one.
+    pub what: &'static str,
+    /// Part of a plan that has it; `None` where the file as a whole is the problem.
+    pub wrong: Option<&'static str>,
+    /// The same part without it.
+    pub right: Option<&'static str>,
+}
+
+const fn told(what: &'static str) -> Explanation {
+    Explanation {
+        what,
+        wrong: None,
+        right: None,
+    }
+}
+
+const fn shown(what: &'static str, wrong: &'static str, right: &'static str) -> Explanation {
+    Explanation {
+        what,
+        wrong: Some(wrong),
+        right: Some(right),
+    }
+}
+
+impl Code {
+    /// Returns the code with this text, with or without `plan::` before it.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        let text = text.strip_prefix("plan::").unwrap_or(text);
+        Self::ALL.into_iter().find(|code| code.word() == text)
+    }
+
+    /// Returns `; did you mean ...?` with the code that is nearest to what was typed, or nothing.
+    #[must_use]
+    pub fn nearest(typed: &str) -> String {
+        let near = nearest(typed, Self::ALL.into_iter().map(Self::word), 1);
+        near.first()
+            .map(|word| format!("; did you mean `{word}`?"))
+            .unwrap_or_default()
+    }
+
+    fn word(self) -> &'static str {
+        let text = self.text();
+        text.strip_prefix("plan::").unwrap_or(text)
+    }
+
+    /// Returns what there is to know about it.
+    #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one text after the other")]
+    pub const fn explanation(self) -> Explanation {
+        match self {
+            Self::Unreadable => told(
+                "The plan file is not there, is a folder, or may not be read by this user. Nothing of it is known, so \
+                 nothing was done. Check the path; a plan is named as it is from where you are, not from its state file.",
+            ),
+            Self::TooLarge => told(
+                "A plan of a whole shop has about a hundred kilobytes; this file is far larger than any plan, so another \
+                 file was probably meant. It is not read to its end.",
+            ),
+            Self::NotText => told(
+                "The file holds bytes that are not UTF-8, or control characters. Editors show them as nothing, and YAML \
+                 does not know them. Save the file as UTF-8; a byte order mark and Windows line ends are fine.",
+            ),
+            Self::Syntax => shown(
+                "The file is not YAML. The place that is shown is where the reading stopped; the mistake is there or \
+                 shortly before. Usual ones: a tab before a key, a colon inside a text without quotes, a bracket that is \
+                 never closed. Tags, and more than one document in a file, are no part of a plan.",
+                "source: { url: \"sqlite:shop.db\"\n",
+                "source: { url: \"sqlite:shop.db\" }\n",
+            ),
+            Self::TooComplex => told(
+                "The file is nested deeper, or grows larger when its aliases are filled in, than any plan. Such files \
+                 are made to use up memory, so the reading ends early.",
+            ),
+            Self::DuplicateKey => shown(
+                "A key stands twice in one map. YAML readers usually take the last one in silence, and a resource would \
+                 be lost without a word.",
+                "name: shop\nname: other\n",
+                "name: shop\n",
+            ),
+            Self::UnknownKey => shown(
+                "A key that no plan has, usually a slip of the pen. It would have no effect, so it is not let through. \
+                 `rekindle schema` prints all keys for editors.",
+                "source: { uri: \"sqlite:shop.db\", url: \"sqlite:shop.db\" }\n",
+                "source: { url: \"sqlite:shop.db\" }\n",
+            ),
+            Self::MissingKey => shown(
+                "A key that has to be there is not, and nothing could be guessed for it.",
+                "source: {}\n",
+                "source: { url: \"sqlite:shop.db\" }\n",
+            ),
+            Self::WrongType => shown(
+                "A list stands where a map belongs, a map where a single value belongs, and so on.",
+                "source: \"sqlite:shop.db\"\n",
+                "source: { url: \"sqlite:shop.db\" }\n",
+            ),
+            Self::InvalidValue => shown(
+                "The value is none of the words, or not of the form, that is possible here. Sizes and times carry their \
+                 unit, so that nobody has to know whether a number is in bytes or in kilobytes.",
+                "defaults: { chunk: { bytes: 2000 } }\n",
+                "defaults: { chunk: { bytes: 2MiB } }\n",
+            ),
+            Self::NotSupported => shown(
+                "Part of the published grammar that this release does not carry out. It is refused and not skipped: a \
+                 plan that puts up a maintenance page and runs without it would surprise you.",
+                "defaults: { verify: full }\n",
+                "defaults: { verify: none }\n",
+            ),
+            Self::UnknownVersion => shown(
+                "`version:` names the generation of the grammar. This release reads version 1.",
+                "version: 2\n",
+                "version: 1\n",
+            ),
+            Self::BadVariable => shown(
+                "`${` is never closed, or what stands in it is no name. Write `${NAME}`, `${NAME:-default}` or \
+                 `${file:path}`; a dollar sign that is meant as such is written `$$`.",
+                "source: { url: \"${DATABASE URL}\" }\n",
+                "source: { url: \"${DATABASE_URL:-sqlite:shop.db}\" }\n",
+            ),
+            Self::MissingVariable => shown(
+                "`${NAME}` is not set in the environment and has no default. Set it, or write `${NAME:-default}`. Its \
+                 value is never shown, logged or journaled.",
+                "source: { url: \"${RK_NOBODY_SETS_THIS}\" }\n",
+                "source: { url: \"${RK_NOBODY_SETS_THIS:-sqlite:shop.db}\" }\n",
+            ),
+            Self::MissingFile => shown(
+                "A file that the plan names is not there or may not be read. Relative paths are relative to the plan.",
+                "source: { url: \"${file:not/there.txt}\" }\n",
+                "source: { url: \"sqlite:shop.db\" }\n",
+            ),
+            Self::Empty => shown(
+                "A plan without targets or resources does nothing, which is hardly what was meant.",
+                "resources: []\n",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+            ),
+            Self::InvalidName => shown(
+                "Names become parts of file names, of keys in the target and of command lines. They are letters, digits, \
+                 `_`, `-`, `.` and, for resources, `/`.",
+                "name: \"my shop\"\n",
+                "name: my-shop\n",
+            ),
+            Self::DuplicateName => shown(
+                "Two resources have one name. `--only`, the journal and reports could not tell them apart.",
+                "resources:\n  \
+                 - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n  \
+                 - name: url\n    from: { table: spy_url_search, cursor: [id_url_search], key: key, value: data }\n",
+                "resources:\n  \
+                 - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n  \
+                 - name: url_search\n    from: { table: spy_url_search, cursor: [id_url_search], key: key, value: data }\n",
+            ),
+            Self::UnknownResource => shown(
+                "`after:`, or a name that a preset should know, is the name of no resource. A resource that waits for \
+                 one that never comes would never begin.",
+                "resources:\n  - name: url\n    after: [ulr]\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+                "resources:\n  - name: url\n    after: []\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+            ),
+            Self::Cycle => shown(
+                "Resources wait for each other by `after:`, so none of them could begin.",
+                "resources:\n  \
+                 - name: a\n    after: [b]\n    from: { table: a_storage, cursor: [id], key: key, value: data }\n  \
+                 - name: b\n    after: [a]\n    from: { table: b_storage, cursor: [id], key: key, value: data }\n",
+                "resources:\n  \
+                 - name: a\n    from: { table: a_storage, cursor: [id], key: key, value: data }\n  \
+                 - name: b\n    after: [a]\n    from: { table: b_storage, cursor: [id], key: key, value: data }\n",
+            ),
+            Self::UnknownTarget => shown(
+                "`to:` is the name of no target of the plan.",
+                "resources:\n  - name: url\n    to: cache\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+                "resources:\n  - name: url\n    to: storage\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+            ),
+            Self::TargetKind => shown(
+                "A target is exactly one store. Two stores that get the same rows are two targets, and two resources.",
+                "targets: { storage: {} }\n",
+                "targets: { storage: { redis: { url: \"redis://127.0.0.1/0\" } } }\n",
+            ),
+            Self::OutOfRange => shown(
+                "A number, size or time with which nothing could work: chunks of no rows, no tries, more writers than \
+                 any server takes.",
+                "defaults: { chunk: { rows: 0 } }\n",
+                "defaults: { chunk: { rows: 1000 } }\n",
+            ),
+            Self::CursorColumns => shown(
+                "Rows are read along the columns of one unique index, in its order, none of them twice. That is how \
+                 every row is read once, and how a run goes on where it stopped.",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [], key: key, value: data }\n",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+            ),
+            Self::InvalidUrl => shown(
+                "A connection URL that no server could be reached by. Characters like `@`, `/` and `#` in a password are \
+                 written `%40`, `%2F` and `%23`.",
+                "source: { url: \"shop.db\" }\n",
+                "source: { url: \"sqlite:shop.db\" }\n",
+            ),
+            Self::SharedKeys => shown(
+                "Two resources write the same keys of one table to one target: which value stays is chance. A `where:` \
+                 on each keeps them apart.",
+                "resources:\n  \
+                 - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n  \
+                 - name: again\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+                "resources:\n  \
+                 - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+            ),
+            Self::NoEntity => shown(
+                "The resource has a fallback, and no `from.entity`: it is not known to which entity a broken row belongs, \
+                 so single rows cannot go to the publisher. The whole resource still can.",
+                "resources:\n  - name: url\n    \
+                 from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n    \
+                 fallback:\n      ids: { table: spy_url, column: id_url }\n      \
+                 by: { sql: { url: \"sqlite:shop.db\", statement: \"UPDATE spy_url SET is_touched = 1 WHERE id_url IN ({ids})\" } }\n",
+                "resources:\n  - name: url\n    \
+                 from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data, entity: fk_url }\n    \
+                 fallback:\n      ids: { table: spy_url, column: id_url }\n      \
+                 by: { sql: { url: \"sqlite:shop.db\", statement: \"UPDATE spy_url SET is_touched = 1 WHERE id_url IN ({ids})\" } }\n",
+            ),
+        }
+    }
+}
