@@ -128,6 +128,8 @@ pub(super) const FROM: &[Key] = &[
     now("entity"),
     now("where"),
     now("store"),
+    now("aliases"),
+    now("mapping_key"),
 ];
 
 /// `throttle:` of a resource.
