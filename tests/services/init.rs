@@ -169,8 +169,8 @@ async fn known_tables_of_a_preset_are_named_as_the_console_names_them() {
         shop.database
             .execute(format!(
                 "CREATE TABLE spy_{table} (id_{table} BIGINT NOT NULL PRIMARY KEY, fk_url INT, fk_product_abstract INT, \
-                 `key` VARCHAR(255), data LONGTEXT, alias_keys VARCHAR(255), UNIQUE (alias_keys)); \
-                 INSERT INTO spy_{table} VALUES (1, 2, 3, '{table}:1', '{{\"a\": 1.0}}', '{{\"{table}:sku:1\": {{\"id\": 3}}}}')"
+                 store VARCHAR(128), `key` VARCHAR(255), data LONGTEXT, alias_keys VARCHAR(255), UNIQUE (alias_keys)); \
+                 INSERT INTO spy_{table} VALUES (1, 2, 3, 'DE', '{table}:1', '{{\"a\": 1.0}}', '{{\"{table}:sku:1\": {{\"id\": 3}}}}')"
             ))
             .await;
     }
