@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Preset;
 use crate::{
     source::ReadModel,
-    spryker::{self, Kind, Table},
+    spryker::{self, Kind, Presence, Table},
 };
 
 /// A resource of the plan.
@@ -29,8 +29,10 @@ pub struct Drafted {
     pub search: bool,
     /// What fills `{type}` of its index, where that is known.
     pub kind: Option<&'static str>,
-    /// What a person should know of it.
-    pub notes: Vec<String>,
+    /// Whether its name says all of this to the plan's preset.
+    pub short: bool,
+    /// Why nobody is known to build its rows again, where a preset would ask.
+    pub no_publisher: Option<&'static str>,
 }
 
 /// A table that a person has to look at.
@@ -68,7 +70,7 @@ pub fn draft(tables: &[ReadModel], preset: Option<Preset>) -> Draft {
         .filter_map(known_name)
         .collect();
     for table in tables {
-        match resource(table, known(table), &taken) {
+        match resource(table, known(table), preset, &taken) {
             Ok(resource) => {
                 taken.insert(resource.name.to_lowercase());
                 draft.resources.push(resource);
@@ -93,28 +95,30 @@ fn known_name(known: &Table) -> Option<String> {
     })
 }
 
-/// Returns what a restore of a known table does not do, and what may be looked for.
-fn notes(known: &Table) -> Vec<String> {
-    let mut notes = vec![format!("its messages would take the queue {}", known.queue)];
-    if known.trigger.is_none() {
-        notes.push("no publisher builds its rows again by their ids".to_owned());
+/// Returns whether a preset that knows `known` fills in what `table` has.
+fn is_as_known(table: &ReadModel, known: &Table, cursor: &[String]) -> bool {
+    let has_store = known.store == Presence::Never || table.has(spryker::STORE);
+    known.name.is_some()
+        && cursor == [known.cursor]
+        && known.entity.is_none_or(|entity| table.has(entity))
+        && has_store
+}
+
+/// Returns why `known` has no publisher, if it has none.
+const fn no_publisher(known: Option<&Table>) -> Option<&'static str> {
+    match known {
+        None => Some("CHECK: what `publish:trigger-events` calls it, if its events are wired"),
+        Some(known) if known.trigger.is_none() => {
+            Some("nothing in core builds its rows again by their ids")
+        }
+        Some(_) => None,
     }
-    if known.mappings.is_some() || known.has_mapping_key() {
-        let column = if known.has_mapping_key() {
-            spryker::MAPPING_KEY
-        } else {
-            spryker::ALIAS_KEYS
-        };
-        notes.push(format!(
-            "CHECK: the keys of `{column}` are not restored by this resource"
-        ));
-    }
-    notes
 }
 
 fn resource(
     table: &ReadModel,
     known: Option<&Table>,
+    preset: Option<Preset>,
     taken: &BTreeSet<String>,
 ) -> Result<Drafted, &'static str> {
     if table.columns.is_empty() {
@@ -174,7 +178,8 @@ fn resource(
             known.kind == Kind::Search
         }),
         kind: known.and_then(|known| known.source),
-        notes: known.map(notes).unwrap_or_default(),
+        short: known.is_some_and(|known| is_as_known(table, known, cursor)),
+        no_publisher: preset.and_then(|_| no_publisher(known)),
     })
 }
 
@@ -280,29 +285,45 @@ mod tests {
 
     #[test]
     fn known_tables_have_the_names_of_the_console() {
-        let columns = ["id", "key", "data", "fk_product_abstract", "fk_x"];
+        let columns = ["key", "data", "store", "fk_product_abstract", "fk_x"];
         let tables = [
-            "spy_product_abstract_page_search",
-            "spy_product_abstract_storage",
-            "url_storage",
-            "spy_url_storage",
+            ("spy_product_abstract_page_search", ""),
+            (
+                "spy_product_abstract_storage",
+                "id_product_abstract_storage",
+            ),
+            ("spy_customer_invalidated_storage", ""),
+            ("url_storage", "id_url_storage"),
+            ("spy_url_storage", "id_url_storage"),
         ];
         let found = draft(
-            &tables.map(|name| table(name, &columns)),
+            &tables.map(|(name, cursor)| ReadModel {
+                cursors: vec![vec![cursor.to_owned()]],
+                ..table(name, &columns)
+            }),
             Some(Preset::Spryker),
         );
         let told: Vec<_> = found
             .resources
             .iter()
-            .map(|one| (&*one.name, one.search, one.kind, one.notes.len()))
+            .map(|one| {
+                let told = (&*one.name, one.search, one.kind);
+                (told, one.short, one.no_publisher.is_some())
+            })
             .collect();
         assert_eq!(
             told,
             [
-                ("product_abstract/search", true, Some("page"), 1),
-                ("product_abstract/storage", false, None, 2),
-                ("url_storage", false, None, 0),
-                ("url", false, None, 1),
+                // Another cursor; and `url` has no `fk_url` here.
+                (
+                    ("product_abstract/search", true, Some("page")),
+                    false,
+                    false
+                ),
+                (("product_abstract/storage", false, None), true, false),
+                (("customer_invalidated", false, None), false, true),
+                (("url_storage", false, None), false, true),
+                (("url", false, None), false, false),
             ]
         );
         let entity = found.resources[1].entity.as_deref();

@@ -51,9 +51,16 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
     writeln!(text, "version: 1")?;
     writeln!(
         text,
-        "name: {}                       # also names the state file\n",
+        "name: {}                       # also names the state file",
         quoted(&plan_name(heading.database))
     )?;
+    if heading.preset == Some(Preset::Spryker) {
+        writeln!(
+            text,
+            "preset: spryker                      # fills in what a resource does not say; `validate` prints it"
+        )?;
+    }
+    writeln!(text)?;
     writeln!(
         text,
         "source: {{ url: \"{}\" }}\n",
@@ -66,12 +73,12 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
         )?;
     }
     writeln!(text, "targets:")?;
-    if storage && heading.preset == Some(Preset::Spryker) {
+    let spryker = heading.preset == Some(Preset::Spryker);
+    if storage && spryker {
         writeln!(
             text,
-            "  storage:\n    redis:\n      url: \"${{REDIS_URL:-redis://127.0.0.1:6379/0}}\"\n      \
-             prefix: \"kv:\"                  # CHECK: what the shop puts before each key\n      \
-             value: php                     # as PHP's json_encode writes it, which is what the shop stores"
+            "  storage:\n    redis:\n      url: \"${{REDIS_URL:-redis://127.0.0.1:6379/1}}\"\n      \
+             compress: none                 # CHECK: `gzip` where the shop packs values"
         )?;
     } else if storage {
         writeln!(
@@ -81,7 +88,13 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
              value: raw                     # the column's bytes; `php`: as PHP's json_encode writes them, for Spryker shops"
         )?;
     }
-    if search {
+    if search && spryker {
+        writeln!(
+            text,
+            "  search:\n    elasticsearch:\n      url: \"${{SEARCH_URL:-http://127.0.0.1:9200}}\"\n      \
+             prefix: \"${{SPRYKER_SEARCH_INDEX_PREFIX:-}}\"   # CHECK: the indexes have to be there: `PREFIX_de_page`"
+        )?;
+    } else if search {
         writeln!(
             text,
             "  search:\n    elasticsearch:\n      url: \"${{SEARCH_URL:-http://127.0.0.1:9200}}\"\n      \
@@ -119,8 +132,11 @@ fn write_resource(text: &mut String, resource: &Drafted) -> std::fmt::Result {
         count(resource.rows),
         if resource.rows == 1 { "row" } else { "rows" },
     )?;
-    for note in &resource.notes {
-        writeln!(text, "    # {note}")?;
+    if let Some(why) = resource.no_publisher {
+        writeln!(text, "    fallback: {{ to: none }}         # {why}")?;
+    }
+    if resource.short {
+        return Ok(());
     }
     writeln!(
         text,

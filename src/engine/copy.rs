@@ -15,6 +15,7 @@ use super::{
     budget::Budget,
     lease::LeaseKeeper,
     pace::{Gate, Pace},
+    pairs::Pairs,
     read::Reader,
     retry::{Waits, passes, retrying},
     sink::{ChunkBounds, ChunkSink, FilledChunk, shown_key, told},
@@ -30,7 +31,6 @@ use crate::{
     plan::{Compression, RetryPolicy, ValueForm},
     source::{RowQuery, Source},
     target::{ChunkWriter, PartitionKey, Target, Written},
-    value::Encoder,
 };
 
 /// Everything a partition needs to be walked.
@@ -162,7 +162,7 @@ impl Walk {
         };
         let sink = ChunkSink::new(
             bounds,
-            Encoder::new(self.encoding.0, self.encoding.1),
+            Pairs::new(&self.query.from, self.encoding),
             self.budget.clone(),
             out,
             self.stop.clone(),
@@ -456,19 +456,28 @@ fn reported_end(until: &Cursor) -> Cursor {
     until.clone()
 }
 
-/// Returns the dead letters of a chunk: those found while reading and those the target rejected.
+/// Returns the dead letters of a chunk: those found while reading and those the target rejected, one for each row.
 fn dead_letters(filled: &mut FilledChunk, written: &Written) -> Vec<DeadLetter> {
     let mut letters = std::mem::take(&mut filled.dead_letters);
-    if !written.rejected.is_empty() {
-        let rows: Vec<_> = filled.chunk.rows().collect();
-        letters.extend(written.rejected.iter().filter_map(|rejected| {
-            rows.get(rejected.row).map(|row| DeadLetter {
-                cursor: Cursor(row.cursor.to_vec()),
-                key: Some(shown_key(row.key)),
-                kind: ErrorKind::Refused.label().to_owned(),
-                reason: rejected.reason.clone(),
-            })
-        }));
+    if written.rejected.is_empty() {
+        return letters;
+    }
+    let rows: Vec<_> = filled.chunk.rows().collect();
+    let mut last = None;
+    for rejected in &written.rejected {
+        let Some(row) = rows.get(rejected.row) else {
+            continue;
+        };
+        // Another key of the row that was named just now.
+        if last.replace(row.cursor) == Some(row.cursor) {
+            continue;
+        }
+        letters.push(DeadLetter {
+            cursor: Cursor(row.cursor.to_vec()),
+            key: Some(shown_key(row.key)),
+            kind: ErrorKind::Refused.label().to_owned(),
+            reason: rejected.reason.clone(),
+        });
     }
     letters
 }

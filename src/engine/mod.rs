@@ -15,6 +15,7 @@ mod handover;
 mod lease;
 mod open;
 mod pace;
+mod pairs;
 mod preflight;
 mod preview;
 mod read;

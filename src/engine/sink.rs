@@ -11,14 +11,16 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
-use super::budget::{Budget, Reservation};
+use super::{
+    budget::{Budget, Reservation},
+    pairs::Pairs,
+};
 use crate::{
     chunk::{Chunk, SourceRow, Value},
     cursor::{Cursor, KeyValue},
     error::ErrorKind,
     machine::{ChunkState, DeadLetter},
     source::{RowSink, Stopped},
-    value::Encoder,
 };
 
 /// Rows below the chunk limit that must come in a row before a partition with long rows reads whole pages again.
@@ -81,7 +83,7 @@ pub enum SinkStop {
 #[derive(Debug)]
 pub struct ChunkSink {
     bounds: ChunkBounds,
-    encoder: Encoder,
+    pairs: Pairs,
     budget: Budget,
     out: mpsc::Sender<FilledChunk>,
     stop: watch::Receiver<bool>,
@@ -103,11 +105,11 @@ pub struct ChunkSink {
 }
 
 impl ChunkSink {
-    /// Returns a sink that hands chunks of what `encoder` makes of values to `out` until `stop` says so, or until `quota` of them are out.
+    /// Returns a sink that hands chunks of what `pairs` makes of rows to `out` until `stop` says so, or until `quota` of them are out.
     #[must_use]
     pub fn new(
         bounds: ChunkBounds,
-        encoder: Encoder,
+        pairs: Pairs,
         budget: Budget,
         out: mpsc::Sender<FilledChunk>,
         stop: watch::Receiver<bool>,
@@ -118,7 +120,7 @@ impl ChunkSink {
             share,
             looked: Instant::now(),
             bounds,
-            encoder,
+            pairs,
             budget,
             out,
             stop,
@@ -264,24 +266,30 @@ impl RowSink for ChunkSink {
             }
             (Some(key), Value::Bytes(value)) => {
                 let limit = self.row_bytes();
-                match self.encoder.encode(value) {
+                match self.pairs.of(key, value, beside) {
                     // Too long only now, so it comes again like any other long row.
-                    Ok(encoded) if encoded.len() > value.len() && encoded.len() as u64 > limit => {
-                        let value = Value::TooLarge(encoded.len() as u64);
+                    Ok(made)
+                        if made.byte_count() > value.len() && made.byte_count() as u64 > limit =>
+                    {
+                        let value = Value::TooLarge(made.byte_count() as u64);
                         return self.push(SourceRow { value, ..row });
                     }
-                    Ok(encoded) => {
-                        self.chunk.push(cursor, key, encoded, beside);
+                    Ok(made) => {
+                        self.chunk.push(cursor, key, made.value, made.beside);
+                        // At the same place, so that the row stays one: none of its pairs goes without the others.
+                        for (key, value) in made.more {
+                            self.chunk.push(cursor, key, value, made.beside);
+                        }
+                        self.beside += ROW_BYTES * made.more.len() as u64;
                         if let Some((_, small)) = &mut self.long {
-                            *small = if encoded.len() as u64 > self.bounds.bytes {
+                            *small = if made.byte_count() as u64 > self.bounds.bytes {
                                 0
                             } else {
                                 *small + 1
                             };
                         }
                     }
-                    Err(broken) => {
-                        let reason = broken.to_string();
+                    Err(reason) => {
                         self.dead_letter(cursor, Some(key), ErrorKind::RowBroken, reason);
                     }
                 }
@@ -316,7 +324,7 @@ impl RowSink for ChunkSink {
                 sent = self.out.send(filled) => sent.map_err(|_| Stopped)?,
             }
             self.flushed = Some(until);
-            self.encoder.trim();
+            self.pairs.trim();
             if let Some(left) = &mut self.quota {
                 *left = left.saturating_sub(1);
                 if *left == 0 {
@@ -357,20 +365,38 @@ impl RowSink for ChunkSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Compression, ValueForm};
+    use crate::plan::{Compression, KeyColumn, MoreKeys, RowSource, ValueForm};
+
+    fn from() -> RowSource {
+        RowSource {
+            table: "t".into(),
+            cursor: vec!["id".into()],
+            key: "key".into(),
+            value: "data".into(),
+            entity: None,
+            store: None,
+            more_keys: MoreKeys {
+                aliases: Some(KeyColumn {
+                    name: "alias_keys".into(),
+                    optional: true,
+                }),
+                mapping: None,
+            },
+            condition: None,
+        }
+    }
 
     fn sink(
         bytes: u64,
         rows: u32,
     ) -> (ChunkSink, mpsc::Receiver<FilledChunk>, watch::Sender<bool>) {
-        let raw = Encoder::new(ValueForm::Raw, Compression::None);
-        encoding_sink(bytes, rows, raw)
+        encoding_sink(bytes, rows, (ValueForm::Raw, Compression::None))
     }
 
     fn encoding_sink(
         bytes: u64,
         rows: u32,
-        encoder: Encoder,
+        encoding: (ValueForm, Compression),
     ) -> (ChunkSink, mpsc::Receiver<FilledChunk>, watch::Sender<bool>) {
         let (out, inbox) = mpsc::channel(64);
         let (stop, stopped) = watch::channel(false);
@@ -382,7 +408,7 @@ mod tests {
         (
             ChunkSink::new(
                 bounds,
-                encoder,
+                Pairs::new(&from(), encoding),
                 Budget::new(1024 * 1024),
                 out,
                 stopped,
@@ -462,7 +488,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_value_that_cannot_be_written_is_a_dead_letter_without_its_bytes() {
-        let php = Encoder::new(ValueForm::Php, Compression::None);
+        let php = (ValueForm::Php, Compression::None);
         let (mut sink, mut inbox, _stop) = encoding_sink(200_000, 1000, php);
         sink.restart().await.unwrap();
         let cut = format!("{{\"a\":\"{}", "s".repeat(65_535 - 6));
@@ -500,7 +526,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_value_that_grows_beyond_its_chunk_comes_again_alone() {
-        let php = Encoder::new(ValueForm::Php, Compression::None);
+        let php = (ValueForm::Php, Compression::None);
         let (mut sink, mut inbox, _stop) = encoding_sink(300, 1000, php);
         sink.restart().await.unwrap();
         sink.push(row(&at(1), Some(b"a"), Value::Bytes(b"[1]")));
@@ -522,5 +548,82 @@ mod tests {
             inbox.recv().await.unwrap().dead_letters[0].kind,
             "row_too_large"
         );
+    }
+
+    #[tokio::test]
+    async fn a_row_with_more_keys_is_one_row_and_all_or_nothing() {
+        let php = (ValueForm::Php, Compression::None);
+        let (mut sink, mut inbox, _stop) = encoding_sink(2_000, 1000, php);
+        sink.restart().await.unwrap();
+        let aliases: [Option<&[u8]>; 4] = [
+            Some(br#"{"a:1":{"id":1},"b:1":[]}"#),
+            None,
+            Some(b"{geheim"),
+            Some(br#"{"a:4":{"id":4}}"#),
+        ];
+        for (id, alias) in (1..).zip(&aliases) {
+            let value = Value::Bytes(if id == 4 { b"{broken" } else { b"{}" });
+            let cursor = at(id);
+            let row = SourceRow {
+                beside: std::slice::from_ref(alias),
+                ..row(&cursor, Some(b"k"), value)
+            };
+            assert!(!sink.push(row));
+        }
+        sink.flush().await.unwrap();
+        let filled = inbox.recv().await.unwrap();
+        assert_eq!(
+            (filled.rows, filled.until.clone()),
+            (4, Cursor(at(4).to_vec()))
+        );
+        let pairs: Vec<_> = filled
+            .chunk
+            .rows()
+            .map(|row| (row.cursor.to_vec(), row.key, row.value))
+            .collect();
+        let pair = |id, key, value| (at(id).to_vec(), key, value);
+        assert_eq!(
+            pairs,
+            [
+                pair(1, &b"k"[..], &b"[]"[..]),
+                pair(1, b"a:1", br#"{"id":1}"#),
+                pair(1, b"b:1", b"[]"),
+                pair(2, b"k", b"[]"),
+            ]
+        );
+        let letters = filled.dead_letters.iter();
+        let reasons: Vec<_> = letters.map(|letter| letter.reason.as_str()).collect();
+        assert_eq!(
+            reasons,
+            [
+                "`alias_keys` cannot be read: the value is broken JSON: a syntax error at byte 1",
+                "the value is broken JSON: a syntax error at byte 1"
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_row_whose_aliases_do_not_fit_into_a_chunk_comes_again_alone() {
+        let php = (ValueForm::Php, Compression::None);
+        let (mut sink, mut inbox, _stop) = encoding_sink(300, 1000, php);
+        sink.restart().await.unwrap();
+        let alias = format!("{{\"a\":[\"{}\"]}}", "x".repeat(400));
+        let beside = [Some(alias.as_bytes())];
+        let long = |cursor| SourceRow {
+            beside: &beside,
+            ..row(cursor, Some(b"k"), Value::Bytes(b"[1]"))
+        };
+        let place = at(1);
+        assert!(sink.push(long(&place)));
+        assert_eq!(sink.flush().await, Err(Stopped));
+        let SinkStop::LongRow(bytes) = sink.why() else {
+            panic!("{:?}", sink.why());
+        };
+        assert_eq!(bytes, 3 + 1 + 404);
+        sink.make_room(bytes).await.unwrap();
+        assert!(sink.push(long(&place)));
+        sink.flush().await.unwrap();
+        let filled = inbox.recv().await.unwrap();
+        assert_eq!((filled.rows, filled.chunk.row_count()), (1, 2));
     }
 }

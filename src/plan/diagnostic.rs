@@ -59,11 +59,15 @@ pub enum Code {
     SharedKeys,
     /// A fallback that cannot hand on single rows.
     NoEntity,
+    /// Rows with more keys than their own, which the plan leaves out.
+    NoAliases,
+    /// A resource whose rows nobody is known to build again.
+    NoPublisher,
 }
 
 impl Code {
     /// Every code, in the order of the declaration.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Unreadable,
         Self::TooLarge,
         Self::NotText,
@@ -91,6 +95,8 @@ impl Code {
         Self::InvalidUrl,
         Self::SharedKeys,
         Self::NoEntity,
+        Self::NoAliases,
+        Self::NoPublisher,
     ];
 
     /// Returns the text of the code, for example `plan::unknown-key`.
@@ -124,6 +130,8 @@ impl Code {
             Self::InvalidUrl => "plan::invalid-url",
             Self::SharedKeys => "plan::shared-keys",
             Self::NoEntity => "plan::no-entity",
+            Self::NoAliases => "plan::no-aliases",
+            Self::NoPublisher => "plan::no-publisher",
         }
     }
 
@@ -131,7 +139,9 @@ impl Code {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::SharedKeys | Self::NoEntity => Severity::Warning,
+            Self::SharedKeys | Self::NoEntity | Self::NoAliases | Self::NoPublisher => {
+                Severity::Warning
+            }
             _ => Severity::Error,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{FileFormat, Plan, Resource, Routing, TargetConfig, ValueForm};
+use super::{FileFormat, MoreKeys, Plan, Resource, Routing, TargetConfig, ValueForm};
 
 impl Plan {
     /// Returns the definition of `resource` as JSON with sorted keys.
@@ -50,6 +50,12 @@ impl Plan {
         }
         if let Some(store) = &from.store {
             source["store"] = json!(store);
+        }
+        let MoreKeys { aliases, mapping } = &from.more_keys;
+        for (key, column) in [("aliases", aliases), ("mapping_key", mapping)] {
+            if let Some(column) = column {
+                source[key] = json!(column.name);
+            }
         }
         if let Some(condition) = &from.condition {
             source["where"] = json!(condition);

@@ -324,6 +324,16 @@ pub(super) const FROM: &[Key] = &[
     now("entity", Form::Text, "The column that `--ids` filters"),
     now("where", Form::Text, "An SQL condition"),
     now("store", Form::Text, "The column that names the row's store"),
+    now(
+        "aliases",
+        Form::Text,
+        "The column with further keys of a row and their values; `none` leaves them out",
+    ),
+    now(
+        "mapping_key",
+        Form::Text,
+        "The column with a further key that points to the row's own; `none` leaves it out",
+    ),
 ];
 
 /// `throttle:` of a resource.

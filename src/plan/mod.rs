@@ -40,9 +40,10 @@ pub use digest::definition_diff;
 pub use explain::Explanation;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig, FileConfig,
-    FileFormat, Load, Plan, Preset, PublisherConfig, RedisConfig, Resource, RetryPolicy, Routing,
-    RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
+    Beside, ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig,
+    FileConfig, FileFormat, KeyColumn, Load, MoreKeys, Plan, Preset, PublisherConfig, RedisConfig,
+    Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
+    TargetConfig, Throttle, ValueForm,
 };
 pub use schema::schema;
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
@@ -305,6 +306,7 @@ defaults:
                 value: "data".to_owned(),
                 entity: Some("no".to_owned()),
                 store: None,
+                more_keys: MoreKeys::default(),
                 condition: Some("a = 'b'".to_owned()),
             }
         );

@@ -134,8 +134,21 @@ pub(super) struct From {
     pub value: Option<Value<String>>,
     pub entity: Option<Value<String>>,
     pub store: Option<Value<String>>,
+    pub aliases: Option<KeyColumn>,
+    pub mapping_key: Option<KeyColumn>,
     pub condition: Option<Value<String>>,
 }
+
+/// A column with more keys, or the word [`NO_KEYS`].
+#[derive(Debug, Clone)]
+pub(super) struct KeyColumn {
+    pub name: Value<String>,
+    /// Whether a preset named it, who does not know if the table has it.
+    pub optional: bool,
+}
+
+/// What stands for a column where the rows' further keys are not wanted.
+pub(super) const NO_KEYS: &str = "none";
 
 /// `chunk:`
 #[derive(Debug, Clone, Default)]
@@ -451,8 +464,17 @@ impl From {
             value: filled(from, "value", decoder),
             entity: filled(from, "entity", decoder),
             store: filled(from, "store", decoder),
+            aliases: filled(from, "aliases", decoder).map(KeyColumn::typed),
+            mapping_key: filled(from, "mapping_key", decoder).map(KeyColumn::typed),
             condition: filled(from, "where", decoder),
         }
+    }
+}
+
+impl KeyColumn {
+    const fn typed(name: Value<String>) -> Self {
+        let optional = false;
+        Self { name, optional }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::{
     decode::Value,
     diagnostic::{Code, Diagnostic, Span},
-    model::{From, Model, Resource, Target, TargetKind},
+    model::{By, From, Handover, KeyColumn, Model, Resource, Target, TargetKind},
     quote::{listed, quoted},
 };
 use crate::spryker::{self, Kind, Presence, Table};
@@ -108,10 +108,16 @@ fn expand(typed: Resource, model: &mut Model, used: &mut Used, problems: &mut Ve
         model.resources.push(typed);
         return;
     };
+    let mut typed = typed;
     let names: Vec<&str> = name.value.split(',').map(str::trim).collect();
     let found: Vec<Vec<Meant>> = names.iter().map(|name| meant(name)).collect();
     if !typed.from_absent && found.iter().all(Vec::is_empty) {
-        // A table of the shop's own: it says everything itself.
+        // A table of the shop's own: it says everything itself. Its columns of keys come with the shop's behaviours.
+        if let Some(from) = typed.from.as_mut().filter(|from| from.table.is_some())
+            && takes_keys(typed.to.as_ref(), &model.targets)
+        {
+            fill_keys(from, typed.at);
+        }
         model.resources.push(typed);
         return;
     }
@@ -128,7 +134,10 @@ fn expand(typed: Resource, model: &mut Model, used: &mut Used, problems: &mut Ve
         return;
     }
     for (name, table) in all {
-        let resource = one(&typed, &name, table, &model.targets, used, problems);
+        let mut resource = one(&typed, &name, table, &model.targets, used, problems);
+        if model.console.is_some() {
+            fill_fallback(&mut resource, table, used);
+        }
         model.resources.push(resource);
     }
 }
@@ -225,8 +234,12 @@ fn one(
         resource.kind = Some(value(source, typed.at));
     }
     let by_store = template.contains("{store}");
+    let keys = table.kind == Kind::Storage && takes_keys(resource.to.as_ref(), targets);
     let from = resource.from.get_or_insert_default();
-    let filled = fill_from(from, table, by_store, typed.at);
+    let mut filled = fill_from(from, table, by_store, typed.at);
+    if keys {
+        filled.extend(fill_keys(from, typed.at));
+    }
     if !filled.is_empty() {
         used.push((
             format!("{path}.from"),
@@ -315,6 +328,68 @@ fn fill_from(from: &mut From, table: &Table, by_store: bool, at: Span) -> Vec<St
         });
     }
     filled
+}
+
+/// Returns whether the target is one of keys and values, as opposed to documents of an index.
+fn takes_keys(to: Option<&Value<String>>, targets: &[Target]) -> bool {
+    let target = match to {
+        Some(to) => targets.iter().find(|one| one.name.value == to.value),
+        None => targets.first().filter(|_| targets.len() == 1),
+    };
+    match target.and_then(|target| target.kind.as_ref()) {
+        Some(TargetKind::Redis(_)) => true,
+        Some(TargetKind::File(file)) => !file.ndjson,
+        Some(TargetKind::Search(_)) | None => false,
+    }
+}
+
+/// Fills in the columns with more keys, which count where a table has them; returns them as [`fill_from`] does.
+fn fill_keys(from: &mut From, at: Span) -> Vec<String> {
+    let slots = [
+        ("aliases", &mut from.aliases, spryker::ALIAS_KEYS),
+        ("mapping_key", &mut from.mapping_key, spryker::MAPPING_KEY),
+    ];
+    let empty = slots.into_iter().filter(|(_, slot, _)| slot.is_none());
+    empty
+        .map(|(key, slot, column)| {
+            *slot = Some(KeyColumn {
+                name: value(column, at),
+                optional: true,
+            });
+            format!("{key}: {column}")
+        })
+        .collect()
+}
+
+/// Fills in how the console builds rows of `table` again, where the ids that it takes are those that the rows carry.
+fn fill_fallback(resource: &mut Resource, table: &Table, used: &mut Used) {
+    let own = resource
+        .from
+        .as_ref()
+        .and_then(|from| from.entity.as_ref())
+        .map(|entity| entity.value.as_str());
+    let (Some(trigger), Some((ids, column))) = (table.trigger, table.publisher_ids()) else {
+        return;
+    };
+    if resource.fallback.is_some() || own != table.entity {
+        return;
+    }
+    let at = resource.at;
+    used.push((
+        format!("{}.fallback", resource.path),
+        format!(
+            "{{ trigger: {}, ids: {{ table: {ids}, column: {column} }}, by: {{ console: {{}} }} }}",
+            trigger.resource
+        ),
+    ));
+    resource.fallback = Some(Handover {
+        at,
+        to: None,
+        trigger: Some(value(trigger.resource, at)),
+        table: Some(value(&ids, at)),
+        column: Some(value(&column, at)),
+        by: By::Console,
+    });
 }
 
 /// Makes `after: [product_abstract]` mean both halves, as far as the plan has them.

@@ -10,8 +10,8 @@ use std::{
 mod fallback;
 
 use super::{
-    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, RedisConfig,
-    Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
+    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, KeyColumn, Load, MoreKeys, Plan,
+    RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
     TargetConfig, Throttle,
     decode::Value,
     index,
@@ -494,6 +494,10 @@ fn resource(
             value: text(&from.value)?,
             entity: text(&from.entity),
             store: text(&from.store),
+            more_keys: MoreKeys {
+                aliases: more_keys(from.aliases.as_ref()),
+                mapping: more_keys(from.mapping_key.as_ref()),
+            },
             condition: text(&from.condition),
         },
         to,
@@ -525,6 +529,14 @@ fn resource(
             Some(handover) => fallback::handover(resource, handover, scene, used).ok()?,
             None => None,
         },
+    })
+}
+
+fn more_keys(given: Option<&model::KeyColumn>) -> Option<KeyColumn> {
+    let given = given.filter(|column| column.name.value != model::NO_KEYS)?;
+    Some(KeyColumn {
+        name: given.name.value.clone(),
+        optional: given.optional,
     })
 }
 

@@ -337,6 +337,8 @@ pub struct RowSource {
     /// Column with the name of the row's store, which is a part of the index it goes to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+    /// Columns with more keys of the row.
+    pub more_keys: MoreKeys,
     /// `where:`: an SQL condition of the plan's author, used as it is.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
@@ -354,9 +356,45 @@ impl RowSource {
     }
 
     /// Returns the columns that are read beside cursor, key and value, in the order in which rows carry them.
-    pub fn beside(&self) -> impl Iterator<Item = &str> {
-        self.store.as_deref().into_iter()
+    pub fn beside(&self) -> impl Iterator<Item = Beside<'_>> {
+        let MoreKeys { aliases, mapping } = &self.more_keys;
+        let store = self.store.as_deref().map(|name| Beside {
+            name,
+            optional: false,
+        });
+        let more = [aliases, mapping].into_iter().flatten();
+        store.into_iter().chain(more.map(|column| Beside {
+            name: &column.name,
+            optional: column.optional,
+        }))
     }
+}
+
+/// `from.aliases` and `from.mapping_key`: the columns in which a row carries more keys than its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct MoreKeys {
+    /// Column with a JSON object of keys and their values.
+    pub aliases: Option<KeyColumn>,
+    /// Column with one key, whose value names the row's own.
+    pub mapping: Option<KeyColumn>,
+}
+
+/// A column with more keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: String,
+    /// Whether a table without it is no mistake: then its rows have no such keys. So where a preset named it.
+    pub optional: bool,
+}
+
+/// A column that is read beside cursor, key and value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether it is read as NULL where the table has no such column.
+    pub optional: bool,
 }
 
 /// Bounds of one chunk: it ends with the row that reaches either.

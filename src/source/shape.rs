@@ -7,7 +7,7 @@ use super::{
 use crate::{
     error::{EdgeError, ErrorKind},
     nearest::nearest,
-    plan::RowSource,
+    plan::{Beside, RowSource},
 };
 
 /// How a column's values come over the wire.
@@ -186,7 +186,11 @@ pub(super) fn check(
     used.extend([key, value]);
     used.extend(entity);
     let mut beside = Vec::new();
-    for name in from.beside() {
+    for Beside { name, optional } in from.beside() {
+        if optional && !catalogue.columns.iter().any(|one| one.name == name) {
+            beside.push("NULL".to_owned());
+            continue;
+        }
         let column = column(name)?;
         used.push(column);
         beside.push(bytes_of(dialect, column, &quoted(name)?));
@@ -427,6 +431,7 @@ pub(super) mod tests {
             value: "data".into(),
             entity: None,
             store: None,
+            more_keys: crate::plan::MoreKeys::default(),
             condition: None,
         }
     }

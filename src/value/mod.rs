@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! column -> (php: as PHP writes it) -> (gzip: as PHP packs it) -> chunk
+//! columns with more keys -> more_keys -> a pair for each, in the same forms -> chunk
 //! ```
 //!
 //! Done while rows are read, so that a value that cannot pass becomes a dead letter where all others do.
 
 mod broken;
 pub mod gzip;
+mod more_keys;
 pub mod php;
 pub mod search;
 
 pub use broken::{Broken, Column};
+pub use more_keys::{BrokenKeys, MoreKeys, Pair};
 
 use crate::plan::{Compression, ValueForm};
 

@@ -1,4 +1,6 @@
-//! How fast values become what PHP would write: `cargo bench --bench values`.
+//! How fast values become what PHP would write: `make bench-values`.
+//!
+//! Beside them two floors, in the same run: copying the bytes, and looking at each whether it is UTF-8.
 
 use std::hint::black_box;
 
@@ -62,6 +64,17 @@ fn values(criterion: &mut Criterion) {
 
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Bytes(value.len() as u64));
+        group.bench_function("floor: copied", |bencher| {
+            let mut out = Vec::with_capacity(value.len());
+            bencher.iter(|| {
+                out.clear();
+                out.extend_from_slice(black_box(&value));
+                black_box(out.len())
+            });
+        });
+        group.bench_function("floor: validated as UTF-8", |bencher| {
+            bencher.iter(|| str::from_utf8(black_box(&value)).expect("text").len());
+        });
         group.bench_function("canonical", |bencher| {
             let mut out = Vec::with_capacity(value.len());
             bencher.iter(|| {

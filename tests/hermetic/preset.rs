@@ -242,3 +242,133 @@ resources: [{ name: product_abstract }]
         ]
     );
 }
+
+/// A shop of two tables, one with all columns of keys and one with none of them, restored into files.
+#[test]
+fn more_keys_are_written_with_their_rows_where_a_table_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = rusqlite::Connection::open(folder.path().join("shop.sqlite")).unwrap();
+    shop.execute_batch(
+        r#"CREATE TABLE spy_product_abstract_storage (id_product_abstract_storage INTEGER PRIMARY KEY NOT NULL,
+             fk_product_abstract INTEGER, data TEXT, alias_keys TEXT, mapping_resource_key TEXT, key TEXT);
+           CREATE TABLE spy_url_storage (id_url_storage INTEGER PRIMARY KEY NOT NULL, fk_url INTEGER, data TEXT, key TEXT);
+           INSERT INTO spy_product_abstract_storage VALUES
+             (7, 42, '{"a":{}}', '{"pa:sku:\u00e4\/1": {"id":42,"_timestamp":1.50}, "pa:ean:1":{}}', 'pa:ref:ä', 'pa:42'),
+             (8, 43, '{"a":1}', NULL, '', 'pa:43'),
+             (9, 44, '{"a":1}', '{"pa:sku:', NULL, 'pa:44');
+           INSERT INTO spy_url_storage VALUES (1, 1, '{"url":"\/de"}', 'url:/de');"#,
+    )
+    .unwrap();
+    let text = r#"
+source: { url: "sqlite://shop.sqlite" }
+targets: { dump: { file: { path: out } } }
+resources: [{ name: product_abstract/storage, MORE }, { name: url }]
+"#;
+    let run = |more: &str| {
+        let loaded = loaded(folder.path(), &text.replace("MORE", more));
+        let output = Command::new(env!("CARGO_BIN_EXE_rekindle"))
+            .current_dir(folder.path())
+            .args(["run", "plan.yaml", "--json"])
+            .output()
+            .unwrap();
+        let files = fs::read_dir(folder.path().join("out")).unwrap();
+        let mut pairs: Vec<String> = files
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|end| end == "resp"))
+            .flat_map(|path| {
+                let text = fs::read_to_string(path).unwrap();
+                let words: Vec<_> = text.split("\r\n").map(str::to_owned).collect();
+                // *3 $3 SET $n key $n value
+                let commands = words.chunks_exact(7);
+                let pairs = commands.map(|words| format!("{} = {}", words[4], words[6]));
+                pairs.collect::<Vec<_>>()
+            })
+            .collect();
+        pairs.sort_unstable();
+        (loaded, output.status.code(), pairs)
+    };
+
+    let (loaded, code, pairs) = run("to: dump");
+    assert_eq!(
+        pairs,
+        [
+            r#"pa:42 = {"a":[]}"#,
+            r#"pa:43 = {"a":1}"#,
+            r"pa:ean:1 = []",
+            r#"pa:ref:ä = {"key":"pa:42"}"#,
+            r#"pa:sku:ä/1 = {"id":42,"_timestamp":1.5}"#,
+            r#"url:/de = {"url":"\/de"}"#,
+        ]
+    );
+    // The one whose aliases are broken, as a whole.
+    assert_eq!(code, Some(4));
+    let letters = Command::new(env!("CARGO_BIN_EXE_rekindle"))
+        .current_dir(folder.path())
+        .args(["dead-letters", "show", "plan.yaml"])
+        .output()
+        .unwrap();
+    let letters = String::from_utf8(letters.stdout).unwrap();
+    assert!(
+        letters.contains("pa:44") && letters.contains("`alias_keys` cannot be read"),
+        "{letters}"
+    );
+    let used = &loaded.defaults_used;
+    let used = used.iter().find(|(path, _)| path == "resources.url.from");
+    assert!(
+        used.unwrap()
+            .1
+            .contains("aliases: alias_keys, mapping_key: mapping_resource_key"),
+        "{used:?}"
+    );
+
+    let (loaded, code, pairs) = run("from: { aliases: none, mapping_key: none }");
+    assert_eq!((code, pairs.len()), (Some(0), 4), "{pairs:?}");
+    let codes: Vec<_> = loaded.warnings.iter().map(|one| one.code.text()).collect();
+    assert_eq!(codes, ["plan::no-aliases"]);
+}
+
+#[test]
+fn a_console_makes_fallbacks_of_the_publishers_that_take_the_rows_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let resources = r"
+console: { command: [vendor/bin/console] }
+resources:
+  - name: url,availability,price_product_abstract
+  - name: translation
+    fallback: { to: none }
+";
+    let loaded = loaded(
+        folder.path(),
+        &format!("{SERVERS}{resources}").replace("stores: [DE, AT]\n", ""),
+    );
+    let shown: Vec<_> = loaded
+        .plan
+        .resources
+        .iter()
+        .map(|one| {
+            one.fallback.as_ref().map(|fallback| {
+                let trigger = fallback.trigger.as_deref().unwrap_or_default();
+                format!("{trigger} {}.{}", fallback.table, fallback.column)
+            })
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            Some("url spy_url.id_url".to_owned()),
+            None,
+            Some("price_product_abstract spy_product_abstract.id_product_abstract".to_owned()),
+            None,
+        ]
+    );
+    let warned: Vec<_> = loaded
+        .warnings
+        .iter()
+        .map(|one| one.message.as_str())
+        .collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(
+        warned[0].contains("`resources.availability` has no publisher"),
+        "{warned:?}"
+    );
+}

@@ -29,7 +29,7 @@ targets:
     file: { path: out, format: ndjson, index: "shop_{store}_{type}" }
 resources:
   - name: url
-    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data, entity: fk_url, where: "id_url_storage > 7" }
+    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data, entity: fk_url, aliases: alias_keys, mapping_key: mapping_resource_key, where: "id_url_storage > 7" }
     to: storage
     sync: direct
     chunk: { rows: 100, bytes: 1MiB }

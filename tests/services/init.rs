@@ -169,8 +169,8 @@ async fn known_tables_of_a_preset_are_named_as_the_console_names_them() {
         shop.database
             .execute(format!(
                 "CREATE TABLE spy_{table} (id_{table} BIGINT NOT NULL PRIMARY KEY, fk_url INT, fk_product_abstract INT, \
-                 `key` VARCHAR(255), data LONGTEXT, alias_keys VARCHAR(255), UNIQUE (alias_keys)); \
-                 INSERT INTO spy_{table} VALUES (1, 2, 3, '{table}:1', '{{\"a\": 1.0}}', NULL)"
+                 store VARCHAR(128), `key` VARCHAR(255), data LONGTEXT, alias_keys VARCHAR(255), UNIQUE (alias_keys)); \
+                 INSERT INTO spy_{table} VALUES (1, 2, 3, 'DE', '{table}:1', '{{\"a\": 1.0}}', '{{\"{table}:sku:1\": {{\"id\": 3}}}}')"
             ))
             .await;
     }
@@ -181,23 +181,30 @@ async fn known_tables_of_a_preset_are_named_as_the_console_names_them() {
     bare(&shop, &init).exits(0);
     let text = fs::read_to_string(shop.path("p.yaml")).expect("the plan");
     for part in [
-        "prefix: \"kv:\"",
-        "value: php",
-        "  - name: product_abstract/storage ",
-        "entity: fk_product_abstract",
-        "queue sync.storage.product\n",
-        "the keys of `alias_keys` are not restored",
+        "preset: spryker ",
         "  - name: loyalty_card ",
+        "fallback: { to: none }         # CHECK",
         "what `--ids` means: one of fk_url, fk_product_abstract",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
+    // One line each: the preset says the rest.
+    let short: Vec<_> = text
+        .lines()
+        .skip_while(|line| !line.starts_with("  - name: product_abstract/storage "))
+        .collect();
+    assert!(
+        short.len() == 2 && short[1].starts_with("  - name: url "),
+        "{short:?}"
+    );
     bare(&shop, &["validate", "p.yaml", "--offline", "--strict"]).exits(0);
     shop.rekindle("validate p.yaml --strict").exits(0);
     shop.rekindle("run p.yaml --only product_abstract/storage")
         .exits(0);
     let value = shop.redis.get(b"kv:product_abstract_storage:1");
     assert_eq!(value.as_deref(), Some(&b"{\"a\":1}"[..]));
+    let value = shop.redis.get(b"kv:product_abstract_storage:sku:1");
+    assert_eq!(value.as_deref(), Some(&b"{\"id\":3}"[..]));
 }
 
 #[tokio::test]

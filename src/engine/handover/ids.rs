@@ -8,7 +8,7 @@ use crate::{
     error::EdgeError,
     fallback::IDS_PER_CALL,
     machine::Scope,
-    plan::{FallbackConfig, RowSource},
+    plan::{FallbackConfig, MoreKeys, RowSource},
     source::{RowQuery, RowSink, ScanError, Source, Stopped},
 };
 
@@ -36,6 +36,7 @@ pub fn ids_source(config: &FallbackConfig) -> RowSource {
         value: config.column.clone(),
         entity: None,
         store: None,
+        more_keys: MoreKeys::default(),
         condition: None,
     }
 }

@@ -124,6 +124,7 @@ impl RowSink for HashSink {
             Value::Null => self.field(None),
             Value::TooLarge(length) => self.field(Some(&length.to_le_bytes())),
         }
+        row.beside.iter().for_each(|column| self.field(*column));
         false
     }
 

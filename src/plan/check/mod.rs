@@ -7,7 +7,9 @@ mod duplicates;
 mod fallback;
 mod indexes;
 mod limits;
+mod more_keys;
 mod names;
+mod publishers;
 mod shared_keys;
 mod targets;
 mod throttle;
@@ -23,7 +25,7 @@ use super::{diagnostic::Diagnostic, model::Model};
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 14] = [
     names::check,
     duplicates::check,
     after::check,
@@ -36,6 +38,8 @@ const RULES: [Rule; 12] = [
     fallback::check,
     indexes::check,
     throttle::check,
+    more_keys::check,
+    publishers::check,
 ];
 
 /// Applies every rule. Files that the plan names are looked for in `folder`.

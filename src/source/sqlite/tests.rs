@@ -133,6 +133,7 @@ fn from(cursor: &str) -> RowSource {
         value: "data".into(),
         entity: None,
         store: None,
+        more_keys: crate::plan::MoreKeys::default(),
         condition: None,
     }
 }

@@ -10,7 +10,7 @@ use proptest::{
 use rekindle::{
     chunk::SourceRow,
     cursor::{Cursor, KeyRange, KeyValue},
-    plan::{RowSource, SourceConfig, SourceKind},
+    plan::{MoreKeys, RowSource, SourceConfig, SourceKind},
     source::{self, RowQuery, RowSink, ScanError, Source, Stopped},
 };
 use secrecy::SecretString;
@@ -329,6 +329,7 @@ fn query(columns: usize) -> RowQuery {
             value: "data".into(),
             entity: None,
             store: None,
+            more_keys: MoreKeys::default(),
             condition: None,
         },
         ids: None,

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use rekindle::{
     cursor::{Cursor, KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
-    plan::{RowSource, SourceConfig, SourceKind},
+    plan::{MoreKeys, RowSource, SourceConfig, SourceKind},
     source::{self, Patience, RowQuery, ScanError, Source, mysql::MySqlSource},
 };
 use rows::{Got, Line, Rows, Trouble};
@@ -28,6 +28,7 @@ fn url_table(table: &str) -> RowSource {
         value: "data".into(),
         entity: None,
         store: None,
+        more_keys: MoreKeys::default(),
         condition: None,
     }
 }

@@ -1,9 +1,10 @@
 <?php
 // What a shop's own export and consumers make of its tables, said by PHP. Knows nothing of the program under test.
 //
-//   php expect.php TABLES.TSV PREFIX STORES COMPRESS ALIASES < dump
+//   php expect.php TABLES.TSV PREFIX STORES COMPRESS < dump
 //
-// In: `T table`, then its rows, one a line: id, key, store, data, alias_keys; hexadecimal but for the id, `-` for NULL.
+// In: `T table`, then its rows, one a line: id, key, store, data, alias_keys, mapping_resource_key; hexadecimal but for the
+// id, `-` for NULL.
 // Out: `R key value` for what is in Redis, `S index id document` for what is in a search index, all hexadecimal;
 // `D table id` for a row that cannot be exported.
 error_reporting(E_ALL);
@@ -15,7 +16,7 @@ set_error_handler(function (int $level, string $message): bool {
 const MESSAGE = JSON_HEX_TAG | JSON_HEX_APOS | JSON_HEX_AMP | JSON_HEX_QUOT | JSON_PARTIAL_OUTPUT_ON_ERROR;
 const DOCUMENT = JSON_UNESCAPED_UNICODE | JSON_PRESERVE_ZERO_FRACTION;
 
-[, $file, $prefix, $stores, $compress, $with_aliases] = $argv;
+[, $file, $prefix, $stores, $compress] = $argv;
 $stores = explode(',', $stores);
 $lines = file($file, FILE_IGNORE_NEW_LINES);
 $names = explode("\t", array_shift($lines));
@@ -63,12 +64,13 @@ while (($line = fgets(STDIN)) !== false) {
         continue;
     }
     $id = $fields[0];
-    [$key, $store, $data, $aliases] = array_map('field', array_slice($fields, 1));
+    [$key, $store, $data, $aliases, $mapping] = array_map('field', array_slice($fields, 1));
     // A NULL decodes as an empty text does: to nothing.
     $value = json_decode($data ?? '', true);
+    $aliases = json_decode($aliases ?? '[]', true);
     $search = $table['kind'] === 'search';
-    // A search index takes objects only.
-    if (!is_array($value) || ($search && array_is_list($value))) {
+    // A search index takes objects only. A row whose aliases cannot be read is not whole.
+    if (!is_array($value) || !is_array($aliases) || ($search && array_is_list($value))) {
         echo "D {$table['table']} $id\n";
         continue;
     }
@@ -84,7 +86,10 @@ while (($line = fgets(STDIN)) !== false) {
         continue;
     }
     redis($message['key'], $message['value']);
-    foreach ($with_aliases === 'yes' ? json_decode($aliases ?? '[]', true) : [] as $alias => $target) {
+    if ($mapping !== null && $mapping !== '') {
+        $aliases[$mapping] = ['key' => $key];
+    }
+    foreach ($aliases as $alias => $target) {
         $message = through_the_queue(['key' => $alias, 'value' => $target, 'resource' => $table['key']]);
         redis($message['key'], $message['value']);
     }

@@ -34,7 +34,7 @@ pub struct Compared {
 
 impl Expectation {
     /// Starts PHP for a shop whose values are packed, or not; returns where the dump has to go.
-    pub fn start(gzip: bool, aliases: bool) -> (Self, ChildStdin) {
+    pub fn start(gzip: bool) -> (Self, ChildStdin) {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/services/spryker");
         let mut child = Command::new("php")
             .args([
@@ -48,7 +48,6 @@ impl Expectation {
             .arg(format!("{folder}/tables.tsv"))
             .args([INDEX_PREFIX, "DE,AT"])
             .arg(if gzip { "gzip" } else { "none" })
-            .arg(if aliases { "yes" } else { "no" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -30,6 +30,7 @@ pub struct Row {
     pub locale: Option<&'static str>,
     pub data: Option<String>,
     pub aliases: Option<String>,
+    pub mapping: Option<String>,
     pub key: String,
     /// Whether it was made to be a dead letter.
     pub planted: bool,
@@ -105,18 +106,37 @@ fn row(table: &Table, id: u64, index: usize) -> Row {
         (true, 0) => None,
         (true, _) => Some(""),
     };
+    let mapping = table.has_mapping_key().then(|| {
+        let target = Suffix::Text(format!("to:größe {id}"));
+        key(table.prefix, store, locale, Some(&target))
+    });
     let key = key(table.prefix, store, locale, suffix.as_ref());
-    let (data, planted) = match plant(table, index) {
+    let (data, mut planted) = match plant(table, index) {
         Planted::Nothing => (Some(document(table, index, id, &mut random)), false),
         Planted::Null => (None, true),
         Planted::Data(data) => (Some(data), true),
     };
+    let mut aliases = table
+        .mappings
+        .map(|mappings| aliases(table, mappings, store, locale, id, index));
+    if index == 91
+        && let Some(aliases) = &mut aliases
+    {
+        // What the column kept of a longer one.
+        *aliases = aliases.replace(&id.to_string(), &format!("{id}-{}", "long ".repeat(60)));
+        *aliases = aliases.chars().take(255).collect();
+        planted = true;
+    }
     Row {
         id,
         entity,
-        aliases: table
-            .mappings
-            .map(|mappings| aliases(table, mappings, store, locale, id, index)),
+        aliases,
+        // Some rows have none, written either way.
+        mapping: match index {
+            29 => Some(String::new()),
+            index if index % 10 == 8 => None,
+            _ => mapping,
+        },
         suffix,
         store,
         locale,

@@ -84,6 +84,17 @@ impl Table {
             .is_some_and(|column| column.starts_with("fk_") || column.starts_with("id_"))
     }
 
+    /// Returns whether the table has the column with aliases. All have, but for one: so it is with a shop's older modules.
+    pub fn has_aliases(&self) -> bool {
+        self.name != "spy_cms_slot_storage"
+    }
+
+    /// Returns whether the table has the column with a key that leads to the row's own. None of core has; the shop gave
+    /// one to this table.
+    pub fn has_mapping_key(&self) -> bool {
+        self.name == "spy_url_redirect_storage"
+    }
+
     /// Returns the columns that rows are written to, in their order.
     pub fn columns(&self) -> Vec<&'static str> {
         let mut columns = vec![self.id];
@@ -91,7 +102,10 @@ impl Table {
         columns.extend(self.suffix);
         columns.extend((self.store != Presence::No).then_some("store"));
         columns.extend((self.locale != Presence::No).then_some("locale"));
-        columns.extend(["data", "alias_keys", "key"]);
+        columns.push("data");
+        columns.extend(self.has_aliases().then_some("alias_keys"));
+        columns.extend(self.has_mapping_key().then_some("mapping_resource_key"));
+        columns.push("key");
         columns.extend(self.search.then_some("structured_data"));
         columns
     }
@@ -140,7 +154,14 @@ impl Table {
         if self.search {
             columns.push(format!("structured_data {} NOT NULL", text("LONGTEXT")));
         }
-        columns.push("alias_keys VARCHAR(255)".to_owned());
+        let more = [
+            (self.has_aliases(), "alias_keys"),
+            (self.has_mapping_key(), "mapping_resource_key"),
+        ];
+        let more = more
+            .into_iter()
+            .filter_map(|(has, name)| has.then_some(name));
+        columns.extend(more.clone().map(|name| format!("{name} VARCHAR(255)")));
         // A unique index has room for 1,024 characters of three bytes, not of four.
         let charset = if !postgres && self.key_unique && self.key_size == 1024 {
             " CHARACTER SET utf8mb3"
@@ -161,7 +182,7 @@ impl Table {
             columns.extend([format!("created_at {kind}"), format!("updated_at {kind}")]);
         }
         columns.push(format!("PRIMARY KEY ({})", dialect.quoted(self.id)));
-        let mut unique = vec!["alias_keys"];
+        let mut unique: Vec<_> = more.collect();
         unique.extend(self.key_unique.then_some("key"));
         for column in unique {
             let mut index = format!("{name}-unique-{column}");
@@ -183,21 +204,23 @@ impl Table {
         sql
     }
 
-    /// Returns the query whose one column is a line for `expect.php`: id, key, store, data, aliases, hexadecimal and
-    /// with `-` for NULL.
+    /// Returns the query whose one column is a line for `expect.php`: id, key, store, data, aliases, mapping key,
+    /// hexadecimal and with `-` for NULL.
     pub fn dump(&self, dialect: Dialect) -> String {
-        let store = if self.store == Presence::No {
-            "NULL"
-        } else {
-            "store"
-        };
-        let columns =
-            [&dialect.quoted("key"), store, "data", "alias_keys"].map(|column| match dialect {
-                Dialect::MariaDb => format!("COALESCE(HEX({column}), '-')"),
-                Dialect::Postgres => {
-                    format!("COALESCE(encode(convert_to({column}::text, 'UTF8'), 'hex'), '-')")
-                }
-            });
+        let read = |has, column| if has { column } else { "NULL" };
+        let columns = [
+            &dialect.quoted("key"),
+            read(self.store != Presence::No, "store"),
+            "data",
+            read(self.has_aliases(), "alias_keys"),
+            read(self.has_mapping_key(), "mapping_resource_key"),
+        ]
+        .map(|column| match dialect {
+            Dialect::MariaDb => format!("COALESCE(HEX({column}), '-')"),
+            Dialect::Postgres => {
+                format!("COALESCE(encode(convert_to({column}::text, 'UTF8'), 'hex'), '-')")
+            }
+        });
         format!(
             "SELECT CONCAT_WS(' ', {}, {}) FROM {}",
             dialect.quoted(self.id),
