@@ -2,6 +2,8 @@
 //!
 //! Works on what was typed, before the checks, so that every rule sees a whole plan. What the plan says itself stands.
 
+mod publisher;
+
 use std::collections::BTreeSet;
 
 use super::{
@@ -64,8 +66,14 @@ pub(super) fn fill_in(model: &mut Model, problems: &mut Vec<Diagnostic>) {
     for target in &mut model.targets {
         fill_target(target, &mut used);
     }
+    let is_off = |to: &Value<String>| to.value == "none";
+    let falls_back =
+        model.console.is_some() && !model.defaults.fallback_to.as_ref().is_some_and(is_off);
     for typed in std::mem::take(&mut model.resources) {
         expand(typed, model, &mut used, problems);
+    }
+    if falls_back {
+        add_publishers(&mut model.resources, &mut used);
     }
     widen_after(&mut model.resources);
     model.preset_used = used;
@@ -315,6 +323,25 @@ fn fill_from(from: &mut From, table: &Table, by_store: bool, at: Span) -> Vec<St
         });
     }
     filled
+}
+
+/// Lets the shop's console regenerate the rows of resources that say nothing of it themselves.
+fn add_publishers(resources: &mut [Resource], used: &mut Used) {
+    for resource in resources {
+        let (None, Some(from)) = (&resource.fallback, &resource.from) else {
+            continue;
+        };
+        let table = from
+            .table
+            .as_ref()
+            .and_then(|table| spryker::by_table(&table.value));
+        let entity = from.entity.as_ref().map(|entity| entity.value.as_str());
+        let filled = table.and_then(|table| publisher::of(table, entity, resource.at));
+        if let Some((handover, shown)) = filled {
+            used.push((format!("{}.fallback", resource.path), shown));
+            resource.fallback = Some(handover);
+        }
+    }
 }
 
 /// Makes `after: [product_abstract]` mean both halves, as far as the plan has them.
