@@ -71,6 +71,10 @@ pub async fn preflight(
                     "the entity ids for the fallback of resource `{}` cannot be read",
                     resource.name
                 );
+                if !error.kind.disposition().passes() {
+                    failure.next +=
+                        "; without the table, give the resource `fallback: { to: none }`";
+                }
                 failure
             })?;
             id_counts.insert(resource.name.clone(), ids.estimated_rows);

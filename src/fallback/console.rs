@@ -30,6 +30,9 @@ use crate::{
 /// How long output may still come after the program ended: something it left behind holds the pipes.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Most bytes of ids in one argument: Linux takes 128 KiB, and a shell in between may double some of it.
+const ARGUMENT_BYTES: usize = 60 * 1024;
+
 /// Texts of commands that failed, and what they mean; the first that is found counts.
 const KNOWN: &[(&str, ErrorKind, &str)] = &[
     (
@@ -240,6 +243,43 @@ impl Publisher for ConsolePublisher {
     }
 
     async fn call(&self, ids: &[String]) -> Result<(), EdgeError> {
+        self.check(ids)?;
+        for part in arguments_long(ids) {
+            self.call_once(part).await?;
+        }
+        Ok(())
+    }
+
+    fn shown(&self, ids: &[String]) -> String {
+        let mut words = vec![self.command[0].clone()];
+        words.extend(self.arguments(ids));
+        words.join(" ")
+    }
+}
+
+impl ConsolePublisher {
+    /// Refuses ids that another shell would not take as they are: `ssh` hands its arguments to one.
+    fn check(&self, ids: &[String]) -> Result<(), EdgeError> {
+        let plain = |id: &String| {
+            let mut bytes = id.bytes();
+            bytes
+                .next()
+                .is_some_and(|byte| byte.is_ascii_alphanumeric())
+                && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        };
+        if ids.iter().all(plain) {
+            return Ok(());
+        }
+        Err(EdgeError::new(
+            ErrorKind::Refused,
+            format!(
+                "{} cannot be given an id that is not made of letters, digits, `_`, `.` and `-`",
+                self.place
+            ),
+        ))
+    }
+
+    async fn call_once(&self, ids: &[String]) -> Result<(), EdgeError> {
         let mut group = self.start(ids)?;
         let tail = Arc::new(Mutex::new(Tail::new(self.redacted.clone())));
         let ended = timeout(self.within, self.watch(&mut group, &tail)).await;
@@ -266,12 +306,22 @@ impl Publisher for ConsolePublisher {
             )),
         }
     }
+}
 
-    fn shown(&self, ids: &[String]) -> String {
-        let mut words = vec![self.command[0].clone()];
-        words.extend(self.arguments(ids));
-        words.join(" ")
-    }
+/// Cuts ids into parts that fit one argument each.
+fn arguments_long(ids: &[String]) -> impl Iterator<Item = &[String]> {
+    let mut rest = ids;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |id: &&String| {
+            bytes += id.len() + 1;
+            bytes <= ARGUMENT_BYTES
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (part, left) = rest.split_at_checked(count)?;
+        rest = left;
+        Some(part)
+    })
 }
 
 /// A program and whatever it started; all of it ends with this value.
@@ -329,6 +379,26 @@ mod tests {
                 && output.contains("err\n"),
             "{output}"
         );
+    }
+
+    #[tokio::test]
+    async fn long_lists_are_cut_and_ids_that_mean_something_to_a_shell_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let calls = folder.path().join("calls");
+        let script = format!("echo $5 >> {}", calls.display());
+        let console = publisher(folder.path(), &script, Duration::from_mins(1));
+        let ids: Vec<String> = (0..500).map(|id| format!("{id:0255}")).collect();
+        console.call(&ids).await.unwrap();
+        let text = std::fs::read_to_string(&calls).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines.iter().all(|line| line.len() <= ARGUMENT_BYTES));
+        assert_eq!(lines.join(","), ids.join(","));
+        for wrong in ["1;reboot", "$(id)", "", "-r", "1,2", "a b"] {
+            let refused = console.call(&[wrong.to_owned()]).await.unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Refused, "{wrong}");
+        }
+        assert_eq!(std::fs::read_to_string(&calls).unwrap(), text);
     }
 
     #[tokio::test]

@@ -208,6 +208,21 @@ impl Code {
                 "resources:\n  \
                  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
             ),
+            Self::NoAliases => shown(
+                "The shop reads rows of this table under more keys than one, and the plan leaves them out: those reads would \
+                 find nothing. Without `aliases: none` and `mapping_key: none` they are written.",
+                "preset: spryker\nresources:\n  - name: product_abstract/storage\n    from: { aliases: none, mapping_key: none }\n",
+                "preset: spryker\nresources:\n  - name: product_abstract/storage\n",
+            ),
+            Self::NoPublisher => shown(
+                "Nobody is known who builds broken rows of this resource again, so they stay dead letters. Usual for a \
+                 module of the shop's own whose events were never wired up, and good to know before it is needed.",
+                "preset: spryker\nresources:\n  - name: loyalty_card\n    \
+                 from: { table: spy_loyalty_card_storage, cursor: [id_loyalty_card_storage], key: key, value: data }\n",
+                "preset: spryker\nresources:\n  - name: loyalty_card\n    \
+                 from: { table: spy_loyalty_card_storage, cursor: [id_loyalty_card_storage], key: key, value: data }\n    \
+                 fallback: { to: none }\n",
+            ),
             Self::NoEntity => shown(
                 "The resource has a fallback, and no `from.entity`: it is not known to which entity a broken row belongs, \
                  so single rows cannot go to the publisher. The whole resource still can.",

@@ -2,12 +2,14 @@
 //!
 //! Works on what was typed, before the checks, so that every rule sees a whole plan. What the plan says itself stands.
 
+mod publisher;
+
 use std::collections::BTreeSet;
 
 use super::{
     decode::Value,
     diagnostic::{Code, Diagnostic, Span},
-    model::{By, From, Handover, KeyColumn, Model, Resource, Target, TargetKind},
+    model::{From, KeyColumn, Model, Resource, Target, TargetKind},
     quote::{listed, quoted},
 };
 use crate::spryker::{self, Kind, Presence, Table};
@@ -64,8 +66,14 @@ pub(super) fn fill_in(model: &mut Model, problems: &mut Vec<Diagnostic>) {
     for target in &mut model.targets {
         fill_target(target, &mut used);
     }
+    let is_off = |to: &Value<String>| to.value == "none";
+    let falls_back =
+        model.console.is_some() && !model.defaults.fallback_to.as_ref().is_some_and(is_off);
     for typed in std::mem::take(&mut model.resources) {
         expand(typed, model, &mut used, problems);
+    }
+    if falls_back {
+        add_publishers(&mut model.resources, &mut used);
     }
     widen_after(&mut model.resources);
     model.preset_used = used;
@@ -134,10 +142,7 @@ fn expand(typed: Resource, model: &mut Model, used: &mut Used, problems: &mut Ve
         return;
     }
     for (name, table) in all {
-        let mut resource = one(&typed, &name, table, &model.targets, used, problems);
-        if model.console.is_some() {
-            fill_fallback(&mut resource, table, used);
-        }
+        let resource = one(&typed, &name, table, &model.targets, used, problems);
         model.resources.push(resource);
     }
 }
@@ -361,35 +366,23 @@ fn fill_keys(from: &mut From, at: Span) -> Vec<String> {
         .collect()
 }
 
-/// Fills in how the console builds rows of `table` again, where the ids that it takes are those that the rows carry.
-fn fill_fallback(resource: &mut Resource, table: &Table, used: &mut Used) {
-    let own = resource
-        .from
-        .as_ref()
-        .and_then(|from| from.entity.as_ref())
-        .map(|entity| entity.value.as_str());
-    let (Some(trigger), Some((ids, column))) = (table.trigger, table.publisher_ids()) else {
-        return;
-    };
-    if resource.fallback.is_some() || own != table.entity {
-        return;
+/// Lets the shop's console regenerate the rows of resources that say nothing of it themselves.
+fn add_publishers(resources: &mut [Resource], used: &mut Used) {
+    for resource in resources {
+        let (None, Some(from)) = (&resource.fallback, &resource.from) else {
+            continue;
+        };
+        let table = from
+            .table
+            .as_ref()
+            .and_then(|table| spryker::by_table(&table.value));
+        let entity = from.entity.as_ref().map(|entity| entity.value.as_str());
+        let filled = table.and_then(|table| publisher::of(table, entity, resource.at));
+        if let Some((handover, shown)) = filled {
+            used.push((format!("{}.fallback", resource.path), shown));
+            resource.fallback = Some(handover);
+        }
     }
-    let at = resource.at;
-    used.push((
-        format!("{}.fallback", resource.path),
-        format!(
-            "{{ trigger: {}, ids: {{ table: {ids}, column: {column} }}, by: {{ console: {{}} }} }}",
-            trigger.resource
-        ),
-    ));
-    resource.fallback = Some(Handover {
-        at,
-        to: None,
-        trigger: Some(value(trigger.resource, at)),
-        table: Some(value(&ids, at)),
-        column: Some(value(&column, at)),
-        by: By::Console,
-    });
 }
 
 /// Makes `after: [product_abstract]` mean both halves, as far as the plan has them.

@@ -59,6 +59,8 @@ pub struct FallbackConfig {
     pub column: String,
     /// Who publishes.
     pub by: PublisherConfig,
+    /// Whether the ids of `from.entity` are those that it takes: else single rows cannot go to it.
+    pub of_rows: bool,
     /// How long the rows must stand still before they count as regenerated.
     pub settle: Duration,
     /// How long that is waited for.

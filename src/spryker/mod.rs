@@ -135,18 +135,6 @@ impl Table {
         self.mapping_resource.is_some() && self.mappings.is_none()
     }
 
-    /// Returns table and column of the entities whose ids both its rows carry and its publisher takes: `spy_url` and
-    /// `id_url` for rows with an `fk_url`. `None` where the two are ids of different things.
-    #[must_use]
-    pub fn publisher_ids(&self) -> Option<(String, String)> {
-        let entity = self.entity?.strip_prefix("fk_")?;
-        let (_, column) = self.trigger?.ids?.rsplit_once('.')?;
-        let taken = column
-            .strip_prefix("id_")
-            .or_else(|| column.strip_prefix("fk_"))?;
-        (taken == entity).then(|| (format!("spy_{entity}"), format!("id_{entity}")))
-    }
-
     /// Returns the table that a tab-separated line describes.
     fn parse(line: &'static str) -> Option<Self> {
         let cells: Vec<&'static str> = line.split('\t').collect();
@@ -326,21 +314,6 @@ mod tests {
                 "ssp_asset",
             ]
         );
-    }
-
-    #[test]
-    fn a_publisher_gets_ids_of_what_its_rows_are_about_or_none() {
-        let ids = |table: &str| by_table(table).unwrap().publisher_ids();
-        let pair = |table: &str, column: &str| Some((table.to_owned(), column.to_owned()));
-        assert_eq!(ids("spy_url_storage"), pair("spy_url", "id_url"));
-        assert_eq!(
-            ids("spy_price_product_abstract_storage"),
-            pair("spy_product_abstract", "id_product_abstract")
-        );
-        // Rows carry products, the publisher takes availabilities.
-        assert_eq!(ids("spy_availability_storage"), None);
-        assert_eq!(ids("spy_store_storage"), None);
-        assert_eq!(ids("spy_product_category_filter_storage"), None);
     }
 
     #[test]

@@ -42,6 +42,67 @@ targets:
 "#;
 
 #[test]
+fn a_console_regenerates_what_core_regenerates_by_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |defaults: &str| {
+        format!(
+            "{SERVERS}console: {{ command: [vendor/bin/console] }}\n{defaults}resources:\n  - name: url\n  \
+             - name: availability\n  - name: customer_invalidated\n  - name: redirect\n    fallback: {{ to: none }}\n  \
+             - name: translation\n    fallback: {{ trigger: glossary, ids: {{ table: own, column: id_own }} }}\n  \
+             - name: product_abstract/search\n"
+        )
+    };
+    let shown = |loaded: &Loaded| -> Vec<Option<String>> {
+        let one = |resource: &plan::Resource| {
+            let fallback = resource.fallback.as_ref()?;
+            let trigger = fallback.trigger.as_deref().unwrap_or_default();
+            let (table, column, by) = (&fallback.table, &fallback.column, fallback.by.label());
+            let rows = if fallback.of_rows { "" } else { ", no rows" };
+            Some(format!("{trigger} {table}.{column} {by}{rows}"))
+        };
+        loaded.plan.resources.iter().map(one).collect()
+    };
+    let with_console = loaded(folder.path(), &text(""));
+    assert_eq!(
+        shown(&with_console),
+        [
+            Some("url spy_url.id_url console".to_owned()),
+            // Its rows name products, and the trigger takes ids of availabilities.
+            Some(
+                "availability spy_availability_abstract.id_availability_abstract console, no rows"
+                    .to_owned()
+            ),
+            None,
+            None,
+            Some("glossary own.id_own console".to_owned()),
+            Some("product_abstract spy_product_abstract.id_product_abstract console".to_owned()),
+        ]
+    );
+    let used = with_console.defaults_used.iter();
+    let filled: Vec<_> = used
+        .filter(|(path, _)| path.ends_with(".fallback"))
+        .collect();
+    assert_eq!(filled.len(), 3, "{filled:?}");
+    let warned: Vec<_> = with_console
+        .warnings
+        .iter()
+        .map(|one| one.message.as_str())
+        .collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(
+        warned[0].contains("`resources.customer_invalidated` has no publisher"),
+        "{warned:?}"
+    );
+    let off = text("defaults: { fallback: { to: none } }\n");
+    assert_eq!(shown(&loaded(folder.path(), &off)), vec![None; 6]);
+    let without = loaded(
+        folder.path(),
+        &format!("{SERVERS}resources:\n  - name: url,product_abstract/search\n"),
+    );
+    assert_eq!(shown(&without), [None, None]);
+}
+
+#[test]
 fn names_become_tables_and_pairs_become_two() {
     let folder = tempfile::tempdir().unwrap();
     let resources = r"
@@ -325,50 +386,4 @@ resources: [{ name: product_abstract/storage, MORE }, { name: url }]
     assert_eq!((code, pairs.len()), (Some(0), 4), "{pairs:?}");
     let codes: Vec<_> = loaded.warnings.iter().map(|one| one.code.text()).collect();
     assert_eq!(codes, ["plan::no-aliases"]);
-}
-
-#[test]
-fn a_console_makes_fallbacks_of_the_publishers_that_take_the_rows_ids() {
-    let folder = tempfile::tempdir().unwrap();
-    let resources = r"
-console: { command: [vendor/bin/console] }
-resources:
-  - name: url,availability,price_product_abstract
-  - name: translation
-    fallback: { to: none }
-";
-    let loaded = loaded(
-        folder.path(),
-        &format!("{SERVERS}{resources}").replace("stores: [DE, AT]\n", ""),
-    );
-    let shown: Vec<_> = loaded
-        .plan
-        .resources
-        .iter()
-        .map(|one| {
-            one.fallback.as_ref().map(|fallback| {
-                let trigger = fallback.trigger.as_deref().unwrap_or_default();
-                format!("{trigger} {}.{}", fallback.table, fallback.column)
-            })
-        })
-        .collect();
-    assert_eq!(
-        shown,
-        [
-            Some("url spy_url.id_url".to_owned()),
-            None,
-            Some("price_product_abstract spy_product_abstract.id_product_abstract".to_owned()),
-            None,
-        ]
-    );
-    let warned: Vec<_> = loaded
-        .warnings
-        .iter()
-        .map(|one| one.message.as_str())
-        .collect();
-    assert_eq!(warned.len(), 1, "{warned:?}");
-    assert!(
-        warned[0].contains("`resources.availability` has no publisher"),
-        "{warned:?}"
-    );
 }

@@ -265,7 +265,11 @@ const BASE: [(&str, &str); 5] = [
 fn with(part: &str) -> String {
     let rest = BASE
         .iter()
-        .filter(|(key, _)| !part.starts_with(&format!("{key}:")))
+        .filter(|(key, _)| {
+            !part
+                .lines()
+                .any(|line| line.starts_with(&format!("{key}:")))
+        })
         .map(|(_, text)| *text);
     // At the end, so that what is cut short there ends nothing else.
     rest.chain([part]).collect()

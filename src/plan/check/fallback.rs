@@ -52,6 +52,7 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
         {
             if let Some(from) = &resource.from
                 && from.entity.is_none()
+                && handover.of_rows
             {
                 problems.push(
                     Diagnostic::new(

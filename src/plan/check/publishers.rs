@@ -44,7 +44,7 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
             ),
             Some(known) if model.console.is_some() => (
                 format!(
-                    "{path} has no publisher: {} takes ids that rows of table {} do not carry",
+                    "{path} has no publisher: which ids {} takes for rows of table {} is not known",
                     quoted(known.trigger.map_or("it", |trigger| trigger.resource)),
                     quoted(known.table)
                 ),

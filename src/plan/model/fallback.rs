@@ -28,6 +28,8 @@ pub(in crate::plan) struct Handover {
     pub table: Option<Value<String>>,
     pub column: Option<Value<String>>,
     pub by: By,
+    /// Whether `from.entity` names the same entities.
+    pub of_rows: bool,
 }
 
 /// `fallback.by:`
@@ -83,7 +85,26 @@ impl Handover {
             table: of_ids("table", decoder),
             column: of_ids("column", decoder),
             by: By::read(&fields, decoder),
+            of_rows: true,
         })
+    }
+
+    /// Returns what the preset fills in where the plan has a console.
+    pub fn by_console(
+        trigger: Value<String>,
+        table: Value<String>,
+        column: Value<String>,
+        at: Span,
+    ) -> Self {
+        Self {
+            at,
+            to: None,
+            trigger: Some(trigger),
+            table: Some(table),
+            column: Some(column),
+            by: By::Console,
+            of_rows: true,
+        }
     }
 }
 

@@ -90,6 +90,7 @@ fn config(
         table: handover.table.as_ref()?.value.clone(),
         column: handover.column.as_ref()?.value.clone(),
         by,
+        of_rows: handover.of_rows,
         settle: or(resource.settle.as_ref(), path("settle"), settle, show, used),
         within: or(
             resource.within.as_ref(),
