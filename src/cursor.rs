@@ -155,30 +155,22 @@ impl Cursor {
 }
 
 impl Cursor {
-    /// Returns the whole of the cursor as text, which no other cursor of the same table has: of one column, as `--ids`
-    /// takes it.
+    /// Returns the whole of the cursor as text, which no other cursor has, not even one that looks the same to people:
+    /// `[{"uint":642000}]`, `[{"int":7},{"text":"de_DE"}]`.
     #[must_use]
     pub fn exact(&self) -> String {
-        match self.0.as_slice() {
-            [KeyValue::Bytes(bytes)] => {
-                let mut text = "0x".to_owned();
-                for byte in bytes {
-                    text += &format!("{byte:02x}");
-                }
-                text
-            }
-            [
-                KeyValue::Text(text)
-                | KeyValue::Decimal(text)
-                | KeyValue::Timestamp(text)
-                | KeyValue::Date(text)
-                | KeyValue::Time(text)
-                | KeyValue::Uuid(text),
-            ] => text.clone(),
-            [only] => only.to_string(),
-            // Strings and numbers only: nothing that cannot be written.
-            _ => serde_json::to_string(self).unwrap_or_default(),
+        // Strings and numbers only: nothing that cannot be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Returns the cursor that [`exact`](Self::exact) wrote; `None` for any other text.
+    #[must_use]
+    pub fn from_exact(text: &str) -> Option<Self> {
+        // Most ids of a scope are plain numbers: not worth a parser.
+        if !text.starts_with("[{") {
+            return None;
         }
+        serde_json::from_str(text).ok()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     ids::ResourceName,
     plan::RetryPolicy,
     source::{RowQuery, Source, TableShape},
-    target::Target,
+    target::{Extent, Target},
 };
 
 /// What binding a resource found.
@@ -33,6 +33,8 @@ pub struct Bind {
     pub source: Arc<dyn Source>,
     /// Where to.
     pub target: Arc<dyn Target>,
+    /// Which rows of the resource the run restores.
+    pub extent: Extent,
     /// Most partitions.
     pub partitions: u32,
     /// When to try again.
@@ -60,7 +62,7 @@ impl Bind {
         .map_err(unread)?;
         let clearing = |error: &EdgeError, wait| told(Side::Target, error, wait);
         retrying(&self.retry, clearing, || {
-            this.target.clear(&this.resource, this.query.ids.is_some())
+            this.target.clear(&this.resource, &this.extent)
         })
         .await
         .map_err(|error| (Side::Target, error))?;

@@ -3,7 +3,7 @@
 use crate::{
     ids::{ChunkSeq, PartitionId, ResourceName},
     machine::{PartitionLedger, Progress, ResourceLedger, ResourceState, RunLedger},
-    target::{Evidence, PartitionKey, Recorded},
+    target::{Evidence, Extent, PartitionKey, Recorded},
 };
 
 use super::book::{Book, BookError};
@@ -60,6 +60,18 @@ fn is_handed_over(resource: &ResourceLedger) -> bool {
         && matches!(state, ResourceState::Triggering | ResourceState::Draining)
 }
 
+/// Returns which rows of its resources a run restores.
+#[must_use]
+pub fn extent(run: &RunLedger) -> Extent {
+    if !run.scope.rows.is_empty() {
+        Extent::Retried(run.id.clone())
+    } else if run.scope.ids.is_some() {
+        Extent::Ids
+    } else {
+        Extent::Whole
+    }
+}
+
 /// Returns a partition as targets name it.
 #[must_use]
 pub fn partition_key(
@@ -71,7 +83,7 @@ pub fn partition_key(
         resource: resource.name.clone(),
         id: partition.id,
         ordinal: partition.ordinal,
-        partial: run.scope.is_partial(),
+        extent: extent(run),
     }
 }
 

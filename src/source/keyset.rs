@@ -22,11 +22,16 @@ use crate::{
 /// Most ids of one `--ids`. Ten thousand parameters are still prepared in milliseconds; MariaDB ends at 65,535.
 const MOST_IDS: usize = 10_000;
 
-/// One id of `--ids`, typed as its column.
+/// Most places of a key of several columns in one query: their condition is a list of comparisons.
+pub const MOST_PLACES: usize = 1_000;
+
+/// One id of `--ids`, typed as its column; or the place of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Id {
     Key(KeyValue),
     Text(String),
+    /// In the cursor, whatever the column of the ids is.
+    Place(Vec<KeyValue>),
 }
 
 /// What a placeholder stands for.
@@ -40,6 +45,8 @@ pub(super) enum Param {
     Until(usize),
     /// One of the ids.
     Id(usize),
+    /// A column of one of the places.
+    Place(usize, usize),
     /// A value of one column, to search from.
     From,
     /// Most rows.
@@ -90,10 +97,15 @@ impl Statement {
                     Param::After(at) => column(values.after, at),
                     Param::Until(at) => column(values.until, at),
                     Param::From => values.from.map(Bound::Key),
-                    Param::Id(at) => values.ids.get(at).map(|id| match id {
-                        Id::Key(key) => Bound::Key(key),
-                        Id::Text(text) => Bound::Text(text),
-                    }),
+                    Param::Id(at) => match values.ids.get(at) {
+                        Some(Id::Key(key)) => Some(Bound::Key(key)),
+                        Some(Id::Text(text)) => Some(Bound::Text(text)),
+                        Some(Id::Place(_)) | None => None,
+                    },
+                    Param::Place(at, of) => match values.ids.get(at) {
+                        Some(Id::Place(keys)) => keys.get(of).map(Bound::Key),
+                        _ => None,
+                    },
                 }
                 .ok_or_else(|| {
                     EdgeError::new(
@@ -205,18 +217,64 @@ impl Writer {
         self.value(param, Some(&column.key));
     }
 
-    fn ids(&mut self, table: &Checked, ids: Option<usize>) {
-        let (Some(count), Some(column)) = (ids, &table.ids) else {
-            return;
-        };
-        if count == 0 {
-            self.push(" AND 1 = 0");
+    fn ids(&mut self, table: &Checked, ids: Option<&[Id]>) {
+        let Some(ids) = ids else { return };
+        let count = ids.len();
+        match (ids.first(), &table.ids) {
+            (Some(Id::Place(_)), _) => self.places(table, count),
+            (Some(_), Some(column)) => {
+                let _ = write!(self.text, " AND {} IN (", column.quoted);
+                for at in 0..count {
+                    self.push(if at > 0 { ", " } else { "" });
+                    self.value(Param::Id(at), column.key.as_ref());
+                }
+                self.push(")");
+            }
+            // No ids, or none that were typed for this table.
+            (None, _) | (Some(_), None) => self.push(" AND 1 = 0"),
+        }
+    }
+
+    /// Writes the condition that a row lies at one of the places.
+    fn places(&mut self, table: &Checked, count: usize) {
+        let columns = &table.cursor;
+        if let [only] = columns.as_slice() {
+            let _ = write!(self.text, " AND {} IN (", only.quoted);
+            for at in 0..count {
+                self.push(if at > 0 { ", " } else { "" });
+                self.value(Param::Place(at, 0), Some(&only.key));
+            }
+            self.push(")");
             return;
         }
-        let _ = write!(self.text, " AND {} IN (", column.quoted);
+        let row = |sql: &mut Self, at: usize| {
+            for (of, column) in columns.iter().enumerate() {
+                sql.push(if of > 0 { ", " } else { "(" });
+                sql.value(Param::Place(at, of), Some(&column.key));
+            }
+            sql.push(")");
+        };
+        if self.dialect == Dialect::Sqlite {
+            // A thousand ORs are as deep as its parser goes.
+            let _ = write!(
+                self.text,
+                " AND ({}) IN (VALUES ",
+                list(columns, |column| &column.quoted)
+            );
+            for at in 0..count {
+                self.push(if at > 0 { ", " } else { "" });
+                row(self, at);
+            }
+            self.push(")");
+            return;
+        }
         for at in 0..count {
-            self.push(if at > 0 { ", " } else { "" });
-            self.value(Param::Id(at), column.key.as_ref());
+            self.push(if at > 0 { " OR (" } else { " AND ((" });
+            for (of, column) in columns.iter().enumerate() {
+                self.push(if of > 0 { " AND " } else { "" });
+                self.column(column, "=", Param::Place(at, of));
+            }
+            self.push(")");
         }
         self.push(")");
     }
@@ -255,14 +313,14 @@ pub(super) struct PageSql {
 }
 
 /// Returns the page query of `table`, filtered by `ids` ids if there are any.
-pub(super) fn page(table: &Checked, ids: Option<usize>) -> PageSql {
+pub(super) fn page(table: &Checked, ids: Option<&[Id]>) -> PageSql {
     PageSql {
         first: page_from(table, ids, false),
         next: page_from(table, ids, true),
     }
 }
 
-fn page_from(table: &Checked, ids: Option<usize>, after: bool) -> Statement {
+fn page_from(table: &Checked, ids: Option<&[Id]>, after: bool) -> Statement {
     let Checked { key, value, .. } = table;
     let mut sql = Writer::new(table.dialect);
     let cursor = list(&table.cursor, |column| &column.selected);
@@ -298,7 +356,7 @@ fn page_from(table: &Checked, ids: Option<usize>, after: bool) -> Statement {
 }
 
 /// Returns the query that counts the rows of `table` exactly. Parameters: ids.
-pub(super) fn count(table: &Checked, ids: Option<usize>) -> Statement {
+pub(super) fn count(table: &Checked, ids: Option<&[Id]>) -> Statement {
     let mut sql = Writer::new(table.dialect);
     let _ = write!(
         sql.text,
@@ -311,7 +369,7 @@ pub(super) fn count(table: &Checked, ids: Option<usize>) -> Statement {
 }
 
 /// Returns the query for the mean length of key and value among the first 100 rows. Parameters: ids.
-pub(super) fn sample(table: &Checked, ids: Option<usize>) -> Statement {
+pub(super) fn sample(table: &Checked, ids: Option<&[Id]>) -> Statement {
     let Checked { key, value, .. } = table;
     let whole = match table.dialect {
         Dialect::Mysql | Dialect::Sqlite => "UNSIGNED",
@@ -431,7 +489,7 @@ pub(super) fn condition_checks(table: &Checked) -> Option<[Arc<str>; 2]> {
 
 /// Without ids the cursor's own index is forced: a condition on an indexed column otherwise tempts the planner to
 /// collect all its rows and sort them, again for every page. With ids the planner may use the index on the ids.
-fn hint(table: &Checked, ids: Option<usize>) -> String {
+fn hint(table: &Checked, ids: Option<&[Id]>) -> String {
     if ids.is_some() || table.hint.is_empty() {
         String::new()
     } else {
@@ -464,6 +522,9 @@ pub(super) fn typed_ids(table: &Checked, ids: &[String]) -> Result<Vec<Id>, Edge
     if ids.is_empty() {
         return Ok(Vec::new());
     }
+    if let Some(places) = ids.iter().map(|id| place(table, id)).collect() {
+        return Ok(places);
+    }
     let Some(column) = &table.ids else {
         return Err(refused(format!(
             "`--ids` cannot say which column of `{}` it means: the cursor has {} columns; name one as `from.entity`",
@@ -483,6 +544,20 @@ pub(super) fn typed_ids(table: &Checked, ids: &[String]) -> Result<Vec<Id>, Edge
             })
         })
         .collect()
+}
+
+/// Returns the place that [`Cursor::exact`] wrote; `None` for any other id, and for a place in another table.
+fn place(table: &Checked, id: &str) -> Option<Id> {
+    let Cursor(keys) = Cursor::from_exact(id)?;
+    let fits =
+        |(column, key): (&CursorColumn, &KeyValue)| holds(table.dialect, column.key.kind, key);
+    (keys.len() == table.cursor.len() && table.cursor.iter().zip(&keys).all(fits))
+        .then_some(Id::Place(keys))
+}
+
+/// Returns whether a column of this kind may hold `key`; those of SQLite hold anything.
+fn holds(dialect: Dialect, kind: KeyKind, key: &KeyValue) -> bool {
+    dialect == Dialect::Sqlite || kind.holds(key)
 }
 
 fn typed_id(kind: ColumnKind, key: Option<KeyKind>, id: &str) -> Option<Id> {
@@ -605,7 +680,8 @@ mod tests {
 
     #[test]
     fn condition_and_ids_stay_inside_the_range() {
-        let sql = page(&table(Some("a = 1 OR b = 2 -- why")), Some(3))
+        let three = [1, 2, 3].map(|id| Id::Key(KeyValue::Uint(id)));
+        let sql = page(&table(Some("a = 1 OR b = 2 -- why")), Some(&three))
             .next
             .sql;
         assert!(
@@ -614,10 +690,10 @@ mod tests {
             ),
             "{sql}"
         );
-        let none = page(&table(None), Some(0)).next.sql;
+        let none = page(&table(None), Some(&[])).next.sql;
         assert!(none.contains("AND 1 = 0 ORDER"), "{none}");
         assert_eq!(
-            &*count(&table(Some("x")), Some(1)).sql,
+            &*count(&table(Some("x")), Some(&three[..1])).sql,
             "SELECT COUNT(*) FROM `url` WHERE (x\n) AND 1 = 1 AND `id_url` IN (?)"
         );
     }
@@ -703,6 +779,55 @@ mod tests {
         assert_eq!(
             sql.bound(&values).expect_err("too few columns").kind,
             ErrorKind::Internal
+        );
+    }
+
+    #[test]
+    fn rows_of_a_key_of_several_columns_are_found_by_their_places() {
+        let place = |number| {
+            Cursor(vec![
+                KeyValue::Text("de".into()),
+                KeyValue::Decimal("1.50".into()),
+                KeyValue::Int(number),
+            ])
+        };
+        let exact = [place(1).exact(), place(2).exact()];
+        for (dialect, says) in [
+            (
+                Dialect::Mysql,
+                " AND ((`store` = ? AND `price` = CAST(? AS DECIMAL(65,2)) AND `fk_url` = ?) OR (`store` = ",
+            ),
+            (Dialect::Postgres, " AND ((\"store\" = $5 AND "),
+            (
+                Dialect::Sqlite,
+                " AND (\"store\", \"price\", \"fk_url\") IN (VALUES (?, CAST(? AS DECIMAL(65,2)), ?), (?, ",
+            ),
+        ] {
+            let table = composite(dialect);
+            let ids = typed_ids(&table, &exact).expect("places");
+            let sql = page(&table, Some(&ids)).first;
+            assert!(sql.sql.contains(says), "{}", sql.sql);
+            let until = place(2);
+            let values = Values {
+                until: Some(&until),
+                ids: &ids,
+                ..Values::default()
+            };
+            let bound = sql.bound(&values).expect("nothing is missing");
+            assert_eq!(bound.len(), sql.sql.matches(['?', '$']).count());
+        }
+        let table_of_three = composite(Dialect::Mysql);
+        let Cursor(mut keys) = place(1);
+        keys.swap(0, 2);
+        let other_types = Cursor(keys.clone()).exact();
+        keys.pop();
+        for wrong in [other_types, Cursor(keys).exact()] {
+            assert!(typed_ids(&table_of_three, &[wrong]).is_err());
+        }
+        let one = Cursor::single(KeyValue::Uint(7)).exact();
+        assert_eq!(
+            typed_ids(&table(None), &[one]).expect("fits"),
+            [Id::Place(vec![KeyValue::Uint(7)])]
         );
     }
 

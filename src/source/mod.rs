@@ -22,6 +22,7 @@ pub mod sqlite;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+pub use keyset::MOST_PLACES;
 pub use patience::Patience;
 pub use read_model::ReadModel;
 

@@ -5,6 +5,7 @@ use super::{
     quote::{self, Dialect},
 };
 use crate::{
+    cursor::KeyValue,
     error::{EdgeError, ErrorKind},
     nearest::nearest,
     plan::RowSource,
@@ -40,6 +41,24 @@ pub(super) enum KeyKind {
     Uuid,
     /// SQLite: each value has its own type.
     Any,
+}
+
+impl KeyKind {
+    /// Returns whether a column of this kind reads as `key`.
+    pub const fn holds(self, key: &KeyValue) -> bool {
+        match key {
+            _ if matches!(self, Self::Any) => true,
+            KeyValue::Int(_) => matches!(self, Self::Int),
+            KeyValue::Uint(_) => matches!(self, Self::Uint),
+            KeyValue::Text(_) => matches!(self, Self::Text),
+            KeyValue::Bytes(_) => matches!(self, Self::Bytes),
+            KeyValue::Decimal(_) => matches!(self, Self::Decimal),
+            KeyValue::Timestamp(_) => matches!(self, Self::Timestamp),
+            KeyValue::Date(_) => matches!(self, Self::Date),
+            KeyValue::Time(_) => matches!(self, Self::Time),
+            KeyValue::Uuid(_) => matches!(self, Self::Uuid),
+        }
+    }
 }
 
 /// How a column's values go into a cursor and back into a query.

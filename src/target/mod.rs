@@ -95,8 +95,19 @@ pub struct PartitionKey {
     pub id: PartitionId,
     /// Place among the partitions of its resource, from 1.
     pub ordinal: u32,
-    /// Whether the run restores only some rows of the resource (`--ids`): files keep them apart from a whole dump.
-    pub partial: bool,
+    /// Which rows of the resource the run restores.
+    pub extent: Extent,
+}
+
+/// Which rows of a resource a run restores: files keep what is not all of them apart from a whole dump.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    /// All of them.
+    Whole,
+    /// Those of `--ids`.
+    Ids,
+    /// Dead letters that this run retries. What an earlier retry restored is not in a later one.
+    Retried(RunId),
 }
 
 /// What the journal says a target holds of one partition.
@@ -245,9 +256,9 @@ pub trait Target: Send + Sync {
         self.forget(run, partitions).await
     }
 
-    /// Gets ready for a resource that begins: removes content that belongs to it alone, as files do; with `partial`, only
-    /// what partial runs left. Rows in a store that others share stay.
-    async fn clear(&self, resource: &ResourceName, partial: bool) -> Result<(), EdgeError>;
+    /// Gets ready for a resource that begins: removes content that belongs to it alone, as files do, and of that what is
+    /// of the same extent; what was retried of it goes with the whole. Rows in a store that others share stay.
+    async fn clear(&self, resource: &ResourceName, extent: &Extent) -> Result<(), EdgeError>;
 
     /// Puts back what was changed for writing `resources`, and makes their rows visible. The run is not done before; may be
     /// called again.

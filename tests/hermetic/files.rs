@@ -195,3 +195,74 @@ fn a_row_longer_than_what_a_death_left_of_the_budget_is_still_restored() {
     );
     assert_eq!(shop.dumped(), counts(&[("a", ROWS + 1), ("b", ROWS)]));
 }
+
+impl Shop {
+    /// Retries dead letters and asserts the exit code.
+    fn retries(&self, code: i32) {
+        let output = Command::new(env!("CARGO_BIN_EXE_rekindle"))
+            .args(["dead-letters", "retry", "shop.yaml"])
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+    }
+
+    fn execute(&self, sql: &str) {
+        let database = rusqlite::Connection::open(self.path("shop.sqlite")).unwrap();
+        database.execute_batch(sql).unwrap();
+    }
+
+    /// Returns how many rows lie in files of retries, and in how many resources' names.
+    fn retried(&self) -> (usize, usize) {
+        let dumped = self.dumped();
+        let retried = dumped.iter().filter(|(stem, _)| stem.contains("%retry-"));
+        retried.fold((0, 0), |sum, (_, rows)| (sum.0 + rows, sum.1 + 1))
+    }
+}
+
+#[test]
+fn retried_rows_lie_beside_the_dump_until_it_is_written_anew() {
+    let shop = Shop::new("");
+    shop.execute("UPDATE a SET data = NULL WHERE id IN (3, 6, 9)");
+    let output = shop.run(&[], None);
+    assert_eq!(output.status.code(), Some(4));
+    shop.execute("UPDATE a SET data = '{}' WHERE id = 3");
+    shop.retries(4);
+    assert_eq!(shop.retried(), (1, 1));
+    shop.execute("UPDATE a SET data = '{}' WHERE id IN (6, 9)");
+    shop.retries(0);
+    assert_eq!(
+        shop.retried(),
+        (3, 2),
+        "what the first retry wrote is there"
+    );
+    shop.completes(&[]);
+    assert_eq!(shop.dumped(), counts(&[("a", ROWS), ("b", ROWS)]));
+}
+
+#[test]
+fn rows_are_retried_whatever_their_keys_are() {
+    let shop = Shop::new("");
+    shop.execute(
+        "CREATE TABLE d (k, n INTEGER, key TEXT, data TEXT, PRIMARY KEY (k, n)) WITHOUT ROWID; \
+         INSERT INTO d VALUES (x'01', 1, 'd:1', NULL), ('0x01', 1, 'd:2', NULL), (1, 1, 'd:3', NULL), ('1', 1, 'd:4', NULL); \
+         CREATE TABLE e (k PRIMARY KEY, key TEXT, data TEXT) WITHOUT ROWID; \
+         INSERT INTO e SELECT k, 'e:' || rowid, NULL FROM (SELECT k, row_number() OVER () AS rowid FROM d)",
+    );
+    let plan = fs::read_to_string(shop.path("shop.yaml")).unwrap();
+    let (head, _) = plan.split_once("  - {").unwrap();
+    let resources = "  - { name: d, from: { table: d, cursor: [k, n], key: key, value: data } }\n  \
+                     - { name: e, from: { table: e, cursor: [k], key: key, value: data } }\n";
+    fs::write(shop.path("shop.yaml"), format!("{head}{resources}")).unwrap();
+    // Both are all dead letters, and fewer than a thousand.
+    assert_eq!(shop.run(&[], None).status.code(), Some(4));
+    shop.retries(4);
+    shop.execute("UPDATE d SET data = '{}'; UPDATE e SET data = '{}'");
+    shop.retries(0);
+    assert_eq!(
+        shop.retried(),
+        (8, 4),
+        "four rows of each, after two retries"
+    );
+}

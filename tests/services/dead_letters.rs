@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use crate::shop::{PLAN, Shop, resource};
+use crate::{
+    postgres::PgDatabase,
+    shop::{DEFAULTS as SMALL, PLAN, Shop, assert_same, resource},
+};
 
 const DEFAULTS: &str = "defaults:\n  chunk: { rows: 100 }\n";
 
@@ -107,6 +110,73 @@ async fn a_retry_that_is_killed_goes_on_and_settles_what_it_mended() {
         .exits(0);
     assert!(cursors(&shop, "").is_empty());
     shop.assert_redis_equals(&["url"]).await;
+}
+
+/// A resource whose cursor has two columns, and whose publisher mends rows of even entities.
+const OF_TWO: &str = "  - name: page
+    from: { table: page, cursor: [store, id], key: key, value: data, entity: fk }
+    to: storage
+";
+
+const MENDING: &str = "    fallback: { ids: { table: entity, column: id }, by: { sql: { url: \"${DATABASE_URL}\", statement: \"UPDATE page SET data = 'mended' WHERE fk % 2 = 0 AND fk IN ({ids})\" } } }
+";
+
+#[tokio::test]
+async fn rows_of_a_cursor_of_two_columns_are_retried_and_mended_by_their_places() {
+    let mut shop = Shop::open("two_columns").await;
+    shop.database
+        .execute(
+            "CREATE TABLE page (store VARCHAR(5), id INT, fk INT, `key` VARCHAR(50), data TEXT, PRIMARY KEY (store, id)); \
+             INSERT INTO page SELECT IF(seq % 2, 'DE', 'AT'), seq, seq, CONCAT('page:', seq), MD5(seq) FROM seq_1_to_4000; \
+             UPDATE page SET data = NULL WHERE id IN (7, 8, 3999); \
+             CREATE TABLE entity (id INT PRIMARY KEY); INSERT INTO entity SELECT id FROM page",
+        )
+        .await;
+    shop.plan(OF_TWO, SMALL);
+    shop.rekindle(&format!("run {PLAN}")).exits(4);
+    shop.database
+        .execute("UPDATE page SET data = 'late' WHERE id = 7")
+        .await;
+    let one = shop
+        .rekindle(&format!("dead-letters retry {PLAN}"))
+        .exits(4);
+    one.line("3 dead letters retried: 1 restored or gone from the source, 2 left");
+    assert_eq!(shop.redis.get(b"kv:page:7"), Some(b"late".to_vec()));
+    shop.database
+        .execute("UPDATE page SET data = NULL WHERE id = 7")
+        .await;
+    shop.plan(&format!("{OF_TWO}{MENDING}"), SMALL);
+    let mended = shop.rekindle(&format!("run {PLAN}")).exits(4);
+    assert!(
+        mended
+            .line("broken rows go to its publisher")
+            .contains("3 of its rows are broken"),
+        "{mended}"
+    );
+    assert_eq!(cursors(&shop, ""), ["('DE', 3999)", "('DE', 7)"]);
+    assert_eq!(shop.redis.get(b"kv:page:8"), Some(b"mended".to_vec()));
+}
+
+#[tokio::test]
+async fn rows_of_a_cursor_of_two_columns_in_postgres_are_retried_by_their_places() {
+    let mut shop = Shop::<PgDatabase>::open_postgres("two_columns").await;
+    shop.database
+        .execute(
+            "CREATE TABLE page (store TEXT, id INT, fk INT, key TEXT, data TEXT, PRIMARY KEY (store, id)); \
+             INSERT INTO page SELECT CASE id % 2 WHEN 1 THEN 'DE' ELSE 'AT' END, id, id, 'page:' || id, md5(id::text) \
+             FROM generate_series(1, 4000) id; UPDATE page SET data = NULL WHERE id IN (7, 8)",
+        )
+        .await;
+    shop.plan(OF_TWO, SMALL);
+    shop.rekindle(&format!("run {PLAN}")).exits(4);
+    shop.database
+        .execute("UPDATE page SET data = 'late' WHERE data IS NULL")
+        .await;
+    let both = shop
+        .rekindle(&format!("dead-letters retry {PLAN}"))
+        .exits(0);
+    both.line("2 dead letters retried: 2 restored or gone from the source, 0 left");
+    assert_same(&shop.wanted(&["page"], "kv:").await, &shop.redis_content());
 }
 
 #[tokio::test]

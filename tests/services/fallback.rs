@@ -6,8 +6,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
+    postgres::{PgDatabase, stop_server},
     redis_server::RedisServer,
-    shop::{DEFAULTS, PLAN, Running, Shop, wait_until},
+    search::{BOTH, assert_equal, wanted},
+    search_server::SearchServer,
+    shop::{DEFAULTS, PLAN, Running, Shop, assert_same, wait_until},
     support::server_url,
 };
 
@@ -291,7 +294,7 @@ async fn a_console_that_fails_or_hangs_blocks_and_is_called_again_by_the_next_ru
     shop.database
         .execute("UPDATE url SET data = NULL WHERE id = 7")
         .await;
-    let quick = "defaults:\n  retry: { attempts: 2, base: 1ms, cap: 2ms }\n";
+    let quick = "defaults:\n  retry: { attempts: 2, base: 1ms, cap: 2ms, within: 500ms }\n";
     for (console, mode, says) in [
         ("/nowhere/console", "", "cannot be started"),
         ("sh, -c, 'exit 127'", "", "the program was not found"),
@@ -312,6 +315,138 @@ async fn a_console_that_fails_or_hangs_blocks_and_is_called_again_by_the_next_ru
         .exits(0);
     assert_eq!(told(&shop), BTreeMap::from([(7, 1)]));
     shop.assert_redis_equals(&["url"]).await;
+}
+
+#[tokio::test]
+async fn rows_rewritten_behind_the_cursor_arrive_although_nobody_works_on_the_shops_queues() {
+    let mut shop = shop("fb_behind").await;
+    poison(&mut shop).await;
+    // Good rows that are copied before the run falls back, and that the shop writes anew when it is called for others:
+    // the entities of the first rows come last.
+    shop.database
+        .execute(format!(
+            "UPDATE url SET data = '{{\"old\":1}}' WHERE id IN (1, 2, 98, 500); UPDATE url SET fk = {ROWS} + 1 - id"
+        ))
+        .await;
+    plan(&shop, CONSOLE, DEFAULTS);
+    let run = command(&shop, &format!("run {PLAN}"), &[("CONSOLE_MODE", "silent")]);
+    let done = Running::start(run).finish().exits(0);
+    done.line("goes to its publisher");
+    assert_eq!(sent(&shop), 0, "nothing arrived by itself");
+    let old = "SELECT COUNT(*) FROM url WHERE data LIKE '%old%'";
+    assert_eq!(shop.database.number(old).await, 0, "they were regenerated");
+    shop.assert_redis_equals(&["url"]).await;
+}
+
+#[tokio::test]
+async fn a_console_that_is_refused_its_database_for_a_while_is_waited_for() {
+    let mut shop = shop("fb_refused").await;
+    shop.database
+        .execute("UPDATE url SET data = NULL WHERE id IN (7, 2999)")
+        .await;
+    let soon = "defaults:\n  retry: { attempts: 2, base: 10ms, cap: 200ms }\n";
+    plan(&shop, CONSOLE, soon);
+    let down = shop.path("console.down");
+    fs::write(&down, "").expect("a file");
+    let away = down.display().to_string();
+    let run = command(&shop, &format!("run {PLAN}"), &[("CONSOLE_DOWN", &away)]);
+    let mut running = Running::start(run);
+    running.says("waiting for the publisher of url, ");
+    let mut waiting = Value::Null;
+    wait_until("status says what is waited for", || {
+        waiting = shop.status()["waiting"][0].clone();
+        waiting["tries"].as_u64() >= Some(5)
+    });
+    assert_eq!(waiting["place"], "the publisher of url");
+    let error = waiting["error"].as_str().expect("an error");
+    assert!(error.contains("a connection was refused"), "{error}");
+    assert_eq!(fallback(&shop)["open"]["ids"], 2);
+    fs::remove_file(&down).expect("it was there");
+    let done = running.finish().exits(0);
+    done.line("the publisher of url works again after ");
+    assert_eq!(told(&shop), BTreeMap::from([(7, 1), (2999, 1)]));
+    shop.assert_redis_equals(&["url"]).await;
+    let run = shop.status()["run"].as_str().expect("a run").to_owned();
+    let story = shop.rekindle(&format!("show {run} {PLAN}")).exits(0).stdout;
+    // However often it was tried: the ids that are out are journaled once.
+    assert_eq!(
+        story.matches("the publisher is called with").count(),
+        1,
+        "{story}"
+    );
+}
+
+#[tokio::test]
+async fn a_publishers_database_that_is_stopped_in_mid_call_is_waited_for_and_called_again() {
+    let mut shop = Shop::<PgDatabase>::open_postgres("fb_stopped").await;
+    shop.table("url").await;
+    shop.rows("url", 1, 2_000).await;
+    shop.database
+        .execute(
+            "UPDATE url SET fk = id; UPDATE url SET data = NULL WHERE id IN (8, 1501); \
+             CREATE TABLE entity (id INT PRIMARY KEY); INSERT INTO entity SELECT id FROM url",
+        )
+        .await;
+    let soon = "defaults:\n  retry: { attempts: 2, base: 10ms, cap: 200ms }\n";
+    let mending = "SELECT pg_sleep(1); UPDATE url SET data = 'mended' WHERE fk IN ({ids})";
+    shop.plan(
+        &resource(&format!(
+            "{{ sql: {{ url: \"${{DATABASE_URL}}\", statement: \"{mending}\" }} }}"
+        )),
+        soon,
+    );
+    let mut running = shop.start(&format!("run {PLAN}"));
+    let calling = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND state = 'active' AND query LIKE 'SELECT pg_sleep(1)%'";
+    let begun = std::time::Instant::now();
+    while shop.database.number(calling).await == 0 {
+        assert!(begun.elapsed().as_secs() < 60, "it never calls");
+    }
+    let stopped = stop_server();
+    running.says("waiting for the publisher of url, ");
+    drop(stopped);
+    let done = running.finish().exits(0);
+    done.line("the publisher of url works again after ");
+    shop.database.reconnect().await;
+    let mended = "SELECT COUNT(*) FROM url WHERE data = 'mended'";
+    assert_eq!(shop.database.number(mended).await, 2);
+    assert_same(&shop.wanted(&["url"], "kv:").await, &shop.redis_content());
+}
+
+#[tokio::test]
+async fn an_index_gets_every_row_of_a_resource_that_fell_back_and_single_rows_that_were_mended() {
+    for product in BOTH {
+        let server = SearchServer::shared(product);
+        for poisoned in ["id % 3 = 0", "id IN (7, 1500, 2999)"] {
+            server.ask("DELETE", "/t_*,rekindle?ignore_unavailable=true", None);
+            server.create("t_url");
+            let mut shop = shop("fb_search").await;
+            shop.database
+                .execute(format!("UPDATE url SET data = NULL WHERE {poisoned}"))
+                .await;
+            // There before, and not what the table says.
+            let stale = serde_json::json!({ "id": -1 });
+            server.must("PUT", "/t_url/_doc/url:2998", &stale);
+            let mending =
+                "UPDATE url SET data = JSON_OBJECT('id', id) WHERE data IS NULL AND fk IN ({ids})";
+            let resource = resource(&format!(
+                "{{ sql: {{ url: \"${{DATABASE_URL}}\", statement: \"{mending}\" }} }}"
+            ));
+            shop.write_plan(&format!(
+                "version: 1\nname: shop\nsource: {{ url: \"${{DATABASE_URL}}\" }}\ntargets:\n  storage: \
+                 {{ elasticsearch: {{ url: \"{}\", index: \"t_url\" }} }}\nresources:\n{resource}{DEFAULTS}",
+                server.url()
+            ));
+            let done = shop.rekindle(&format!("run {PLAN}")).exits(0);
+            let says = if poisoned.contains('%') {
+                "goes to its publisher"
+            } else {
+                "broken rows go to its publisher"
+            };
+            done.line(says);
+            assert_equal(&wanted(&mut shop, "url").await, &server.documents("t_url"));
+        }
+    }
 }
 
 #[tokio::test]
@@ -354,14 +489,17 @@ async fn a_single_row_that_ends_the_process_for_memory_sends_the_resource_to_its
     // The parent holds the state file for a moment too, to journal a death.
     let parent = Value::from(running.pid().as_raw_nonzero().get());
     let mut before = parent.clone();
-    for _ in 0..3 {
+    for attempt in 1..=3 {
         let mut pid = Value::Null;
         wait_until("another process reads", || {
             let status = shop.status();
             pid = status["pid"].clone();
+            let attempts = status["attempts"].as_array().map_or(0, Vec::len);
+            // Before its attempt is journaled, a process that dies was not at work on anything.
             status["working"] == true
                 && pid != before
                 && pid != parent
+                && attempts == attempt
                 && status["state"] == "restoring"
                 && status["resources"][0]["state"] == "syncing"
         });

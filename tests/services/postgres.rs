@@ -155,19 +155,36 @@ impl PgDatabase {
 
 /// Stops the server as `tests/servers/down` does, and starts it again.
 pub fn restart_server() {
-    for script in ["down", "up"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/servers")
-            .join(script);
-        let status = Command::new(path)
-            .arg("postgres")
-            .stdout(Stdio::null())
-            .status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "tests/servers/{script} postgres failed"
-        );
+    drop(stop_server());
+}
+
+/// Stops the server until the value is dropped.
+pub fn stop_server() -> Stopped {
+    server_script("down");
+    Stopped
+}
+
+/// A server that is down; up again when this is dropped, also while a failed test unwinds.
+pub struct Stopped;
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        server_script("up");
     }
+}
+
+fn server_script(script: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/servers")
+        .join(script);
+    let status = Command::new(path)
+        .arg("postgres")
+        .stdout(Stdio::null())
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "tests/servers/{script} postgres failed"
+    );
 }
 
 impl Drop for PgDatabase {

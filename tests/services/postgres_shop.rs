@@ -27,12 +27,12 @@ const DUMPED: &str = "  - name: dumped
 ";
 
 impl Shop<PgDatabase> {
-    async fn open_postgres(name: &str) -> Self {
+    pub async fn open_postgres(name: &str) -> Self {
         Self::of(PgDatabase::create(name).await, RedisServer::start())
     }
 
     /// Makes an empty table like those that plans are written for.
-    async fn table(&mut self, table: &str) {
+    pub async fn table(&mut self, table: &str) {
         self.database
             .execute(format!(
                 "CREATE TABLE {table} (id BIGINT NOT NULL PRIMARY KEY, fk INT, key TEXT, data TEXT)"
@@ -41,7 +41,7 @@ impl Shop<PgDatabase> {
     }
 
     /// Adds rows with the ids `first..=last`: a key of many alphabets, a value of some 60 bytes.
-    async fn rows(&mut self, table: &str, first: u64, last: u64) {
+    pub async fn rows(&mut self, table: &str, first: u64, last: u64) {
         self.database
             .execute(format!(
                 "INSERT INTO {table} SELECT id, id % 1000, '{table}:größe:鍵🛒:' || id, \
@@ -51,7 +51,7 @@ impl Shop<PgDatabase> {
     }
 
     /// Returns what the tables say a target should hold. Reads by itself: the program under test plays no part.
-    async fn wanted(&self, tables: &[&str], prefix: &str) -> HashMap<Vec<u8>, Vec<u8>> {
+    pub async fn wanted(&self, tables: &[&str], prefix: &str) -> HashMap<Vec<u8>, Vec<u8>> {
         let mut connection = PgConnection::connect(&self.database.url())
             .await
             .expect("PostgreSQL answers");

@@ -9,7 +9,9 @@ use rekindle::{
     error::ErrorKind,
     ids::{ChunkSeq, PartitionId, RunId},
     plan::{Compression, RedisConfig, TargetConfig, ValueForm},
-    target::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target, connect},
+    target::{
+        ChunkWriter, Evidence, Extent, Lease, LeaseOwner, PartitionKey, Recorded, Target, connect,
+    },
 };
 
 use crate::{
@@ -98,6 +100,21 @@ impl RedisCluster {
         for node in [to, from] {
             self.nodes[node].run(&format!("CLUSTER SETSLOT {slot} NODE {id}"));
         }
+    }
+
+    /// Runs a command on the node that has its key.
+    fn run(&self, words: &str) {
+        let mut words = words.split(' ');
+        let mut cmd = redis::cmd(words.next().expect("a command"));
+        for word in words {
+            cmd.arg(word);
+        }
+        let obeyed = self.nodes.iter().any(|node| {
+            let client = redis::Client::open(node.url(0)).expect("a URL");
+            let mut connection = client.get_connection().expect("redis answers");
+            cmd.query::<redis::Value>(&mut connection).is_ok()
+        });
+        assert!(obeyed, "no node has the key");
     }
 
     fn key_count(&self) -> u64 {
@@ -279,6 +296,59 @@ async fn a_slot_that_moved_between_two_chunks_is_found_at_its_new_node() {
     shop.assert_whole().await;
 }
 
+#[tokio::test]
+async fn a_resource_that_fell_back_is_compared_on_every_master_and_only_differences_are_written() {
+    let mut shop = Clustered::open("cluster_compare").await;
+    shop.start(&format!("run {PLAN}")).finish().exits(0);
+    // Another type, other bytes of the same length, another length, nothing: far behind where copying stops.
+    let cluster = &shop.cluster;
+    cluster.run("DEL kv:url:19001");
+    cluster.run("RPUSH kv:url:19001 x");
+    let same_length = format!("{{\"id\":19002,\"hash\":\"{}\"}}", "x".repeat(32));
+    cluster.run(&format!("SET kv:url:19002 {same_length}"));
+    cluster.run("SET kv:url:19003 stale");
+    cluster.run("DEL kv:url:19004");
+    shop.shop
+        .database
+        .execute(
+            "UPDATE url SET data = NULL WHERE id % 3 = 0; UPDATE url SET fk = id; \
+             CREATE TABLE entity (id INT NOT NULL PRIMARY KEY); INSERT INTO entity SELECT id FROM url",
+        )
+        .await;
+    let mending = "UPDATE url SET data = MD5(id) WHERE data IS NULL AND fk IN ({ids})";
+    let fallback = format!(
+        "    fallback: {{ ids: {{ table: entity, column: id }}, by: {{ sql: {{ url: \"${{DATABASE_URL}}\", \
+         statement: \"{mending}\" }} }} }}\n"
+    );
+    shop.shop
+        .plan(&format!("{}{fallback}", resource("url")), DEFAULTS);
+    for node in &shop.cluster.nodes {
+        node.run("CONFIG RESETSTAT");
+    }
+    let done = shop.start(&format!("run {PLAN}")).finish().exits(0);
+    done.line("goes to its publisher");
+    shop.assert_whole().await;
+    let written: u64 = shop.cluster.nodes.iter().map(sets).sum();
+    // A third was regenerated; what was copied before is little, and the rest is not written again.
+    let regenerated = ROWS / 3;
+    assert!(
+        (regenerated..regenerated + 3_000).contains(&written),
+        "{written} SETs for {regenerated} rows"
+    );
+}
+
+/// Returns how many `SET`s a node carried out.
+fn sets(node: &RedisServer) -> u64 {
+    let stats: String = node.ask(0, redis::cmd("INFO").arg("commandstats"));
+    let line = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_set:calls="));
+    line.map_or(0, |line| {
+        let (calls, _) = line.split_once(',').expect("more figures");
+        calls.parse().expect("a number")
+    })
+}
+
 fn owner(state: &str) -> LeaseOwner {
     LeaseOwner {
         state: state.into(),
@@ -294,7 +364,7 @@ fn partition() -> PartitionKey {
         resource: "url".into(),
         id: PartitionId(31),
         ordinal: 1,
-        partial: false,
+        extent: Extent::Whole,
     }
 }
 

@@ -15,8 +15,8 @@ use rekindle::{
     ids::{ChunkSeq, PartitionId, RunId},
     plan::{Compression, RedisConfig, TargetConfig, ValueForm},
     target::{
-        ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, RedisTarget, Target,
-        connect,
+        ChunkWriter, Evidence, Extent, Lease, LeaseOwner, PartitionKey, Recorded, RedisTarget,
+        Target, connect,
     },
 };
 
@@ -55,7 +55,7 @@ fn partition(id: u64) -> PartitionKey {
         resource: "url".into(),
         id: PartitionId(id),
         ordinal: 1,
-        partial: false,
+        extent: Extent::Whole,
     }
 }
 
@@ -664,7 +664,10 @@ async fn markers_are_forgotten_and_rows_stay() {
             .await
             .unwrap();
     }
-    target.clear(&partition(31).resource, false).await.unwrap();
+    target
+        .clear(&partition(31).resource, &Extent::Whole)
+        .await
+        .unwrap();
     assert_eq!(server.get(MARKER), None);
     assert_eq!(server.get(b"kv:a").unwrap(), b"1");
 }

@@ -15,8 +15,9 @@ use crate::{
     failure::{Exit, Failure},
     ids::ResourceName,
     machine::Scope,
-    plan::{Plan, TargetConfig},
+    plan::Plan,
     report::human::counted,
+    source::MOST_PLACES,
 };
 
 /// Rows of one resource that one retry reads: what fits one query.
@@ -33,12 +34,17 @@ pub(super) fn retry(command: &DeadLettersRetry, global: &Global, screen: Screen)
     let mut refused = None;
     let mut left_over = 0u64;
     letters.each(|row| {
-        if let Err(failure) = check(&plan, &row.resource, row.letter.cursor.0.len()) {
-            refused = Some(failure);
+        if plan.resource(&row.resource).is_none() {
+            refused = Some(unknown(&plan, &row.resource));
             return false;
         }
+        let most = if row.letter.cursor.0.len() > 1 {
+            MOST_PLACES
+        } else {
+            MOST_ROWS
+        };
         let cursors = chosen.entry(row.resource.clone()).or_default();
-        if cursors.len() < MOST_ROWS {
+        if cursors.len() < most {
             cursors.insert(row.letter.cursor.exact());
         } else {
             left_over += 1;
@@ -113,33 +119,15 @@ fn nothing(screen: Screen) -> Exit {
     Exit::Done
 }
 
-/// Refuses what cannot be read or written row by row.
-fn check(plan: &Plan, name: &ResourceName, key_columns: usize) -> Result<(), Failure> {
-    let refuse = |why: &str, next: String| {
-        Err(Failure::new(
-            Exit::Refused,
-            format!("the dead letters of `{name}` cannot be retried one by one"),
-            "nothing was written; the dead letters are where they were",
-            next,
-        )
-        .why(why))
-    };
-    let typed = plan.path.display();
-    let anew = format!("mend the rows, then `rekindle run --new --only {name} {typed}`");
-    let Some(resource) = plan.resource(name) else {
-        return refuse(
-            "the plan has no such resource any more",
-            format!("`rekindle dead-letters drop -r {name} {typed}` lets them go"),
-        );
-    };
-    if key_columns != 1 {
-        return refuse("its cursor has more than one column", anew);
-    }
-    if matches!(plan.targets.get(&resource.to), Some(TargetConfig::File(_))) {
-        return refuse(
-            "its target is a folder of dumps, which are written as a whole",
-            anew,
-        );
-    }
-    Ok(())
+fn unknown(plan: &Plan, name: &ResourceName) -> Failure {
+    Failure::new(
+        Exit::Refused,
+        format!("the dead letters of `{name}` cannot be retried"),
+        "nothing was written; the dead letters are where they were",
+        format!(
+            "`rekindle dead-letters drop -r {name} {}` lets them go",
+            plan.path.display()
+        ),
+    )
+    .why("the plan has no such resource any more")
 }

@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Coordinator, Finished, Job, waiting::Passage};
+use super::{
+    Coordinator, Finished, Job,
+    waiting::{BOTH, Passage},
+};
 use crate::{
     cursor::{Cursor, KeyValue},
     engine::{
@@ -15,7 +18,7 @@ use crate::{
         book::BookError,
         breaker::Side,
         copy::Report,
-        evidence::partition_keys,
+        evidence::{extent, partition_keys},
         handover::{
             Handed, IdPage, Rebind, Settle, Settled, entities, ids_query, letters_query, next_ids,
         },
@@ -32,7 +35,7 @@ use crate::{
     },
     plan::{FallbackConfig, Resource},
     report,
-    source::RowQuery,
+    source::{MOST_PLACES, RowQuery},
 };
 
 /// Most dead letters of one resource whose rows are read again: their places are one list in a query.
@@ -65,6 +68,9 @@ impl Coordinator {
             Some(_) if scope.ids.is_some() && resource.from.entity.is_none() => Some(
                 "`--ids` are not entity ids without `from.entity`, so its publisher is not called",
             ),
+            Some(config) if scope.ids.is_some() && !config.of_rows => {
+                Some("`--ids` are not the ids that its publisher takes")
+            }
             Some(_) if ledger.state != ResourceState::Syncing => Some("it is not being copied"),
             Some(_) => None,
         };
@@ -132,18 +138,23 @@ impl Coordinator {
             .book
             .resource(name)
             .is_some_and(|ledger| ledger.fallback.handover.is_none() && ledger.totals().2 > 0);
-        if resource.fallback.is_none() || !fresh {
+        let Some(config) = resource.fallback.as_ref().filter(|_| fresh) else {
             return Ok(false);
-        }
+        };
+        let most = if resource.from.cursor.len() > 1 {
+            MOST_PLACES
+        } else {
+            MOST_MENDED as usize
+        };
         let broken = self.letters(name, true, 0, MOST_MENDED + 1).await?.len();
         let all = self.letters(name, false, 0, MOST_MENDED + 1).await?;
         let lacks = if broken == 0 {
             return Ok(false);
         } else if resource.from.entity.is_none() {
             "`from.entity` is not named"
-        } else if all.iter().any(|(_, place)| listed(place).is_none()) {
-            "rows cannot be listed by this cursor"
-        } else if all.len() > MOST_MENDED as usize {
+        } else if !config.of_rows {
+            "`from.entity` names other ids than it takes"
+        } else if all.len() > most {
             "there are too many of them"
         } else {
             let why = format!("{broken} of its rows are broken");
@@ -188,10 +199,7 @@ impl Coordinator {
         for name in due {
             // Twice as many: letters of this very reading may stand beside those it is about.
             let letters = self.letters(&name, false, 0, 2 * MOST_MENDED).await?;
-            let mut places: Vec<String> = letters
-                .iter()
-                .filter_map(|(_, place)| listed(place))
-                .collect();
+            let mut places: Vec<String> = letters.iter().map(|(_, place)| place.exact()).collect();
             places.sort_unstable();
             places.dedup();
             self.mends.insert(name, places);
@@ -233,9 +241,10 @@ impl Coordinator {
             .collect();
         for (name, state) in due {
             let busy = self.jobs.values().any(
-                |job| matches!(job, Job::Walk(of, _) | Job::Hand(of) | Job::Bind(of) if *of == name),
+                |job| matches!(job, Job::Walk(of, _) | Job::Hand(of, _) | Job::Bind(of) if *of == name),
             );
-            if busy || !self.is_proven(&name) || self.passage(&name) == Passage::Closed {
+            let uses = self.step(&name, &state);
+            if busy || !self.is_proven(&name) || self.passage(&name, uses) == Passage::Closed {
                 continue;
             }
             let Some((resource, config)) = self
@@ -262,6 +271,18 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Returns the edges that the next step of a resource goes through. A call goes through none: the publisher has a
+    /// breaker of its own.
+    fn step(&self, name: &ResourceName, state: &ResourceState) -> &'static [Side] {
+        if *state == ResourceState::Draining && self.settled.contains(name) {
+            BOTH
+        } else if self.calls.contains_key(name) {
+            &[]
+        } else {
+            &[Side::Source]
+        }
+    }
+
     fn handover(&self, name: &ResourceName) -> Option<&Handover> {
         self.book.resource(name)?.fallback.handover.as_ref()
     }
@@ -278,7 +299,7 @@ impl Coordinator {
         let waiting = self.waiting(&resource.name, Side::Source);
         if handover.scope == HandoverScope::Resource {
             let query = ids_query(config, &self.book.run()?.scope);
-            self.hand(&resource.name, async move {
+            self.hand(&resource.name, &[Side::Source], async move {
                 let found = retrying(&retry, waiting, || {
                     next_ids(
                         &*source,
@@ -299,15 +320,12 @@ impl Coordinator {
             .letters(&resource.name, true, after, fallback::IDS_PER_CALL)
             .await?;
         let (from, entity) = (resource.from.clone(), resource.from.entity.clone());
-        self.hand(&resource.name, async move {
+        self.hand(&resource.name, &[Side::Source], async move {
             let Some((last, _)) = letters.last() else {
                 return Handed::Ids(Ok(None));
             };
             let until = Cursor::single(KeyValue::Uint(last.cast_unsigned()));
-            let places: Vec<String> = letters
-                .iter()
-                .filter_map(|(_, place)| listed(place))
-                .collect();
+            let places: Vec<String> = letters.iter().map(|(_, place)| place.exact()).collect();
             let entity = entity.unwrap_or_default();
             let found = retrying(&retry, waiting, || {
                 entities(&*source, &from, &entity, places.clone())
@@ -334,7 +352,7 @@ impl Coordinator {
         }
         let wait = self.breakers.wait(&edge);
         let waiting = self.waiting(&resource.name, Side::Publisher);
-        self.hand(&resource.name, async move {
+        self.hand(&resource.name, &[], async move {
             tokio::time::sleep(wait).await;
             let called = retrying(&retry, waiting, || publisher.call(&page.ids)).await;
             Handed::Called(called)
@@ -354,7 +372,7 @@ impl Coordinator {
             retry: self.plan.defaults.retry.clone(),
         };
         let waiting = self.waiting(&resource.name, Side::Source);
-        self.hand(&resource.name, async move {
+        self.hand(&resource.name, &[Side::Source], async move {
             Handed::Settled(settle.run(waiting).await)
         });
     }
@@ -385,6 +403,7 @@ impl Coordinator {
             query,
             source: Arc::clone(&self.source),
             target: Arc::clone(&leased.target),
+            extent: extent(run),
             partitions: if of_rows {
                 1
             } else {
@@ -395,7 +414,7 @@ impl Coordinator {
         };
         let mut reading = self.waiting(&resource.name, Side::Source);
         let mut writing = self.waiting(&resource.name, Side::Target);
-        self.hand(&resource.name, async move {
+        self.hand(&resource.name, BOTH, async move {
             let told = |side, error: &EdgeError, wait| match side {
                 Side::Target => writing(error, wait),
                 Side::Source | Side::Publisher => reading(error, wait),
@@ -425,7 +444,12 @@ impl Coordinator {
 
     /// Runs a step until it ends or the resource is told to stop: then a publisher that is under way is killed, and
     /// called again another time.
-    fn hand(&mut self, name: &ResourceName, work: impl Future<Output = Handed> + Send + 'static) {
+    fn hand(
+        &mut self,
+        name: &ResourceName,
+        uses: &'static [Side],
+        work: impl Future<Output = Handed> + Send + 'static,
+    ) {
         let stop = self
             .stops
             .entry(name.clone())
@@ -438,7 +462,7 @@ impl Coordinator {
                 handed = work => Finished::Handed(handed),
             }
         });
-        self.jobs.insert(task.id(), Job::Hand(name.clone()));
+        self.jobs.insert(task.id(), Job::Hand(name.clone(), uses));
     }
 
     /// Journals what a step ended in.
@@ -486,7 +510,10 @@ impl Coordinator {
                 self.failed(name, Side::Source, &error).await
             }
             (Handed::Called(Err(error)), ResourceState::Triggering) => {
-                self.calls.remove(name);
+                // Else the same ids are called again, which are journaled already.
+                if !error.kind.disposition().passes() {
+                    self.calls.remove(name);
+                }
                 self.failed(name, Side::Publisher, &error).await
             }
             // It was blocked, or started over, meanwhile: nothing is known, and it is asked again.
@@ -590,10 +617,7 @@ impl Coordinator {
             estimated_rows,
             partitions: count,
         });
-        if !of_rows {
-            // Rows alone are read without the entity's column, which is another shape.
-            self.shapes.insert(name.clone(), bound.shape);
-        }
+        self.shapes.insert(name.clone(), bound.shape);
         Ok(())
     }
 
@@ -660,16 +684,5 @@ impl Coordinator {
         let times = super::count(times.into(), "failure");
         self.fall_back(name, format!("{times} in a row: {why}"))
             .await
-    }
-}
-
-/// Returns a row's place as the list of a query takes it; `None` for a cursor of several columns, and for types whose
-/// text is not what a query compares with.
-fn listed(place: &Cursor) -> Option<String> {
-    match place.0.as_slice() {
-        [KeyValue::Int(id)] => Some(id.to_string()),
-        [KeyValue::Uint(id)] => Some(id.to_string()),
-        [KeyValue::Text(text) | KeyValue::Uuid(text)] => Some(text.clone()),
-        _ => None,
     }
 }

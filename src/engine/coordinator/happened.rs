@@ -196,8 +196,10 @@ impl Coordinator {
                 }
                 Ok(())
             }
-            (Job::Hand(name), Some(Finished::Handed(handed))) => self.handed(&name, handed).await,
-            (Job::Bind(name) | Job::Walk(name, _) | Job::Hand(name), _)
+            (Job::Hand(name, _), Some(Finished::Handed(handed))) => {
+                self.handed(&name, handed).await
+            }
+            (Job::Bind(name) | Job::Walk(name, _) | Job::Hand(name, _), _)
                 if self.interrupted.is_none() =>
             {
                 self.block(&name, PANICKED.to_owned()).await

@@ -121,8 +121,8 @@ enum Job {
     Ask,
     /// Measures for the `throttle` of a resource.
     Measure(ResourceName),
-    /// The next step of a resource that is with its publisher.
-    Hand(ResourceName),
+    /// The next step of a resource that is with its publisher, and the edges that it goes through.
+    Hand(ResourceName, &'static [Side]),
 }
 
 impl Job {

@@ -4,13 +4,16 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Coordinator, Finished, Job, waiting::Passage};
+use super::{
+    Coordinator, Finished, Job,
+    waiting::{BOTH, Passage},
+};
 use crate::{
     engine::{
         bind::Bind,
         book::BookError,
         copy::{Report, Walk},
-        evidence::partition_key,
+        evidence::{extent, partition_key},
         preflight::row_query,
     },
     error::EdgeError,
@@ -45,7 +48,7 @@ impl Coordinator {
         if let Some((resource, partition)) = self.suspect() {
             // Alone: whatever killed the last process is met by one small chunk at a time.
             if self.is_proven(&resource)
-                && self.passage(&resource) != Passage::Closed
+                && self.passage(&resource, BOTH) != Passage::Closed
                 && !self.jobs.values().any(Job::works)
             {
                 self.walk(&resource, partition, Some(1));
@@ -70,7 +73,7 @@ impl Coordinator {
     fn prove_next(&mut self) {
         let is_used = |target: &String| {
             self.jobs.values().any(|job| match job {
-                Job::Bind(name) | Job::Walk(name, _) | Job::Hand(name) => self
+                Job::Bind(name) | Job::Walk(name, _) | Job::Hand(name, _) => self
                     .plan
                     .resource(name)
                     .is_some_and(|one| one.to == *target),
@@ -168,7 +171,7 @@ impl Coordinator {
         }
         for (resource, partition) in due {
             // Asked anew for each: the one chunk of a trial is one for all resources.
-            match self.passage(&resource) {
+            match self.passage(&resource, BOTH) {
                 Passage::Open => self.walk(&resource, partition, None),
                 Passage::OneChunk => self.walk(&resource, partition, Some(1)),
                 Passage::Closed => {}
@@ -207,7 +210,8 @@ impl Coordinator {
     }
 
     pub(super) fn is_due(&self, resource: &Resource) -> bool {
-        if !self.is_proven(&resource.name) || self.passage(&resource.name) == Passage::Closed {
+        if !self.is_proven(&resource.name) || self.passage(&resource.name, BOTH) == Passage::Closed
+        {
             return false;
         }
         self.book
@@ -229,6 +233,7 @@ impl Coordinator {
             query: row_query(resource, &run.scope),
             source: Arc::clone(&self.source),
             target: Arc::clone(&leased.target),
+            extent: extent(run),
             partitions: self.plan.defaults.parallel_partitions,
             retry: self.plan.defaults.retry.clone(),
         };
@@ -281,7 +286,7 @@ impl Coordinator {
             .subscribe();
         let gate = leased.gate.clone();
         let mut retry = self.plan.defaults.retry.clone();
-        if self.passage(name) != Passage::Open {
+        if self.passage(name, BOTH) != Passage::Open {
             // A trial: one try, and the breaker decides what comes next.
             retry.attempts = 1;
         }
@@ -340,7 +345,7 @@ impl Coordinator {
 }
 
 /// Returns whether partitions of the resource are walked: copied, or compared.
-fn is_walked(resource: &ResourceLedger) -> bool {
+pub(super) fn is_walked(resource: &ResourceLedger) -> bool {
     matches!(
         resource.state,
         ResourceState::Syncing | ResourceState::Comparing

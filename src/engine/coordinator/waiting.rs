@@ -15,6 +15,9 @@ use crate::{
     report,
 };
 
+/// What rows go through.
+pub(super) const BOTH: &[Side] = &[Side::Source, Side::Target];
+
 impl Coordinator {
     /// Returns the edge that one side of a resource is.
     pub(super) fn edge(&self, name: &ResourceName, side: Side) -> Edge {
@@ -117,8 +120,8 @@ impl Coordinator {
 
     /// Takes note of a stored chunk: whatever it went through works.
     pub(super) async fn edges_work(&mut self, name: &ResourceName) -> Result<(), BookError> {
-        for side in [Side::Source, Side::Target] {
-            self.edge_works(name, side).await?;
+        for side in BOTH {
+            self.edge_works(name, *side).await?;
         }
         Ok(())
     }
@@ -177,21 +180,25 @@ impl Coordinator {
         self.book.record(vec![Event::Noted { run, text }]).await
     }
 
-    /// Returns whether a resource may be walked as far as its edges are concerned, and whether it is only one chunk that
-    /// may be tried.
-    pub(super) fn passage(&self, name: &ResourceName) -> Passage {
-        let edges = [Side::Source, Side::Target].map(|side| self.edge(name, side));
-        if edges.iter().any(|edge| self.breakers.is_open(edge)) {
+    /// Returns whether a resource may be worked on as far as its edges are concerned, and whether it is only one chunk that
+    /// may be tried, by something that goes through `uses`.
+    pub(super) fn passage(&self, name: &ResourceName, uses: &[Side]) -> Passage {
+        let closed = [Side::Source, Side::Target].map(|side| self.edge(name, side));
+        if closed.iter().any(|edge| self.breakers.is_open(edge)) {
             return Passage::Closed;
         }
-        let Some(trial) = edges.iter().find(|edge| self.breakers.is_half_open(edge)) else {
+        let mut edges = uses.iter().map(|side| self.edge(name, *side));
+        let Some(trial) = edges.find(|edge| self.breakers.is_half_open(edge)) else {
+            // Also past an edge that is to be tried: what does not go through it proves nothing about it.
             return Passage::Open;
         };
-        let tried = self.jobs.values().any(|job| match job {
-            Job::Walk(other, _) | Job::Hand(other) => [Side::Source, Side::Target]
-                .map(|side| self.edge(other, side))
-                .contains(trial),
-            _ => false,
+        let tried = self.jobs.values().any(|job| {
+            let (other, sides) = match job {
+                Job::Walk(other, _) => (other, BOTH),
+                Job::Hand(other, sides) => (other, *sides),
+                _ => return false,
+            };
+            sides.iter().any(|side| self.edge(other, *side) == trial)
         });
         if tried {
             Passage::Closed
@@ -205,7 +212,7 @@ impl Coordinator {
         let is_used = self
             .jobs
             .values()
-            .any(|job| matches!(job, Job::Bind(_) | Job::Walk(..) | Job::Hand(_) | Job::Ask));
+            .any(|job| matches!(job, Job::Bind(_) | Job::Walk(..) | Job::Hand(..) | Job::Ask));
         if is_used || !self.breakers.is_open(&Edge::Source) {
             return;
         }

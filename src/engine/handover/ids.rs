@@ -61,11 +61,8 @@ pub async fn all_ids(
 /// Returns the rows at these places, as `from` reads them.
 pub fn letters_query(from: &RowSource, places: Vec<String>) -> RowQuery {
     RowQuery {
-        // Without the entity, a query filters by the cursor.
-        from: RowSource {
-            entity: None,
-            ..from.clone()
-        },
+        // The columns are the same as ever: a walk looks whether they change.
+        from: from.clone(),
         ids: Some(places),
     }
 }

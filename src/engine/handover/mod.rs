@@ -15,7 +15,7 @@ use crate::{
     ids::{ResourceName, RunId},
     plan::RetryPolicy,
     source::{RowQuery, Source, TableShape},
-    target::{PartitionKey, Target},
+    target::{Extent, PartitionKey, Target},
 };
 
 /// What a step of the handover returns.
@@ -44,6 +44,8 @@ pub struct Rebind {
     pub source: Arc<dyn Source>,
     /// Where to.
     pub target: Arc<dyn Target>,
+    /// Which rows of the resource the run restores.
+    pub extent: Extent,
     /// Most partitions.
     pub partitions: u32,
     /// The partitions that make way, with their evidence; `None` where they stay and others come beside them.
@@ -76,9 +78,7 @@ impl Rebind {
         if let Some(keys) = &this.replaced {
             // Nobody asks for this evidence while the resource is with its publisher, so that dying here loses nothing.
             retrying(&self.retry, &mut writing, || async {
-                this.target
-                    .clear(&this.resource, this.query.ids.is_some())
-                    .await?;
+                this.target.clear(&this.resource, &this.extent).await?;
                 this.target.forget(&this.run, keys).await
             })
             .await

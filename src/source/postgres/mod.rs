@@ -477,7 +477,7 @@ impl Source for PostgresSource {
         let filtered = query.ids.is_some() || query.from.condition.is_some();
         let patience = self.sessions.patience;
         let scan = Scan {
-            sql: keyset::page(&checked, query.ids.as_ref().map(Vec::len)),
+            sql: keyset::page(&checked, query.ids.as_ref().map(|_| ids.as_slice())),
             ids,
             cursor: checked.cursor.iter().map(|one| one.key.kind).collect(),
             beside: checked.beside.len(),
@@ -506,7 +506,7 @@ impl Source for PostgresSource {
         let mut connection = self.sessions.take().await?;
         let checked = self.checked(&mut connection, &query.from).await?;
         let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
-        let sql = keyset::count(&checked, query.ids.as_ref().map(Vec::len));
+        let sql = keyset::count(&checked, query.ids.as_ref().map(|_| ids.as_slice()));
         let doing = format!("the count of `{}`", query.from.table);
         let [rows] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
         self.sessions.give_back(connection);
@@ -517,7 +517,7 @@ impl Source for PostgresSource {
         let mut connection = self.sessions.take().await?;
         let checked = self.checked(&mut connection, &query.from).await?;
         let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
-        let sql = keyset::sample(&checked, query.ids.as_ref().map(Vec::len));
+        let sql = keyset::sample(&checked, query.ids.as_ref().map(|_| ids.as_slice()));
         let doing = format!("a sample of `{}`", query.from.table);
         let [rows, bytes] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
         self.sessions.give_back(connection);

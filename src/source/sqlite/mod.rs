@@ -159,7 +159,7 @@ impl SqliteSource {
         let mut version = schema()?;
         let table = self.checked(connection, &query.from)?;
         let ids = keyset::typed_ids(&table, query.ids.as_deref().unwrap_or_default())?;
-        let sql = keyset::page(&table, query.ids.as_ref().map(Vec::len));
+        let sql = keyset::page(&table, query.ids.as_ref().map(|_| ids.as_slice()));
         keyset::check_range(&table, range)?;
         let runtime = Handle::current();
         let mut first = connection.prepare(&sql.first.sql).map_err(edge)?;
@@ -466,7 +466,7 @@ impl Source for SqliteSource {
         self.blocking(|connection| {
             let table = self.checked(connection, &query.from)?;
             let ids = keyset::typed_ids(&table, query.ids.as_deref().unwrap_or_default())?;
-            let sql = keyset::count(&table, query.ids.as_ref().map(Vec::len));
+            let sql = keyset::count(&table, query.ids.as_ref().map(|_| ids.as_slice()));
             let doing = format!("the count of `{}`", query.from.table);
             let [rows] = self.numbers(connection, &doing, &sql, &ids)?;
             Ok(rows)
@@ -477,7 +477,7 @@ impl Source for SqliteSource {
         self.blocking(|connection| {
             let table = self.checked(connection, &query.from)?;
             let ids = keyset::typed_ids(&table, query.ids.as_deref().unwrap_or_default())?;
-            let sql = keyset::sample(&table, query.ids.as_ref().map(Vec::len));
+            let sql = keyset::sample(&table, query.ids.as_ref().map(|_| ids.as_slice()));
             let doing = format!("a sample of `{}`", query.from.table);
             let [rows, bytes] = self.numbers(connection, &doing, &sql, &ids)?;
             Ok(bytes.checked_div(rows))

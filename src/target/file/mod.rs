@@ -6,6 +6,7 @@
 //! out/.url.0001.resp.owner  `7F3K2B:12`: the run and partition that write the file, until the run is done
 //! out/url.0002.resp
 //! out/url%ids.0001.resp     what a run with `--ids` restored
+//! out/url%retry-7F3K2B.0001.resp   dead letters that `dead-letters retry` restored
 //! ```
 //!
 //! The evidence of a chunk is that the file is still its partition's and at least as long as it was after the chunk: a
@@ -29,7 +30,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use self::{lock::FolderLock, writer::FileWriter};
 use super::{
-    ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target, bulk::Lines,
+    ChunkWriter, Evidence, Extent, Lease, LeaseOwner, PartitionKey, Recorded, Target, bulk::Lines,
     bytes_text,
 };
 use crate::{
@@ -37,6 +38,9 @@ use crate::{
     ids::{ChunkSeq, ResourceName, RunId},
     plan::{FileConfig, FileFormat},
 };
+
+/// Stands between a resource and a run in the names of files with retried rows.
+const RETRIED: &str = "%retry-";
 
 /// A folder that a plan fills.
 pub struct FileTarget {
@@ -61,7 +65,7 @@ impl FileTarget {
     }
 
     fn path_of(&self, partition: &PartitionKey) -> PathBuf {
-        let stem = stem(&partition.resource, partition.partial);
+        let stem = stem(&partition.resource, &partition.extent);
         self.folder
             .join(format!("{stem}.{:04}{}", partition.ordinal, self.ending()))
     }
@@ -82,14 +86,19 @@ impl FileTarget {
         }
     }
 
-    /// Returns the files of every partition that the resource ever had.
-    fn files_of(&self, resource: &ResourceName, partial: bool) -> Result<Vec<PathBuf>, EdgeError> {
+    /// Returns the files of every partition that the resource ever had; with the whole of it, those of retries too.
+    fn files_of(
+        &self,
+        resource: &ResourceName,
+        extent: &Extent,
+    ) -> Result<Vec<PathBuf>, EdgeError> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(failed("cannot list", &self.folder, e)),
         };
-        let stem = stem(resource, partial);
+        let stem = stem(resource, extent);
+        let retried = format!("{stem}{RETRIED}");
         let mut files = Vec::new();
         for entry in entries {
             let path = entry
@@ -99,9 +108,11 @@ impl FileTarget {
                 .file_name()
                 .and_then(|name| name.to_str())
                 .unwrap_or_default();
-            let ordinal = name
-                .strip_prefix(&stem)
-                .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(self.ending()));
+            let rest = match name.strip_prefix(&retried) {
+                Some(run) if *extent == Extent::Whole => run.find('.').map(|dot| &run[dot..]),
+                _ => name.strip_prefix(&stem),
+            };
+            let ordinal = rest.and_then(|rest| rest.strip_prefix('.')?.strip_suffix(self.ending()));
             if ordinal.is_some_and(|ordinal| {
                 ordinal.len() >= 4 && ordinal.bytes().all(|byte| byte.is_ascii_digit())
             }) {
@@ -280,9 +291,9 @@ impl Target for FileTarget {
         })
     }
 
-    async fn clear(&self, resource: &ResourceName, partial: bool) -> Result<(), EdgeError> {
+    async fn clear(&self, resource: &ResourceName, extent: &Extent) -> Result<(), EdgeError> {
         blocking(|| {
-            let files = self.files_of(resource, partial)?;
+            let files = self.files_of(resource, extent)?;
             for path in &files {
                 remove(path)?;
                 remove(&owner::beside(path))?;
@@ -298,9 +309,13 @@ impl Target for FileTarget {
 
 /// Returns the first part of a resource's file names. A resource may be called `a/b`, and then its files lie in no
 /// folder of their own; `%` occurs in no resource name, so two resources never share files.
-fn stem(resource: &ResourceName, partial: bool) -> String {
+fn stem(resource: &ResourceName, extent: &Extent) -> String {
     let name = resource.as_str().replace('/', "%2F");
-    if partial { format!("{name}%ids") } else { name }
+    match extent {
+        Extent::Whole => name,
+        Extent::Ids => format!("{name}%ids"),
+        Extent::Retried(run) => format!("{name}{RETRIED}{run}"),
+    }
 }
 
 fn remove(path: &Path) -> Result<(), EdgeError> {

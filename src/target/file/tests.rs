@@ -59,7 +59,7 @@ fn partition() -> PartitionKey {
         resource: "shop/url".into(),
         id: PartitionId(31),
         ordinal: 7,
-        partial: false,
+        extent: Extent::Whole,
     }
 }
 
@@ -361,7 +361,11 @@ async fn clearing_removes_every_file_of_the_resource_and_no_other() {
     }
     let resource = partition().resource;
     for _ in 0..2 {
-        folder.target.clear(&resource, false).await.unwrap();
+        folder
+            .target
+            .clear(&resource, &Extent::Whole)
+            .await
+            .unwrap();
         assert!(!folder.file().exists());
         assert!(!out.join(&name).exists());
     }

@@ -31,7 +31,9 @@ use self::{
     server::Server,
     writer::RedisWriter,
 };
-use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Stored, Target};
+use super::{
+    ChunkWriter, Evidence, Extent, Lease, LeaseOwner, PartitionKey, Recorded, Stored, Target,
+};
 use crate::{
     chunk::Chunk,
     error::EdgeError,
@@ -218,7 +220,7 @@ impl Target for RedisTarget {
         self.watched(self.cluster.retire().await)
     }
 
-    async fn clear(&self, _resource: &ResourceName, _partial: bool) -> Result<(), EdgeError> {
+    async fn clear(&self, _resource: &ResourceName, _extent: &Extent) -> Result<(), EdgeError> {
         // Keys are shared with whoever else writes them; the same rows write the same keys again.
         Ok(())
     }

@@ -27,7 +27,7 @@ use self::{
     notes::If,
     writer::SearchWriter,
 };
-use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target};
+use super::{ChunkWriter, Evidence, Extent, Lease, LeaseOwner, PartitionKey, Recorded, Target};
 use crate::{
     error::{EdgeError, ErrorKind},
     ids::{ChunkSeq, ResourceName, RunId},
@@ -356,7 +356,7 @@ impl Target for SearchTarget {
         Ok(())
     }
 
-    async fn clear(&self, _resource: &ResourceName, _partial: bool) -> Result<(), EdgeError> {
+    async fn clear(&self, _resource: &ResourceName, _extent: &Extent) -> Result<(), EdgeError> {
         // Documents of others may lie in the index; the same rows write the same ids again.
         Ok(())
     }
