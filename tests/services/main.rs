@@ -10,6 +10,7 @@ mod healing;
 mod in_use;
 mod init;
 mod kill;
+mod mariadb_server;
 mod memory;
 mod output;
 mod pause;

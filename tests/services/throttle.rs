@@ -1,6 +1,10 @@
 //! What a plan's `throttle` asks for.
 
-use crate::shop::{PLAN, Shop, resource, wait_until};
+use crate::{
+    mariadb_server::MariaDbServer,
+    redis_server::RedisServer,
+    shop::{PLAN, Shop, resource, wait_until},
+};
 
 const DEFAULTS: &str = "defaults:\n  chunk: { rows: 100 }\n";
 
@@ -69,4 +73,47 @@ async fn a_replica_that_does_not_follow_holds_the_resource_back() {
     running.says("url: goes on");
     running.finish().exits(0);
     shop.assert_redis_equals(&["url"]).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_holds_the_resource_back_until_it_has_caught_up() {
+    let [primary, replica] =
+        MariaDbServer::two([&["--server-id=1", "--log-bin=bin"], &["--server-id=2"]]);
+    let follow = format!(
+        "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='root', MASTER_USE_GTID=slave_pos; \
+         START SLAVE",
+        primary.port()
+    );
+    replica.execute(&follow).await;
+    primary
+        .execute(
+            "CREATE DATABASE shop; USE shop; CREATE TABLE later (id INT PRIMARY KEY); \
+             CREATE TABLE url (id BIGINT PRIMARY KEY, fk INT, `key` VARBINARY(255), data LONGBLOB); \
+             INSERT INTO url SELECT seq, seq, CONCAT('url:', seq), MD5(seq) FROM seq_1_to_16000",
+        )
+        .await;
+    let begun = std::time::Instant::now();
+    while replica.number("SELECT COUNT(*) FROM shop.url").await != Some(16_000) {
+        assert!(begun.elapsed().as_secs() < 60, "the replica never follows");
+    }
+    let shop = Shop::of(replica, RedisServer::start());
+    let throttle = "    throttle: { rows_per_second: 2000, replica_lag: 1s }\n";
+    shop.plan(&format!("{}{throttle}", resource("url")), DEFAULTS);
+    let mut running = shop.start(&format!("run {PLAN}"));
+    wait_until("the run is on its way", || shop.key_count() > 500);
+    // It takes the primary's changes, and carries them out an hour later.
+    let delay =
+        |seconds: u32| format!("STOP SLAVE; CHANGE MASTER TO MASTER_DELAY={seconds}; START SLAVE");
+    shop.database.execute(&delay(3600)).await;
+    primary.execute("INSERT INTO shop.later VALUES (1)").await;
+    let said = running.says("url: held back: ");
+    assert!(
+        said.contains("the replica that is read is ")
+            && said.contains(" behind, `replica_lag` allows 1"),
+        "{said}"
+    );
+    shop.database.execute(&delay(0)).await;
+    running.says("url: goes on");
+    running.finish().exits(0);
+    assert_eq!(shop.key_count(), 16_000);
 }

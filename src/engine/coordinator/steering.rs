@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Coordinator, Finished, Job};
+use super::{Coordinator, Finished, Job, schedule::is_walked};
 use crate::{
     control::{self, Held, Live, MemoryFound, Paced, Waiting},
     engine::{
@@ -12,7 +12,6 @@ use crate::{
     error::EdgeError,
     ids::ResourceName,
     journal::now_ms,
-    machine::ResourceState,
     report,
     source::Lag,
     supervisor,
@@ -40,11 +39,7 @@ impl Coordinator {
             .resources
             .iter()
             .filter(|one| one.throttle.measures())
-            .filter(|one| {
-                self.book
-                    .resource(&one.name)
-                    .is_some_and(|ledger| ledger.state == ResourceState::Syncing)
-            })
+            .filter(|one| self.book.resource(&one.name).is_some_and(is_walked))
             .map(|one| one.name.clone())
             .filter(|name| {
                 let measuring = |job: &Job| matches!(job, Job::Measure(other) if other == name);
