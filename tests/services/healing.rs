@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::shop::{PLAN, Running, Shop, resource, wait_until};
+use crate::{
+    postgres::PgDatabase,
+    shop::{DEFAULTS, PLAN, Running, Shop, assert_same, resource, wait_until},
+};
 
 const ROWS: u64 = 30_000;
 
@@ -203,6 +206,67 @@ async fn a_source_whose_connections_are_killed_twenty_times_is_read_to_its_end()
     }
     let done = running.finish().exits(0);
     assert!(!done.stderr.contains("blocked"), "{done}");
+    shop.assert_redis_equals(&["url"]).await;
+}
+
+#[tokio::test]
+async fn a_postgres_whose_connections_are_killed_twenty_times_is_read_to_its_end() {
+    let mut shop = Shop::<PgDatabase>::open_postgres("kills").await;
+    shop.table("url").await;
+    shop.rows("url", 1, ROWS).await;
+    let throttled = format!(
+        "{}    throttle: {{ rows_per_second: 6000 }}\n",
+        resource("url")
+    );
+    shop.plan(&throttled, SOON);
+    let mut running = shop.start(&format!("run {PLAN}"));
+    wait_until("the run is on its way", || shop.key_count() > 1_000);
+    let mut killed = 0;
+    while killed < 20 {
+        assert!(running.is_at_work(), "it ended after {killed} kills");
+        killed += shop
+            .database
+            .number(
+                "SELECT COUNT(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                 AND backend_type = 'client backend'",
+            )
+            .await;
+        let before = shop.key_count();
+        wait_until("rows move on", || {
+            shop.key_count() > before || !running.is_at_work()
+        });
+    }
+    let done = running.finish().exits(0);
+    assert!(!done.stderr.contains("blocked"), "{done}");
+    assert!(
+        !done.stderr.contains("goes to its publisher"),
+        "never for a network: {done}"
+    );
+    assert_same(&shop.wanted(&["url"], "kv:").await, &shop.redis_content());
+}
+
+#[tokio::test]
+async fn a_redis_that_becomes_slow_gets_smaller_chunks_until_it_is_quick_again() {
+    let mut shop = shop("slow").await;
+    let throttled = format!(
+        "{}    throttle: {{ rows_per_second: 8000 }}\n",
+        resource("url")
+    );
+    shop.plan(&throttled, DEFAULTS);
+    let mut running = shop.start(&format!("run {PLAN} --json"));
+    wait_until("the run is on its way", || shop.key_count() > 1_000);
+    // Whatever writes waits for so long; it is answered in the end, within the time-out.
+    shop.redis.run("CLIENT PAUSE 11000 WRITE");
+    let mut paced = |reason: &str| {
+        running.event(reason, |event| {
+            let is_it = event["event"] == "paced" && event["reason"] == reason;
+            is_it.then(|| event["rows"].as_u64().expect("rows"))
+        })
+    };
+    assert_eq!(paced("a chunk took longer than 10 s"), 50);
+    assert_eq!(paced("chunks are quick"), 100);
+    running.finish().exits(0);
     shop.assert_redis_equals(&["url"]).await;
 }
 

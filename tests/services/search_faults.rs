@@ -189,3 +189,45 @@ async fn a_node_with_small_limits_that_stops_and_dies_gets_everything() {
         assert_restored(&mut shop, &server).await;
     }
 }
+
+#[tokio::test]
+async fn a_node_with_a_write_queue_of_one_gets_everything_from_eight_writers() {
+    const ROWS: u64 = 12_000;
+    let queue = [
+        "thread_pool.write.size: 1",
+        "thread_pool.write.queue_size: 1",
+    ];
+    let server = SearchServer::private("elasticsearch", &queue);
+    let defaults = "defaults:\n  chunk: { rows: 50 }\n  parallel: { resources: 2, partitions: 4 }\n  \
+                    retry: { attempts: 200, base: 5ms, cap: 100ms }\n";
+    let mut shop = shop("queue", &server, ROWS, defaults).await;
+    shop.table("page").await;
+    shop.rows("page", 1, ROWS).await;
+    server.create("t_page");
+    shop.write_plan(&plan(&server.url(), "", &["url", "page"], defaults));
+    let done = shop.rekindle(&format!("run {PLAN} --json")).exits(0);
+    let events = done.json();
+    let mut paced = events.iter().filter(|event| event["event"] == "paced");
+    let pushed_back = |event: &&Value| {
+        event["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("queue"))
+    };
+    let slower = paced.find(pushed_back).expect("it slows down");
+    assert!(slower["writers"].as_u64() < Some(8), "{slower}");
+    paced
+        .find(|event| !pushed_back(event))
+        .expect("and goes faster again");
+    assert_eq!(events.last().expect("an end")["dead_letters"], 0);
+    let stats = server.must("GET", "/_nodes/stats/thread_pool", &Value::Null);
+    let nodes = stats["nodes"].as_object().expect("nodes").values();
+    let rejected = nodes.map(|node| node["thread_pool"]["write"]["rejected"].as_u64());
+    assert!(
+        rejected.flatten().sum::<u64>() > 0,
+        "nothing was pushed back"
+    );
+    for table in ["url", "page"] {
+        let found = server.documents(&format!("t_{table}"));
+        assert_equal(&wanted(&mut shop, table).await, &found);
+    }
+}
