@@ -38,12 +38,14 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
             let (stored, bytes_stored, dead) = totals(run);
             let ended = run.attempts.iter().filter_map(|one| one.end.as_ref());
             let unseen = run.open_attempt().is_some() && view.running().is_none();
+            let for_memory = ended.clone().filter(|end| end.is_for_memory()).count();
             let deaths = ended.filter(|end| end.is_death()).count() + usize::from(unseen);
             if screen.json {
                 listed.push(serde_json::json!({
                     "run": run.id, "state": run.state.label(), "scope": status::scope(run), "opened_ms": run.opened_ms,
                     "moved_ms": run.moved_ms, "rows": stored, "bytes": bytes_stored, "dead_letters": dead,
-                    "attempts": run.attempts.len(), "deaths": deaths, "state_file": file.path,
+                    "attempts": run.attempts.len(), "deaths": deaths, "deaths_for_memory": for_memory,
+                    "state_file": file.path,
                 }));
             }
             rows.push(vec![
@@ -58,7 +60,11 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
                 count(stored),
                 count(dead),
                 run.attempts.len().to_string(),
-                deaths.to_string(),
+                if for_memory > 0 {
+                    format!("{deaths}, {for_memory} for memory")
+                } else {
+                    deaths.to_string()
+                },
                 status::scope(run),
             ]);
         }

@@ -103,6 +103,14 @@ async fn a_run_killed_by_the_kernel_for_memory_ends_by_itself_with_a_smaller_bud
     for killed in &attempts[..attempts.len() - 1] {
         assert_eq!(killed["end"], "killed by the kernel for memory");
     }
+    let killed = attempts.len() - 1;
+    let history = shop.rekindle(&format!("history {PLAN}")).exits(0).stdout;
+    let deaths = format!("{killed}, {killed} for memory");
+    assert!(history.contains(&deaths), "{history}");
+    let run = status["run"].as_str().expect("a run");
+    let story = shop.rekindle(&format!("show {run} {PLAN}")).exits(0).stdout;
+    let named = "attempt ends: killed by the kernel for memory";
+    assert_eq!(story.matches(named).count(), killed, "{story}");
     let wanted = (1..=150)
         .map(|id| {
             let value = format!("{id}{}", "z".repeat(900_000));
