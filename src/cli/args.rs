@@ -85,6 +85,8 @@ pub enum Command {
     Run(Run),
     /// Go on with an unfinished run; refuses when nothing waits
     Resume(Resume),
+    /// Compare what the targets hold with the source, row by row
+    Verify(Verify),
     /// Show where the plan's run stands
     Status(Status),
     /// Stop moving rows until `unpause`; the run keeps its place and its leases
@@ -194,6 +196,38 @@ pub struct Worker {
     /// Longest row that is read, given by the parent
     #[arg(long, hide = true, value_name = "N")]
     pub longest_row_bytes: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle verify plans/shop.yaml\n  rekindle verify plans/shop.yaml --level sample --only url\n  \
+    rekindle verify plans/shop.yaml --repair"
+)]
+pub struct Verify {
+    /// The plan file
+    pub plan: PathBuf,
+    /// How much is compared: whether each row is there, the content of some rows, the content of all
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "full")]
+    pub level: VerifyLevel,
+    /// Rewrite rows that are missing or different, and nothing else
+    #[arg(long)]
+    pub repair: bool,
+    /// Only these resources
+    #[arg(long, value_name = "R,..", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// All but these resources
+    #[arg(long, value_name = "R,..", value_delimiter = ',')]
+    pub skip: Vec<String>,
+    /// Begin anew even where a comparison was interrupted
+    #[arg(long)]
+    pub new: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerifyLevel {
+    Presence,
+    Sample,
+    Full,
 }
 
 #[derive(Debug, Args)]

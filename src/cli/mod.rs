@@ -15,6 +15,7 @@ mod supervision;
 mod table;
 mod trigger;
 mod validate;
+mod verify;
 
 use clap::Parser;
 
@@ -48,6 +49,7 @@ pub fn main() -> u8 {
         Command::Validate(command) => validate::validate(&command, &arguments.global, screen),
         Command::Run(command) => run::run(&command, &arguments.global, screen),
         Command::Resume(command) => run::resume(&command, &arguments.global, screen),
+        Command::Verify(command) => verify::verify(&command, &arguments.global, screen),
         Command::Status(command) => status::status(&command, &arguments.global, screen),
         Command::Pause(of) => pause::pause(&of, &arguments.global, screen),
         Command::Unpause(of) => pause::unpause(&of, &arguments.global, screen),

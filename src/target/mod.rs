@@ -150,8 +150,25 @@ pub enum Stored {
     Differs,
     /// Nothing.
     Missing,
-    /// The target cannot be asked.
-    Unknown,
+    /// The writer would refuse the row: it is a dead letter.
+    Unwritable,
+}
+
+/// How closely a target is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Whether anything is there.
+    Presence,
+    /// Whether it is what the writer would have stored.
+    Content,
+}
+
+/// Says what a target holds in the place of rows, over a connection of its own. Changes nothing.
+#[async_trait]
+pub trait Comparer: Send {
+    /// Returns for each row of `chunk` what is there. A row that owns several names is the same only where all of them
+    /// are. Holds no more of the target's content at a time than the chunk itself is long, as far as the server lets it.
+    async fn compare(&mut self, chunk: &Chunk, depth: Depth) -> Result<Vec<Stored>, EdgeError>;
 }
 
 /// Writes the chunks of one partition, one at a time, over a connection of its own.
@@ -228,12 +245,15 @@ pub trait Target: Send + Sync {
         length: Option<u64>,
     ) -> Result<Box<dyn ChunkWriter>, EdgeError>;
 
-    /// Returns for each row of `chunk` what the target holds in its place, compared with the bytes that the writer would
-    /// store for it. Reads no more at once than the chunk itself is long; changes nothing.
+    /// Returns what says which rows of `resource` the target holds as its writer would store them; connects with the
+    /// first question.
     ///
-    /// Files cannot be asked: a row lies somewhere in them, and a later one stands for it.
-    async fn compare(&self, chunk: &Chunk) -> Result<Vec<Stored>, EdgeError> {
-        Ok(vec![Stored::Unknown; chunk.row_count()])
+    /// `None` for files, which cannot be asked: a row lies somewhere in them, and a later one stands for it.
+    async fn comparer(
+        &self,
+        _resource: &ResourceName,
+    ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
+        Ok(None)
     }
 
     /// Removes the markers of these partitions: their work was given up.

@@ -177,6 +177,7 @@ fn every_option_of_the_help_is_named() {
         printed(&["validate", "--help"]),
         printed(&["run", "--help"]),
         printed(&["resume", "--help"]),
+        printed(&["verify", "--help"]),
         printed(&["status", "--help"]),
         printed(&["dead-letters", "show", "--help"]),
         printed(&["dead-letters", "retry", "--help"]),

@@ -34,3 +34,4 @@ mod support;
 mod target;
 mod throttle;
 mod tls;
+mod verify;

@@ -27,13 +27,13 @@ use async_trait::async_trait;
 use self::{
     cluster::{Cluster, View},
     cluster_writer::ClusterWriter,
+    compare::RedisComparer,
     info::Info,
     server::Server,
     writer::RedisWriter,
 };
-use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Stored, Target};
+use super::{ChunkWriter, Comparer, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target};
 use crate::{
-    chunk::Chunk,
     error::EdgeError,
     ids::{ChunkSeq, ResourceName, RunId},
     plan::RedisConfig,
@@ -201,12 +201,12 @@ impl Target for RedisTarget {
         )))
     }
 
-    async fn compare(&self, chunk: &Chunk) -> Result<Vec<Stored>, EdgeError> {
-        let compared = async {
-            let view = self.cluster.view().await?;
-            compare::compare(&view, self.prefix.as_bytes(), chunk).await
-        };
-        self.watched(compared.await)
+    async fn comparer(
+        &self,
+        _resource: &ResourceName,
+    ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
+        let comparer = RedisComparer::new(Arc::clone(&self.cluster), &self.prefix);
+        Ok(Some(Box::new(comparer)))
     }
 
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {

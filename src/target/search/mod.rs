@@ -6,6 +6,7 @@
 //! first; what it lost, it lost with the index.
 
 mod answer;
+mod compare;
 mod index;
 mod lease;
 mod load;
@@ -23,11 +24,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use self::{
+    compare::SearchComparer,
     node::{Cluster, Request},
     notes::If,
     writer::SearchWriter,
 };
-use super::{ChunkWriter, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target};
+use super::{ChunkWriter, Comparer, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target};
 use crate::{
     error::{EdgeError, ErrorKind},
     ids::{ChunkSeq, ResourceName, RunId},
@@ -349,6 +351,14 @@ impl Target for SearchTarget {
             &partition.resource,
             incarnation,
         )?))
+    }
+
+    async fn comparer(
+        &self,
+        resource: &ResourceName,
+    ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
+        let comparer = SearchComparer::new(Arc::clone(&self.shared), resource)?;
+        Ok(Some(Box::new(comparer)))
     }
 
     async fn forget(&self, _run: &RunId, _partitions: &[PartitionKey]) -> Result<(), EdgeError> {
