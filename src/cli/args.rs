@@ -87,6 +87,8 @@ pub enum Command {
     Resume(Resume),
     /// Compare what the targets hold with the source, row by row
     Verify(Verify),
+    /// Look at everything a run depends on, and say what to type about what is found
+    Doctor(Doctor),
     /// Show where the plan's run stands
     Status(Status),
     /// Stop moving rows until `unpause`; the run keeps its place and its leases
@@ -201,7 +203,11 @@ pub struct Worker {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  rekindle verify plans/shop.yaml\n  rekindle verify plans/shop.yaml --level sample --only url\n  \
-    rekindle verify plans/shop.yaml --repair"
+    rekindle verify plans/shop.yaml --repair\n  rekindle verify plans/shop.yaml --orphans --prune"
+)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each flag is a choice of its own"
 )]
 pub struct Verify {
     /// The plan file
@@ -212,6 +218,15 @@ pub struct Verify {
     /// Rewrite rows that are missing or different, and nothing else
     #[arg(long)]
     pub repair: bool,
+    /// Look for keys and documents that no row owns, too
+    #[arg(long)]
+    pub orphans: bool,
+    /// Remove them, after each was looked for in the source once more; asks first
+    #[arg(long)]
+    pub prune: bool,
+    /// Do not ask
+    #[arg(long, requires = "prune")]
+    pub yes: bool,
     /// Only these resources
     #[arg(long, value_name = "R,..", value_delimiter = ',')]
     pub only: Vec<String>,
@@ -228,6 +243,12 @@ pub enum VerifyLevel {
     Presence,
     Sample,
     Full,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The plan file; without it, every state file in ./state, and no server
+    pub plan: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod args;
 mod connect;
 mod dead_letters;
+mod doctor;
 mod dry_run;
 mod history;
 mod init;
@@ -50,6 +51,7 @@ pub fn main() -> u8 {
         Command::Run(command) => run::run(&command, &arguments.global, screen),
         Command::Resume(command) => run::resume(&command, &arguments.global, screen),
         Command::Verify(command) => verify::verify(&command, &arguments.global, screen),
+        Command::Doctor(command) => doctor::doctor(&command, &arguments.global, screen),
         Command::Status(command) => status::status(&command, &arguments.global, screen),
         Command::Pause(of) => pause::pause(&of, &arguments.global, screen),
         Command::Unpause(of) => pause::unpause(&of, &arguments.global, screen),

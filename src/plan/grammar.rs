@@ -111,6 +111,7 @@ pub(super) const RESOURCE: &[Key] = &[
     now("from"),
     now("to"),
     now("type"),
+    now("keys"),
     now("sync"),
     now("chunk"),
     now("fallback"),

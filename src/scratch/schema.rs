@@ -49,6 +49,13 @@ CREATE TABLE finding (
     key      TEXT NOT NULL
 ) STRICT;
 CREATE INDEX finding_of ON finding (resource, kind, id);
+CREATE TABLE candidate (
+    target   TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    key      BLOB NOT NULL,
+    place    TEXT NOT NULL,
+    PRIMARY KEY (target, key, place)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Makes the file ready for the comparison `about`; returns whether an unfinished one of that name is in it.

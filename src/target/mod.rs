@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     chunk::Chunk,
     error::{EdgeError, ErrorKind},
-    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId, StoredName},
     plan::TargetConfig,
 };
 
@@ -171,6 +171,44 @@ pub trait Comparer: Send {
     async fn compare(&mut self, chunk: &Chunk, depth: Depth) -> Result<Vec<Stored>, EdgeError>;
 }
 
+/// Something of rekindle's own that lies in a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The run that left it, if that is known.
+    pub run: Option<RunId>,
+    /// What it is, in words.
+    pub what: String,
+    /// What a person types to remove it.
+    pub by_hand: String,
+}
+
+/// Lists what a target holds, and removes what nobody owns.
+#[async_trait]
+pub trait Inventory: Send + Sync {
+    /// Returns some more names, of whichever rows; `None` after the last. A name may come twice, and whatever was there from
+    /// the first call to the last comes once at least. None of rekindle's own is among them.
+    async fn next(&mut self) -> Result<Option<Vec<StoredName>>, EdgeError>;
+
+    /// Returns the names that a row of `resource` owns, whatever its value is: for `beside`, see
+    /// [`RowSource::beside`](crate::plan::RowSource::beside).
+    fn owned(
+        &self,
+        resource: &ResourceName,
+        key: &[u8],
+        beside: &[Option<&[u8]>],
+    ) -> Vec<StoredName>;
+
+    /// Returns `names` in groups that can be watched and removed together.
+    async fn groups(&mut self, names: Vec<StoredName>) -> Result<Vec<Vec<StoredName>>, EdgeError>;
+
+    /// Takes note of the names of one group as they are from now on.
+    async fn watch(&mut self, names: &[StoredName]) -> Result<(), EdgeError>;
+
+    /// Removes `names`, which are some of those watched last, if nobody wrote them since. Returns how many are gone;
+    /// `None` when somebody did and nothing was removed. Watches none any more.
+    async fn remove(&mut self, names: &[StoredName]) -> Result<Option<u64>, EdgeError>;
+}
+
 /// Writes the chunks of one partition, one at a time, over a connection of its own.
 #[async_trait]
 pub trait ChunkWriter: Send {
@@ -254,6 +292,19 @@ pub trait Target: Send + Sync {
         _resource: &ResourceName,
     ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
         Ok(None)
+    }
+
+    /// Begins a list of what the target holds where rows of `resources` go; `None` for a target that cannot be listed.
+    async fn inventory(
+        &self,
+        _resources: &[ResourceName],
+    ) -> Result<Option<Box<dyn Inventory>>, EdgeError> {
+        Ok(None)
+    }
+
+    /// Returns what runs left in the target beside rows, whether it is still needed or not. Changes nothing.
+    async fn leftovers(&self) -> Result<Vec<Leftover>, EdgeError> {
+        Ok(Vec::new())
     }
 
     /// Removes the markers of these partitions: their work was given up.

@@ -3,6 +3,7 @@
 mod certificates;
 mod coverage;
 mod dead_letters;
+mod doctor;
 mod drift;
 mod every_way;
 mod fallback;

@@ -1,6 +1,7 @@
 //! `verify` finds every difference there is, mends nothing else, and is clean then.
 
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Executor};
 
 use crate::{
     redis_server::RedisServer,
@@ -240,4 +241,215 @@ async fn rows_that_cannot_be_restored_are_counted_and_nothing_is_said_to_be_equa
     shop.redis.run("LPUSH kv:url:7 x");
     let found = report(shop.rekindle(&format!("verify {PLAN} --json --repair")), 4);
     assert_eq!(numbers(of(&found, "url")), [0, 1, 1]);
+}
+
+/// A resource whose keys all begin as its table's name says.
+fn listed(name: &str) -> String {
+    format!("{}    keys: \"{name}:\"\n", resource(name))
+}
+
+#[tokio::test]
+async fn orphans_are_found_and_removed_and_neighbours_lose_nothing() {
+    let mut shop = Shop::open("orphans").await;
+    for table in ["store", "store_list", "other"] {
+        shop.table(table).await;
+        shop.rows(table, 1, 3_000).await;
+    }
+    // Of `other` nobody said how its keys begin: what its rows own is safe all the same.
+    shop.database
+        .execute("UPDATE other SET `key` = CONCAT('store:other:', id)")
+        .await;
+    let resources = [listed("store"), listed("store_list"), resource("other")].concat();
+    shop.plan(&resources, "");
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    let mut kept = shop.redis_content();
+    shop.redis
+        .run("MSET kv:store:0 x kv:store:other:0 x kv:store_list:0 x");
+    // Not ours: another prefix, another beginning, keys of rows that a condition or a value keeps out.
+    shop.redis
+        .run("MSET store:7 x kv:stores:7 x kv:other:7 x kv:storehouse x");
+    for key in ["store:7", "kv:stores:7", "kv:other:7", "kv:storehouse"] {
+        kept.insert(key.into(), b"x".to_vec());
+    }
+    shop.database
+        .execute("UPDATE store SET data = NULL WHERE id = 5; DELETE FROM store_list WHERE id = 6")
+        .await;
+    kept.remove(&b"kv:store_list:6"[..]);
+
+    let verify = format!("verify {PLAN} --level presence --json");
+    let found = report(shop.rekindle(&format!("{verify} --orphans")), 7);
+    assert_eq!(
+        of(&found, "store")["extra_keys"],
+        json!(["kv:store:0", "kv:store:other:0"])
+    );
+    assert_eq!(
+        of(&found, "store_list")["extra_keys"],
+        json!(["kv:store_list:0", "kv:store_list:6"])
+    );
+    assert_eq!(of(&found, "other")["extra"], Value::Null);
+    assert!(
+        of(&found, "other")["extra_unknown"]
+            .as_str()
+            .is_some_and(|why| why.contains("`keys`")),
+        "{found}"
+    );
+    // Nobody says yes.
+    let asked = shop.rekindle(&format!("{verify} --prune")).exits(2);
+    assert!(asked.stdout.contains("nobody said yes"), "{asked}");
+    assert_eq!(shop.key_count(), kept.len() as u64 + 4);
+    // A source that lost its rows says nothing about the target.
+    shop.database
+        .execute("RENAME TABLE store_list TO store_list_away; CREATE TABLE store_list LIKE store_list_away")
+        .await;
+    let pruned = report(shop.rekindle(&format!("{verify} --prune --yes")), 4);
+    assert_eq!(pruned["pruned"], json!(2));
+    assert!(
+        of(&pruned, "store_list")["extra_unknown"]
+            .as_str()
+            .is_some_and(|why| why.contains("no row")),
+        "{pruned}"
+    );
+    shop.database
+        .execute("DROP TABLE store_list; RENAME TABLE store_list_away TO store_list")
+        .await;
+    let pruned = report(shop.rekindle(&format!("{verify} --prune --yes")), 4);
+    assert_eq!(pruned["pruned"], json!(2));
+    crate::shop::assert_same(&kept, &shop.redis_content());
+    let clean = report(shop.rekindle(&format!("{verify} --orphans")), 4);
+    assert_eq!(clean["extra"], json!(0));
+    let id = shop.status()["run"].as_str().expect("a run").to_owned();
+    let story = shop.rekindle(&format!("show {id} {PLAN}")).exits(0);
+    assert!(
+        story.stdout.contains("verify removed 2 names of `store`"),
+        "{story}"
+    );
+}
+
+/// Prunes 20,000 orphans while a shop inserts rows of some of those keys and publishes each when it is committed. Returns
+/// how many of 1,000 such rows lost their key.
+async fn lost_while_pruned(name: &str, mutant: &str) -> usize {
+    let mut shop = Shop::open(name).await;
+    shop.table("url").await;
+    shop.rows("url", 1, 25_000).await;
+    shop.plan(&listed("url"), "");
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    shop.database
+        .execute("CREATE TABLE away AS SELECT * FROM url WHERE id > 5000; DELETE FROM url WHERE id > 5000")
+        .await;
+    let mut command = shop.command(&format!("verify {PLAN} --level presence --prune --yes"));
+    command.env("RK_MUTANT", mutant);
+    let mut pruning = crate::shop::Running::start(command);
+    pruning.says("removing 20,000 names");
+    pruning.pause();
+    // The last in the order of keys: most of the others are still to come.
+    for id in 9_001..=10_000 {
+        if id == 9_500 {
+            pruning.go_on();
+        }
+        shop.database
+            .execute(format!(
+                "INSERT INTO url SELECT * FROM away WHERE id = {id}"
+            ))
+            .await;
+        shop.redis.run(&format!("SET kv:url:{id} published"));
+    }
+    let pruned = pruning.finish();
+    assert!([Some(0), Some(7)].contains(&pruned.code), "{pruned}");
+    let content = shop.redis_content();
+    assert_eq!(content.len(), 6_000 - lost(&content), "orphans are left");
+    lost(&content)
+}
+
+fn lost(content: &std::collections::HashMap<Vec<u8>, Vec<u8>>) -> usize {
+    (9_001..=10_000)
+        .filter(|id| !content.contains_key(format!("kv:url:{id}").as_bytes()))
+        .count()
+}
+
+#[tokio::test]
+async fn rows_inserted_while_orphans_are_removed_keep_their_keys() {
+    assert_eq!(lost_while_pruned("prune", "none").await, 0);
+    // Whoever does not look again removes them.
+    assert!(lost_while_pruned("prune_blind", "prune_unchecked").await > 0);
+}
+
+#[tokio::test]
+async fn documents_without_a_row_are_removed_from_every_index() {
+    for product in crate::search::BOTH {
+        let server = SearchServer::shared(product);
+        let mut shop = Shop::open("orphans_search").await;
+        for table in ["page", "store"] {
+            shop.table(table).await;
+            shop.rows(table, 1, 2_500).await;
+        }
+        server.create("t_all");
+        let entry = |name: &str| {
+            format!(
+                "  - name: {name}\n    from: {{ table: {name}, cursor: [id], key: key, value: data }}\n    \
+                 keys: \"{name}:\"\n"
+            )
+        };
+        shop.write_plan(&format!(
+            "version: 1\nname: shop\nsource: {{ url: \"${{DATABASE_URL}}\" }}\ntargets:\n  \
+             search: {{ elasticsearch: {{ url: \"{}\", index: t_all }} }}\nresources:\n{}{}",
+            server.url(),
+            entry("page"),
+            entry("store")
+        ));
+        shop.rekindle(&format!("run {PLAN}")).exits(0);
+        shop.database
+            .execute("DELETE FROM page WHERE id > 2000")
+            .await;
+        server.must("PUT", "/t_all/_doc/store_list:1", &json!({ "id": 1 }));
+        let verify = format!("verify {PLAN} --json");
+        let found = report(shop.rekindle(&format!("{verify} --orphans")), 7);
+        let extra = ["page", "store"].map(|name| self::of(&found, name)["extra"].clone());
+        assert_eq!(extra, [json!(500), json!(0)], "{product}");
+        let pruned = report(shop.rekindle(&format!("{verify} --prune --yes")), 0);
+        assert_eq!(pruned["pruned"], json!(500), "{product}");
+        server.must("POST", "/t_all/_refresh", &Value::Null);
+        let left = server.documents("t_all");
+        assert_eq!(left.len(), 4_501, "{product}");
+        assert!(left.contains_key("store_list:1"), "{product}");
+    }
+}
+
+#[tokio::test]
+async fn what_changed_all_through_a_run_is_caught_up_with() {
+    let mut shop = Shop::open("catch_up").await;
+    shop.table("url").await;
+    shop.rows("url", 101, 20_000).await;
+    shop.plan(&listed("url"), crate::shop::DEFAULTS);
+    let name = shop.database.name.clone();
+    // A transaction that begins before the run and is committed after it, behind every cursor.
+    let mut late = shop.database.another().await;
+    for sql in [
+        format!("USE {name}"),
+        "START TRANSACTION".to_owned(),
+        "INSERT INTO url VALUES (7, 7, 'url:7', 'late'), (8, 8, 'url:8', 'late')".to_owned(),
+        "UPDATE url SET data = 'late' WHERE id = 150".to_owned(),
+    ] {
+        late.execute(AssertSqlSafe(sql)).await.expect("it obeys");
+    }
+    let mut running = shop.start(&format!("run {PLAN}"));
+    let mut changes = 0;
+    for id in (200..20_000).step_by(60) {
+        shop.database
+            .execute(format!(
+                "UPDATE url SET data = 'new' WHERE id = {id}; DELETE FROM url WHERE id = {id} + 1; \
+                 INSERT INTO url VALUES ({id} + 100000, 1, 'url:{id}-new', 'inserted')"
+            ))
+            .await;
+        changes += u64::from(running.is_at_work());
+    }
+    running.finish().exits(0);
+    assert!(changes > 0, "the run was over before anything changed");
+    late.execute("COMMIT").await.expect("it obeys");
+    let caught = shop.rekindle(&format!("verify {PLAN} --json --repair --prune --yes"));
+    let caught = report(caught, 0);
+    assert!(caught["missing"].as_u64() >= Some(2), "{caught}");
+    shop.assert_redis_equals(&["url"]).await;
+    // The same for the second time, with nothing to do.
+    let clean = report(shop.rekindle(&format!("verify {PLAN} --json --orphans")), 0);
+    assert_eq!(clean["extra"], json!(0));
 }

@@ -2,7 +2,11 @@
 
 mod show;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, IsTerminal},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 
@@ -15,13 +19,16 @@ use super::{
     supervision,
 };
 use crate::{
-    engine::{self, Findings, Level, Repair, RepairTargets, Verify, VerifyEnd},
+    engine::{self, Findings, Level, Orphans, Repair, RepairTargets, Verify, VerifyEnd},
     failure::{Exit, Failure},
-    ids::RunId,
+    ids::{ResourceName, RunId},
     journal::{Journal, OpenMode},
     machine::{Event, Ledger, Scope},
     plan::Plan,
-    report::{Observer, PlainLines, ProgressBars, human::counted},
+    report::{
+        Observer, PlainLines, ProgressBars,
+        human::{count, counted},
+    },
     scratch::{Scratch, ScratchError},
     target::Target,
 };
@@ -50,6 +57,9 @@ pub fn verify(command: &Command, global: &Global, screen: Screen) -> Outcome {
         scope,
         level,
         repair: command.repair,
+        orphans: command.orphans || command.prune,
+        prune: command.prune,
+        yes: command.yes,
         anew: command.new,
         screen,
     };
@@ -57,19 +67,30 @@ pub fn verify(command: &Command, global: &Global, screen: Screen) -> Outcome {
     let outcome = runtime.block_on(work.carry_out());
     // Connections that hang must not hold up the end.
     runtime.shutdown_background();
-    let findings = outcome.map_err(Stop::Failed)?;
+    let found = outcome.map_err(Stop::Failed)?;
     if screen.json {
-        super::render::say(&show::json(&work.plan, level, &findings).to_string());
-    } else {
-        show::tell(&findings, level);
+        super::render::say(&show::json(&work.plan, level, &found).to_string());
     }
-    match show::failure(&findings, &work.typed, command.repair) {
+    if let Some(refused) = found.refused {
+        return Err(Stop::Failed(refused));
+    }
+    match show::failure(&found, &work.typed, command.repair) {
         None => Ok(Exit::Done),
         Some(failure) => Err(Stop::Failed(failure)),
     }
 }
 
+/// What a comparison found, and what became of it.
+struct Found {
+    findings: Findings,
+    /// Names that no row owned, and that were removed.
+    pruned: u64,
+    /// Why none was, if somebody had to say yes.
+    refused: Option<Failure>,
+}
+
 /// A comparison as it was asked for.
+#[expect(clippy::struct_excessive_bools, reason = "as they were typed")]
 struct Work {
     plan: Arc<Plan>,
     /// What a person types after the command's name.
@@ -78,12 +99,15 @@ struct Work {
     scope: Scope,
     level: Level,
     repair: bool,
+    orphans: bool,
+    prune: bool,
+    yes: bool,
     anew: bool,
     screen: Screen,
 }
 
 impl Work {
-    async fn carry_out(&self) -> Result<Findings, Failure> {
+    async fn carry_out(&self) -> Result<Found, Failure> {
         let mut signals = supervision::listen()?;
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(async move {
@@ -110,11 +134,26 @@ impl Work {
             complain("goes on with the comparison that was interrupted; `--new` begins anew");
         }
         let scratch = Arc::new(scratch);
-        let rights = if self.repair {
+        let rights = if self.repair || self.prune {
             Some(self.rights(&scratch, &targets).await?)
         } else {
             None
         };
+        let orphans: Vec<_> = targets
+            .iter()
+            .filter(|_| self.orphans)
+            .map(|(name, target)| {
+                Arc::new(Orphans {
+                    plan: Arc::clone(&self.plan),
+                    name: name.clone(),
+                    target: Arc::clone(target),
+                    source: Arc::clone(&source),
+                    scratch: Arc::clone(&scratch),
+                    wanted: self.listed(name),
+                    stop: stopped.clone(),
+                })
+            })
+            .collect();
         let verify = Verify {
             plan: Arc::clone(&self.plan),
             scope: self.scope.clone(),
@@ -123,22 +162,98 @@ impl Work {
             source,
             targets,
             scratch: Arc::clone(&scratch),
-            repair: rights.as_ref().map(|rights| Arc::clone(&rights.repair)),
+            repair: rights
+                .as_ref()
+                .filter(|_| self.repair)
+                .map(|rights| Arc::clone(&rights.repair)),
+            orphans: orphans.clone(),
             stop: stopped,
         };
-        let ended = engine::verify(verify, self.observer()).await;
+        let ended = self.compare(verify, &orphans, rights.as_ref()).await;
         if let Some(rights) = rights {
-            let repaired = ended.as_ref().map_or(0, |found| found.total().repaired);
+            let repaired = ended
+                .as_ref()
+                .map_or(0, |found| found.findings.total().repaired);
             rights.end(repaired, &self.state.plan).await?;
         }
-        let findings = ended.map_err(|end| self.ended(end))?;
+        let found = ended?;
+        drop(orphans);
         // What could not be compared goes on there; everything else is told and over.
-        if findings.resources.iter().all(|one| one.trouble.is_none())
+        let resources = &found.findings.resources;
+        if resources.iter().all(|one| one.trouble.is_none())
             && let Some(scratch) = Arc::into_inner(scratch)
         {
             scratch.remove();
         }
-        Ok(findings)
+        Ok(found)
+    }
+
+    /// Compares, tells what was found, and removes what no row owns.
+    async fn compare(
+        &self,
+        verify: Verify,
+        orphans: &[Arc<Orphans>],
+        rights: Option<&Rights>,
+    ) -> Result<Found, Failure> {
+        let findings = engine::verify(verify, self.observer())
+            .await
+            .map_err(|end| self.ended(end))?;
+        if !self.screen.json {
+            show::tell(&findings, self.level);
+        }
+        let mut found = Found {
+            findings,
+            pruned: 0,
+            refused: None,
+        };
+        let extra = found.findings.extra();
+        let Some(rights) = rights.filter(|_| self.prune && extra > 0) else {
+            return Ok(found);
+        };
+        if !self.yes && !agreed(extra) {
+            found.refused = Some(Failure::new(
+                Exit::Usage,
+                format!(
+                    "{} that no row owns would be removed, and nobody said yes",
+                    counted(extra, "name")
+                ),
+                "nothing was removed",
+                format!(
+                    "`rekindle verify {} --prune --yes` removes them",
+                    self.typed
+                ),
+            ));
+            return Ok(found);
+        }
+        complain(&format!(
+            "removing {} that no row owns",
+            counted(extra, "name")
+        ));
+        for orphans in orphans {
+            let removed = orphans.remove(&rights.repair, async |resource, count| {
+                found.pruned += count;
+                rights.note_removed(resource, count, &self.state.plan).await
+            });
+            removed.await.map_err(|end| self.ended(end))?;
+        }
+        if !self.screen.json {
+            super::render::say(&format!(
+                "{} of {} removed",
+                count(found.pruned),
+                counted(extra, "name")
+            ));
+        }
+        Ok(found)
+    }
+
+    /// Returns the resources of the scope that go to target `to` and whose keys are known by how they begin.
+    fn listed(&self, to: &str) -> Vec<ResourceName> {
+        let resources = self.plan.resources.iter().filter(|one| one.to == to);
+        resources
+            .filter(|one| self.scope.only.is_empty() || self.scope.only.contains(&one.name))
+            .filter(|one| !self.scope.skip.contains(&one.name) && one.keys.is_some())
+            .map(|one| one.name.clone())
+            .collect()
     }
 
     /// Returns the targets that the scope is about.
@@ -265,6 +380,17 @@ impl Work {
     fn ended(&self, end: VerifyEnd) -> Failure {
         match end {
             VerifyEnd::Scratch(error) => self.no_scratch(&error),
+            VerifyEnd::Failed(failure) => failure,
+            VerifyEnd::Edge(error) => Failure::new(
+                Exit::Stopped,
+                "not every name could be removed",
+                "what was removed had no row; the history says how many",
+                format!(
+                    "mend the cause, then repeat `rekindle verify {}`",
+                    self.typed
+                ),
+            )
+            .because(&error),
             VerifyEnd::Interrupted => Failure::new(
                 Exit::Interrupted,
                 "interrupted",
@@ -278,6 +404,20 @@ impl Work {
     }
 }
 
+/// Asks on the terminal; nobody there is a no.
+fn agreed(extra: u64) -> bool {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return false;
+    }
+    complain(&format!(
+        "{} would be removed for good. Type `yes` to remove what has no row then:",
+        counted(extra, "name")
+    ));
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+}
+
 /// What is needed to write.
 struct Rights {
     repair: Arc<Repair>,
@@ -287,6 +427,27 @@ struct Rights {
 }
 
 impl Rights {
+    /// Tells in the history that names were removed.
+    async fn note_removed(
+        &self,
+        resource: &ResourceName,
+        removed: u64,
+        typed: &str,
+    ) -> Result<(), VerifyEnd> {
+        let Some(run) = self.latest.clone().filter(|_| removed > 0) else {
+            return Ok(());
+        };
+        let text = format!(
+            "verify removed {} of `{resource}` that no row owned",
+            counted(removed, "name")
+        );
+        let noted = self.journal.record(vec![Event::Noted { run, text }]);
+        noted
+            .await
+            .map(drop)
+            .map_err(|error| VerifyEnd::Failed(engine::refused_by_journal(&error, typed)))
+    }
+
     /// Gives everything back, and tells in the history what was written.
     async fn end(self, repaired: u64, typed: &str) -> Result<(), Failure> {
         for line in self.repair.end().await {

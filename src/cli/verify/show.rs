@@ -1,5 +1,6 @@
 //! What a comparison found, for people and for programs.
 
+use super::Found;
 use crate::{
     cli::{render::say, table::table},
     engine::{Findings, Level, ResourceFindings},
@@ -20,6 +21,7 @@ pub(super) fn tell(findings: &Findings, level: Level) {
                 count(one.counts.rows),
                 count(one.counts.missing),
                 count(one.counts.different),
+                one.extra.map_or_else(|| "-".to_owned(), count),
                 count(one.counts.repaired),
                 count(one.counts.dead_letters),
                 verdict(one, level),
@@ -32,15 +34,17 @@ pub(super) fn tell(findings: &Findings, level: Level) {
         "rows",
         "missing",
         "different",
+        "extra",
         "rewritten",
         "dead letters",
         "verdict",
     ];
-    say(&table(&header, &rows, &[2, 3, 4, 5, 6]));
+    say(&table(&header, &rows, &[2, 3, 4, 5, 6, 7]));
     for one in &findings.resources {
         for (kind, number, keys) in [
             ("missing", one.counts.missing, &one.missing),
             ("different", one.counts.different, &one.different),
+            ("extra", one.extra.unwrap_or(0), &one.extra_keys),
         ] {
             let name = printable(one.name.as_str());
             for key in keys {
@@ -50,6 +54,15 @@ pub(super) fn tell(findings: &Findings, level: Level) {
             if more > 0 {
                 say(&format!("  {name}: {kind}: and {} more", count(more)));
             }
+        }
+    }
+    for one in &findings.resources {
+        if let Some(why) = &one.unlisted {
+            let name = printable(one.name.as_str());
+            say(&format!(
+                "  {name}: extra: not looked for: {}",
+                printable(why)
+            ));
         }
     }
     say(&whole(findings, level));
@@ -70,6 +83,9 @@ fn verdict(one: &ResourceFindings, level: Level) -> String {
     }
     if counts.moving > 0 {
         parts.push(format!("{} kept changing", counted(counts.moving, "row")));
+    }
+    if one.extra.is_some_and(|extra| extra > 0) {
+        parts.push("holds what no row owns".to_owned());
     }
     if parts.is_empty() {
         parts.push(
@@ -120,6 +136,12 @@ fn whole(findings: &Findings, level: Level) -> String {
             count(total.different)
         ));
     }
+    if findings.extra() > 0 {
+        parts.push(format!(
+            "{} that no row owns",
+            counted(findings.extra(), "name")
+        ));
+    }
     if total.repaired > 0 {
         parts.push(format!("{} rewritten", count(total.repaired)));
     }
@@ -142,7 +164,8 @@ fn whole(findings: &Findings, level: Level) -> String {
 }
 
 /// Returns the findings as one object.
-pub(super) fn json(plan: &Plan, level: Level, findings: &Findings) -> serde_json::Value {
+pub(super) fn json(plan: &Plan, level: Level, found: &Found) -> serde_json::Value {
+    let findings = &found.findings;
     let resources: Vec<_> = findings
         .resources
         .iter()
@@ -151,7 +174,8 @@ pub(super) fn json(plan: &Plan, level: Level, findings: &Findings) -> serde_json
                 "resource": one.name, "to": one.to, "rows": one.counts.rows, "compared": one.counts.compared,
                 "missing": one.counts.missing, "different": one.counts.different, "repaired": one.counts.repaired,
                 "moving": one.counts.moving, "dead_letters": one.counts.dead_letters,
-                "missing_keys": one.missing, "different_keys": one.different, "not_compared": one.trouble,
+                "extra": one.extra, "missing_keys": one.missing, "different_keys": one.different,
+                "extra_keys": one.extra_keys, "extra_unknown": one.unlisted, "not_compared": one.trouble,
                 "sample": one.sample.map(|sample| serde_json::json!({
                     "one_in": sample.one_in, "confidence": 0.95, "at_most_percent": sample.at_most_percent,
                 })),
@@ -163,25 +187,32 @@ pub(super) fn json(plan: &Plan, level: Level, findings: &Findings) -> serde_json
     serde_json::json!({
         "plan": plan.name, "level": level.label(), "rows": total.rows, "compared": total.compared,
         "missing": total.missing, "different": total.different, "repaired": total.repaired, "moving": total.moving,
-        "dead_letters": total.dead_letters, "resources": resources, "verdict": whole(findings, level),
+        "dead_letters": total.dead_letters, "extra": findings.extra(), "pruned": found.pruned, "resources": resources, "verdict": whole(findings, level),
     })
 }
 
 /// Returns why the command does not end with 0, if it does not.
-pub(super) fn failure(findings: &Findings, typed: &str, repaired: bool) -> Option<Failure> {
+pub(super) fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
+    let findings = &found.findings;
     let (total, left) = (findings.total(), findings.left());
+    let extra = findings.extra().saturating_sub(found.pruned);
     let troubles: Vec<String> = findings
         .resources
         .iter()
         .filter_map(|one| Some(format!("`{}`: {}", one.name, one.trouble.as_ref()?)))
         .collect();
-    let safe = if repaired {
-        "rows that differed were rewritten from the source; nothing else was written"
-    } else {
-        "nothing was written"
+    let safe = match (repaired, found.pruned > 0) {
+        (false, false) => "nothing was written",
+        (true, false) => {
+            "rows that differed were rewritten from the source; nothing else was written"
+        }
+        (false, true) => "what no row owned was removed; nothing else was written",
+        (true, true) => "rows that differed were rewritten, and what no row owned was removed",
     };
-    if left > 0 || total.moving > 0 {
-        let next = if repaired {
+    if left > 0 || total.moving > 0 || extra > 0 {
+        let next = if left == 0 && extra > 0 {
+            format!("`rekindle verify {typed} --prune` removes what no row owns, after it asked")
+        } else if repaired {
             format!(
                 "`rekindle dead-letters show {typed}` may say why rows are refused; then repeat this command"
             )
@@ -189,6 +220,12 @@ pub(super) fn failure(findings: &Findings, typed: &str, repaired: bool) -> Optio
             format!("`rekindle verify {typed} --repair` rewrites these rows and no others")
         };
         let mut why = Vec::new();
+        if extra > 0 {
+            why.push(format!(
+                "the targets hold {} that no row owns",
+                counted(extra, "name")
+            ));
+        }
         if total.moving > 0 {
             why.push(format!(
                 "{} changed each time they were looked at",
@@ -196,13 +233,11 @@ pub(super) fn failure(findings: &Findings, typed: &str, repaired: bool) -> Optio
             ));
         }
         why.extend(troubles);
-        let what = format!(
-            "{} not what the source says",
-            match left {
-                1 => "1 row is".to_owned(),
-                left => format!("{} are", counted(left, "row")),
-            }
-        );
+        let what = match left {
+            0 => "the targets are not what the source says".to_owned(),
+            1 => "1 row is not what the source says".to_owned(),
+            left => format!("{} are not what the source says", counted(left, "row")),
+        };
         return Some(Failure {
             why,
             ..Failure::new(Exit::Differences, what, safe, next)

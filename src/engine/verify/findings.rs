@@ -31,6 +31,12 @@ pub struct ResourceFindings {
     pub different: Vec<String>,
     /// What a sample says about the rest; `None` where every row was compared.
     pub sample: Option<Sample>,
+    /// Names in the target that no row owns; `None` where they were not looked for.
+    pub extra: Option<u64>,
+    /// The first of them.
+    pub extra_keys: Vec<String>,
+    /// Why they could not be told.
+    pub unlisted: Option<String>,
     /// Why it could not be compared.
     pub trouble: Option<String>,
 }
@@ -99,6 +105,12 @@ impl Findings {
             })
     }
 
+    /// Returns how many names no row owns.
+    #[must_use]
+    pub fn extra(&self) -> u64 {
+        self.resources.iter().filter_map(|one| one.extra).sum()
+    }
+
     /// Returns how many rows are missing or different still.
     #[must_use]
     pub fn left(&self) -> u64 {
@@ -111,6 +123,7 @@ pub(super) fn collect(
     verify: &Verify,
     resources: &[Resource],
     troubles: &BTreeMap<ResourceName, String>,
+    unlisted: &BTreeMap<ResourceName, String>,
 ) -> Result<Findings, ScratchError> {
     let scratch = &verify.scratch;
     let mut found = Vec::new();
@@ -134,6 +147,13 @@ pub(super) fn collect(
         );
         let counts = standing.map(|one| one.counts).unwrap_or_default();
         let one_in = one_in(verify.level, estimated);
+        let listed = verify.orphans.iter().find(|one| one.name == resource.to);
+        let unlisted = unlisted.get(name).cloned().or_else(|| {
+            let why = "`keys` of the resource does not say what all its keys begin with";
+            listed
+                .filter(|one| !one.wanted.contains(name))
+                .map(|_| why.to_owned())
+        });
         let sampled = verify.level == Level::Sample && one_in > 1;
         found.push(ResourceFindings {
             name: name.clone(),
@@ -143,6 +163,12 @@ pub(super) fn collect(
             sample: sampled
                 .then(|| Sample::of(one_in, counts.compared, counts.missing + counts.different)),
             counts,
+            extra: match (listed, &unlisted) {
+                (Some(orphans), None) => Some(scratch.candidate_count(&orphans.name, name)?),
+                _ => None,
+            },
+            extra_keys: scratch.findings(name, "extra")?,
+            unlisted,
             trouble,
         });
     }

@@ -12,6 +12,7 @@
 //! ([`Scratch`]), chunk by chunk, so that a comparison goes on where it was stopped.
 
 mod findings;
+mod orphans;
 mod repair;
 mod settle;
 mod walk;
@@ -27,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 use self::walk::Walker;
 pub use self::{
     findings::{Findings, ResourceFindings, Sample},
+    orphans::Orphans,
     repair::{Repair, RepairTargets},
 };
 use super::{
@@ -94,6 +96,8 @@ pub struct Verify {
     pub scratch: Arc<Scratch>,
     /// Who rewrites what differs; `None` only to look.
     pub repair: Option<Arc<Repair>>,
+    /// Where names that no row owns are looked for, too.
+    pub orphans: Vec<Arc<Orphans>>,
     /// Becomes true when it is to stop.
     pub stop: watch::Receiver<bool>,
 }
@@ -105,11 +109,31 @@ pub enum VerifyEnd {
     Interrupted,
     /// Its file cannot be used.
     Scratch(ScratchError),
+    /// A target or the source failed while names were removed.
+    Edge(EdgeError),
+    /// What was done could not be told in the history.
+    Failed(Failure),
 }
 
 impl From<ScratchError> for VerifyEnd {
     fn from(error: ScratchError) -> Self {
         Self::Scratch(error)
+    }
+}
+
+impl From<EdgeError> for VerifyEnd {
+    fn from(error: EdgeError) -> Self {
+        Self::Edge(error)
+    }
+}
+
+impl From<Trouble> for VerifyEnd {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Stopped => Self::Interrupted,
+            Trouble::Edge(error) => Self::Edge(error),
+            Trouble::Scratch(error) => Self::Scratch(error),
+        }
     }
 }
 
@@ -246,7 +270,37 @@ pub async fn verify(
             }
         }
     }
-    Ok(findings::collect(&context.verify, &resources, &troubles)?)
+    let unlisted = unlisted(&context).await?;
+    Ok(findings::collect(
+        &context.verify,
+        &resources,
+        &troubles,
+        &unlisted,
+    )?)
+}
+
+/// Looks for names that no row owns; returns why those of some resources could not be told.
+async fn unlisted(context: &Context) -> Result<BTreeMap<ResourceName, String>, VerifyEnd> {
+    let mut unlisted = BTreeMap::new();
+    for orphans in &context.verify.orphans {
+        let name = &orphans.name;
+        context.emit(&report::Event::Notice {
+            text: format!("`{name}` is listed, and compared with the keys of its rows"),
+        });
+        match orphans.find().await {
+            Ok(empty) => {
+                let why = "the source has no row of it, so nothing is taken for an orphan";
+                unlisted.extend(empty.into_iter().map(|one| (one, why.to_owned())));
+            }
+            Err(Trouble::Edge(error)) => {
+                let why = chain(&error).join(": ");
+                let all = orphans.wanted.iter();
+                unlisted.extend(all.map(|one| (one.clone(), why.clone())));
+            }
+            Err(trouble) => return Err(trouble.into()),
+        }
+    }
+    Ok(unlisted)
 }
 
 fn seed(scratch: &Scratch) -> Result<u64, ScratchError> {

@@ -20,7 +20,7 @@ use crate::{
         retry::{Waits, passes},
         sink::told,
     },
-    error::EdgeError,
+    error::{EdgeError, ErrorKind},
     failure::Failure,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     journal::host_name,
@@ -90,6 +90,17 @@ impl Repair {
             return Err(refused);
         }
         Ok(repair)
+    }
+
+    /// Makes sure that target `to` is ours for the next few seconds.
+    pub(super) async fn ensure(&self, to: &str) -> Result<(), EdgeError> {
+        match self.leases.get(to) {
+            Some((_, lease)) => lease.ensure().await,
+            None => Err(EdgeError::new(
+                ErrorKind::Internal,
+                format!("target `{to}` is not leased"),
+            )),
+        }
     }
 
     /// Returns a writer for rows of `resource`.

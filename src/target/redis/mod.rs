@@ -10,9 +10,11 @@ mod error;
 mod evidence;
 mod fence;
 mod info;
+mod inventory;
 mod keys;
 mod layout;
 mod lease;
+mod leftovers;
 mod proof;
 mod server;
 mod slots;
@@ -29,10 +31,14 @@ use self::{
     cluster_writer::ClusterWriter,
     compare::RedisComparer,
     info::Info,
+    inventory::RedisInventory,
     server::Server,
     writer::RedisWriter,
 };
-use super::{ChunkWriter, Comparer, Evidence, Lease, LeaseOwner, PartitionKey, Recorded, Target};
+use super::{
+    ChunkWriter, Comparer, Evidence, Inventory, Lease, LeaseOwner, Leftover, PartitionKey,
+    Recorded, Target,
+};
 use crate::{
     error::EdgeError,
     ids::{ChunkSeq, ResourceName, RunId},
@@ -207,6 +213,19 @@ impl Target for RedisTarget {
     ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
         let comparer = RedisComparer::new(Arc::clone(&self.cluster), &self.prefix);
         Ok(Some(Box::new(comparer)))
+    }
+
+    async fn inventory(
+        &self,
+        _resources: &[ResourceName],
+    ) -> Result<Option<Box<dyn Inventory>>, EdgeError> {
+        let inventory = RedisInventory::begin(Arc::clone(&self.cluster), &self.prefix);
+        Ok(Some(Box::new(self.watched(inventory.await)?)))
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, EdgeError> {
+        let view = self.cluster.view().await?;
+        self.watched(leftovers::find(&view).await)
     }
 
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
