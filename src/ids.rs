@@ -87,6 +87,15 @@ impl fmt::Display for ResourceName {
     }
 }
 
+/// Something that a target holds: a key, or a document of an index.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoredName {
+    /// The index as the plan names it; empty where there is none.
+    pub place: String,
+    /// The key without the plan's prefix, or the `_id`.
+    pub key: Vec<u8>,
+}
+
 /// A key range of one resource that is walked on its own. Unique within a state file, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -25,6 +25,7 @@ pub mod machine;
 pub mod nearest;
 pub mod plan;
 pub mod report;
+pub mod scratch;
 pub mod source;
 pub mod spryker;
 pub mod supervisor;

@@ -78,6 +78,10 @@ pub enum Command {
     Run(Run),
     /// Go on with an unfinished run; refuses when nothing waits
     Resume(Resume),
+    /// Compare what the targets hold with the source, row by row
+    Verify(Verify),
+    /// Look at everything a run depends on, and say what to type about what is found
+    Doctor(Doctor),
     /// Show where the plan's run stands
     Status(Status),
     /// Stop moving rows until `unpause`; the run keeps its place and its leases
@@ -219,6 +223,57 @@ pub struct Worker {
     /// Longest row that is read, given by the parent
     #[arg(long, hide = true, value_name = "N")]
     pub longest_row_bytes: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle verify plans/shop.yaml\n  rekindle verify plans/shop.yaml --level sample --only url\n  \
+    rekindle verify plans/shop.yaml --repair\n  rekindle verify plans/shop.yaml --orphans --prune"
+)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each flag is a choice of its own"
+)]
+pub struct Verify {
+    /// The plan file
+    pub plan: PathBuf,
+    /// How much is compared: whether each row is there, the content of some rows, the content of all
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "full")]
+    pub level: VerifyLevel,
+    /// Rewrite rows that are missing or different, and nothing else
+    #[arg(long)]
+    pub repair: bool,
+    /// Look for keys and documents that no row owns, too
+    #[arg(long)]
+    pub orphans: bool,
+    /// Remove them, after each was looked for in the source once more; asks first
+    #[arg(long)]
+    pub prune: bool,
+    /// Do not ask
+    #[arg(long, requires = "prune")]
+    pub yes: bool,
+    /// Only these resources
+    #[arg(long, value_name = "R,..", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// All but these resources
+    #[arg(long, value_name = "R,..", value_delimiter = ',')]
+    pub skip: Vec<String>,
+    /// Begin anew even where a comparison was interrupted
+    #[arg(long)]
+    pub new: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerifyLevel {
+    Presence,
+    Sample,
+    Full,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The plan file; without it, every state file in ./state, and no server
+    pub plan: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

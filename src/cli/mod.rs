@@ -3,6 +3,7 @@
 mod args;
 mod connect;
 mod dead_letters;
+mod doctor;
 mod dry_run;
 mod explain;
 mod history;
@@ -18,6 +19,7 @@ mod supervision;
 mod table;
 mod trigger;
 mod validate;
+mod verify;
 
 use clap::Parser;
 
@@ -52,6 +54,8 @@ pub fn main() -> u8 {
         Some(Command::Validate(command)) => validate::validate(&command, &arguments.global, screen),
         Some(Command::Run(command)) => run::run(&command, &arguments.global, screen),
         Some(Command::Resume(command)) => run::resume(&command, &arguments.global, screen),
+        Some(Command::Verify(command)) => verify::verify(&command, &arguments.global, screen),
+        Some(Command::Doctor(command)) => doctor::doctor(&command, &arguments.global, screen),
         Some(Command::Status(command)) => status::status(&command, &arguments.global, screen),
         Some(Command::Pause(of)) => pause::pause(&of, &arguments.global, screen),
         Some(Command::Unpause(of)) => pause::unpause(&of, &arguments.global, screen),

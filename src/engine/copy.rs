@@ -405,7 +405,11 @@ impl Walk {
                 .writer(&self.run, &self.partition, stored.chunk, stored.length)
                 .await?;
             writer.insert(if self.compares {
-                Box::new(ComparingWriter::new(Arc::clone(&self.target), opened))
+                Box::new(ComparingWriter::new(
+                    Arc::clone(&self.target),
+                    self.partition.resource.clone(),
+                    opened,
+                ))
             } else {
                 opened
             })

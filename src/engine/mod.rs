@@ -23,6 +23,7 @@ mod refuse;
 mod retry;
 mod sink;
 mod throttle;
+mod verify;
 
 pub use book::BookError;
 pub use coordinator::{Coordinator, Ending, Memory};
@@ -32,3 +33,7 @@ pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};
 pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};
 pub use retry::{Waits, retrying};
+pub use verify::{
+    Asked, Findings, Level, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Verify,
+    VerifyEnd, ask, verify,
+};

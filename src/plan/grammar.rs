@@ -287,6 +287,11 @@ pub(super) const RESOURCE: &[Key] = &[
         "The target; may be left out where there is only one",
     ),
     now("type", Form::Text, "Fills `{type}` of an index name"),
+    now(
+        "keys",
+        Form::Text,
+        "Which keys of the target are this resource's, for `verify --orphans`",
+    ),
     now("sync", Form::Word(SYNC), "Who carries the rows over"),
     now(
         "chunk",

@@ -108,6 +108,8 @@ pub(super) struct Resource {
     pub kind: Option<Value<String>>,
     /// Whether `type` is there and could not be read.
     pub kind_broken: bool,
+    /// `keys:`
+    pub keys: Option<Value<String>>,
     /// Where a resource without `to` is shown.
     pub at: Span,
     pub chunk: Chunk,
@@ -433,6 +435,7 @@ impl Resource {
             to_absent: fields.get("to").is_none(),
             kind_broken: fields.get("type").is_some() && kind.is_none(),
             kind,
+            keys: filled(&fields, "keys", decoder),
             at,
             chunk: Chunk::read(&fields, decoder),
             throttle: Throttle::read(&fields, decoder),

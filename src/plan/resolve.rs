@@ -501,6 +501,7 @@ fn resource(
             condition: text(&from.condition),
         },
         to,
+        keys: text(&resource.keys),
         chunk: ChunkLimit {
             rows: chunk
                 .rows

@@ -293,6 +293,8 @@ pub struct Resource {
     pub from: RowSource,
     /// The target's name.
     pub to: String,
+    /// What every key of it begins with, and no key of anything else, before the target's prefix.
+    pub keys: Option<String>,
     /// Bounds of one chunk.
     pub chunk: ChunkLimit,
     /// When dead letters block the run.

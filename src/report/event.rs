@@ -174,6 +174,19 @@ pub enum Event {
         /// How many key ranges are walked side by side.
         partitions: usize,
     },
+    /// Every row of a resource was compared with its target.
+    ResourceVerified {
+        /// Which.
+        resource: ResourceName,
+        /// Rows read.
+        rows: u64,
+        /// Rows that the target had nothing of.
+        missing: u64,
+        /// Rows of which it had something else.
+        different: u64,
+        /// How many of those were rewritten.
+        repaired: u64,
+    },
     /// Something worth one line.
     Notice {
         /// The line.

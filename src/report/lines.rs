@@ -276,6 +276,27 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                     "{resource}: compared with the target, about {rows} in {partitions}"
                 ));
             }
+            Event::ResourceVerified {
+                resource,
+                rows,
+                missing,
+                different,
+                repaired,
+            } => {
+                let rows = counted(*rows, "row");
+                let mut found = match (missing, different) {
+                    (0, 0) => "no difference".to_owned(),
+                    _ => format!(
+                        "{} missing, {} different",
+                        count(*missing),
+                        count(*different)
+                    ),
+                };
+                if *repaired > 0 {
+                    found += &format!(", {} rewritten", count(*repaired));
+                }
+                self.line(&format!("{resource}: compared, {rows}, {found}"));
+            }
             Event::Redone { text, .. } | Event::Notice { text } => self.line(text),
             Event::RunEnded {
                 run,

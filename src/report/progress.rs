@@ -170,7 +170,9 @@ impl Observer for ProgressBars {
                 bar.set_position(*rows);
                 bar.set_message(message);
             }
-            Event::ResourceSynced { resource, .. } | Event::ResourceBlocked { resource, .. } => {
+            Event::ResourceSynced { resource, .. }
+            | Event::ResourceVerified { resource, .. }
+            | Event::ResourceBlocked { resource, .. } => {
                 if let Some(bar) = self.resources.remove(resource) {
                     bar.finish_and_clear();
                     self.bars.remove(&bar);

@@ -58,7 +58,19 @@ impl Lines {
             _ => {}
         }
         check(row.value)?;
-        let store = row.beside().next().flatten().unwrap_or_default();
+        self.places(row.beside().next().flatten())
+    }
+
+    /// Returns the indexes that a row of `store` goes to, as places in the order of the routing.
+    ///
+    /// # Errors
+    ///
+    /// Why it can go to none.
+    pub(super) fn places(
+        &self,
+        store: Option<&[u8]>,
+    ) -> Result<std::ops::Range<usize>, &'static str> {
+        let store = store.unwrap_or_default();
         if !self.column || store.is_empty() {
             return Ok(0..self.heads.len());
         }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     chunk::Chunk,
     error::{EdgeError, ErrorKind},
-    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId, StoredName},
     plan::TargetConfig,
 };
 
@@ -161,8 +161,63 @@ pub enum Stored {
     Differs,
     /// Nothing.
     Missing,
-    /// The target cannot be asked.
-    Unknown,
+    /// The writer would refuse the row: it is a dead letter.
+    Unwritable,
+}
+
+/// How closely a target is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Whether anything is there.
+    Presence,
+    /// Whether it is what the writer would have stored.
+    Content,
+}
+
+/// Says what a target holds in the place of rows, over a connection of its own. Changes nothing.
+#[async_trait]
+pub trait Comparer: Send {
+    /// Returns for each row of `chunk` what is there. A row that owns several names is the same only where all of them
+    /// are. Holds no more of the target's content at a time than the chunk itself is long, as far as the server lets it.
+    async fn compare(&mut self, chunk: &Chunk, depth: Depth) -> Result<Vec<Stored>, EdgeError>;
+}
+
+/// Something of rekindle's own that lies in a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The run that left it, if that is known.
+    pub run: Option<RunId>,
+    /// What it is, in words.
+    pub what: String,
+    /// What a person types to remove it.
+    pub by_hand: String,
+}
+
+/// Lists what a target holds, and removes what nobody owns.
+#[async_trait]
+pub trait Inventory: Send + Sync {
+    /// Returns some more names, of whichever rows; `None` after the last. A name may come twice, and whatever was there from
+    /// the first call to the last comes once at least. None of rekindle's own is among them.
+    async fn next(&mut self) -> Result<Option<Vec<StoredName>>, EdgeError>;
+
+    /// Returns the names that a row of `resource` owns, whatever its value is: for `beside`, see
+    /// [`RowSource::beside`](crate::plan::RowSource::beside).
+    fn owned(
+        &self,
+        resource: &ResourceName,
+        key: &[u8],
+        beside: &[Option<&[u8]>],
+    ) -> Vec<StoredName>;
+
+    /// Returns `names` in groups that can be watched and removed together.
+    async fn groups(&mut self, names: Vec<StoredName>) -> Result<Vec<Vec<StoredName>>, EdgeError>;
+
+    /// Takes note of the names of one group as they are from now on.
+    async fn watch(&mut self, names: &[StoredName]) -> Result<(), EdgeError>;
+
+    /// Removes `names`, which are some of those watched last, if nobody wrote them since. Returns how many are gone;
+    /// `None` when somebody did and nothing was removed. Watches none any more.
+    async fn remove(&mut self, names: &[StoredName]) -> Result<Option<u64>, EdgeError>;
 }
 
 /// Writes the chunks of one partition, one at a time, over a connection of its own.
@@ -239,12 +294,28 @@ pub trait Target: Send + Sync {
         length: Option<u64>,
     ) -> Result<Box<dyn ChunkWriter>, EdgeError>;
 
-    /// Returns for each row of `chunk` what the target holds in its place, compared with the bytes that the writer would
-    /// store for it. Reads no more at once than the chunk itself is long; changes nothing.
+    /// Returns what says which rows of `resource` the target holds as its writer would store them; connects with the
+    /// first question.
     ///
-    /// Files cannot be asked: a row lies somewhere in them, and a later one stands for it.
-    async fn compare(&self, chunk: &Chunk) -> Result<Vec<Stored>, EdgeError> {
-        Ok(vec![Stored::Unknown; chunk.row_count()])
+    /// `None` for files, which cannot be asked: a row lies somewhere in them, and a later one stands for it.
+    async fn comparer(
+        &self,
+        _resource: &ResourceName,
+    ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
+        Ok(None)
+    }
+
+    /// Begins a list of what the target holds where rows of `resources` go; `None` for a target that cannot be listed.
+    async fn inventory(
+        &self,
+        _resources: &[ResourceName],
+    ) -> Result<Option<Box<dyn Inventory>>, EdgeError> {
+        Ok(None)
+    }
+
+    /// Returns what runs left in the target beside rows, whether it is still needed or not. Changes nothing.
+    async fn leftovers(&self) -> Result<Vec<Leftover>, EdgeError> {
+        Ok(Vec::new())
     }
 
     /// Removes the markers of these partitions: their work was given up.

@@ -177,6 +177,8 @@ fn every_option_of_the_help_is_named() {
         printed(&["validate", "--help"]),
         printed(&["run", "--help"]),
         printed(&["resume", "--help"]),
+        printed(&["verify", "--help"]),
+        printed(&["doctor", "--help"]),
         printed(&["status", "--help"]),
         printed(&["dead-letters", "show", "--help"]),
         printed(&["dead-letters", "retry", "--help"]),

@@ -3,6 +3,7 @@
 mod certificates;
 mod coverage;
 mod dead_letters;
+mod doctor;
 mod drift;
 mod every_way;
 mod fallback;
@@ -35,3 +36,4 @@ mod support;
 mod target;
 mod throttle;
 mod tls;
+mod verify;

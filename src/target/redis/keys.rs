@@ -76,6 +76,18 @@ pub(super) fn is_reserved(run: &RunId, key: &[u8]) -> bool {
             .is_some_and(|rest| rest.first() == Some(&b':'))
 }
 
+/// Returns the run whose marker `key` is; `None` for any other key.
+pub(super) fn run_of(key: &[u8]) -> Option<RunId> {
+    let rest = std::str::from_utf8(key).ok()?.strip_prefix(OURS)?;
+    let rest = match rest.strip_prefix('{') {
+        Some(tagged) => tagged.split_once("}:")?.1,
+        None => rest,
+    };
+    let (run, partition) = rest.split_once(':')?;
+    let is_number = !partition.is_empty() && partition.bytes().all(|c| c.is_ascii_digit());
+    is_number.then(|| RunId::from_text(run))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +109,20 @@ mod tests {
             ("kv:rekindle:lease", false),
         ] {
             assert_eq!(is_reserved(&run, key.as_bytes()), reserved, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_marker_names_its_run() {
+        for (key, run) in [
+            ("rekindle:7F3K2M:1", Some("7F3K2M")),
+            ("rekindle:{9x}:7F3K2M:31", Some("7F3K2M")),
+            ("rekindle:lease", None),
+            ("rekindle:{9x}:writer", None),
+            ("rekindle:7F3K2M:x", None),
+            ("kv:7F3K2M:1", None),
+        ] {
+            assert_eq!(run_of(key.as_bytes()), run.map(RunId::from_text), "{key}");
         }
     }
 

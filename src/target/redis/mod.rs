@@ -10,9 +10,11 @@ mod error;
 mod evidence;
 mod fence;
 mod info;
+mod inventory;
 mod keys;
 mod layout;
 mod lease;
+mod leftovers;
 mod proof;
 mod server;
 mod slots;
@@ -27,15 +29,17 @@ use async_trait::async_trait;
 use self::{
     cluster::{Cluster, View},
     cluster_writer::ClusterWriter,
+    compare::RedisComparer,
     info::Info,
+    inventory::RedisInventory,
     server::Server,
     writer::RedisWriter,
 };
 use super::{
-    ChunkWriter, Evidence, Extent, Lease, LeaseOwner, PartitionKey, Recorded, Stored, Target,
+    ChunkWriter, Comparer, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover, PartitionKey,
+    Recorded, Target,
 };
 use crate::{
-    chunk::Chunk,
     error::EdgeError,
     ids::{ChunkSeq, ResourceName, RunId},
     plan::RedisConfig,
@@ -203,12 +207,25 @@ impl Target for RedisTarget {
         )))
     }
 
-    async fn compare(&self, chunk: &Chunk) -> Result<Vec<Stored>, EdgeError> {
-        let compared = async {
-            let view = self.cluster.view().await?;
-            compare::compare(&view, self.prefix.as_bytes(), chunk).await
-        };
-        self.watched(compared.await)
+    async fn comparer(
+        &self,
+        _resource: &ResourceName,
+    ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
+        let comparer = RedisComparer::new(Arc::clone(&self.cluster), &self.prefix);
+        Ok(Some(Box::new(comparer)))
+    }
+
+    async fn inventory(
+        &self,
+        _resources: &[ResourceName],
+    ) -> Result<Option<Box<dyn Inventory>>, EdgeError> {
+        let inventory = RedisInventory::begin(Arc::clone(&self.cluster), &self.prefix);
+        Ok(Some(Box::new(self.watched(inventory.await)?)))
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, EdgeError> {
+        let view = self.cluster.view().await?;
+        self.watched(leftovers::find(&view).await)
     }
 
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {

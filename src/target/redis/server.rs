@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ::redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, Pipeline,
-    ProtocolVersion, RedisConnectionInfo, RedisError, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo,
+    ProtocolVersion, RedisConnectionInfo, RedisError, aio::MultiplexedConnection,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
@@ -241,26 +241,6 @@ impl Server {
         })?;
         *control = Some(connection);
         Ok(answer)
-    }
-
-    /// Sends the commands of `pipeline` over the control connection and returns the answer to each, refusals included
-    /// where the pipeline says so.
-    pub(super) async fn ask_all(
-        &self,
-        doing: &str,
-        pipeline: &Pipeline,
-    ) -> Result<Vec<Value>, EdgeError> {
-        let mut control = self.control.lock().await;
-        let mut connection = match control.take() {
-            Some(connection) => connection,
-            None => self.connect().await?,
-        };
-        let answers = pipeline
-            .query_async(&mut connection)
-            .await
-            .map_err(|e| self.driver_error(doing, &e))?;
-        *control = Some(connection);
-        Ok(answers)
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, EdgeError> {

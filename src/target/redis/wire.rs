@@ -42,6 +42,19 @@ pub(super) enum Reply {
     Array(Option<Vec<Reply>>),
 }
 
+/// What a reply is to a value that was expected.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Matched {
+    /// That value.
+    Same,
+    /// Another one.
+    Differs,
+    /// Nil.
+    Nothing,
+    /// An error: `WRONGTYPE Operation against ...`
+    Refused(String),
+}
+
 /// A logged-in connection that is used by one task.
 pub(super) struct Wire {
     stream: BufReader<Box<dyn Socket>>,
@@ -60,6 +73,14 @@ impl Wire {
             .await
             .map_err(|_| error::timed_out(&server.place, server.response_timeout))??;
         Ok(wire)
+    }
+
+    /// Returns the connection with room for many answers at a time. Nothing is under way on it.
+    pub(super) fn roomy(self) -> Self {
+        Self {
+            stream: BufReader::with_capacity(PIECE, self.stream.into_inner()),
+            out: self.out,
+        }
     }
 
     /// Gives the logged-in socket away. Nothing is under way on it.
@@ -197,6 +218,40 @@ impl Wire {
                 Reply::Bulk(Some(bytes))
             }
             _ => return Err(not_redis()),
+        })
+    }
+
+    /// Reads the next reply and says whether it is the value `wanted`, whatever its length, without holding it.
+    pub(super) async fn matches(&mut self, wanted: &[u8]) -> io::Result<Matched> {
+        let (sign, rest) = self.line().await?;
+        match sign {
+            b'-' => return Ok(Matched::Refused(rest)),
+            b'$' => {}
+            _ => return Err(not_redis()),
+        }
+        let length: i64 = rest.parse().map_err(|_| not_redis())?;
+        let Ok(length) = usize::try_from(length) else {
+            return Ok(Matched::Nothing);
+        };
+        let mut same = length == wanted.len();
+        let mut left = length;
+        while left > 0 {
+            let bytes = self.stream.fill_buf().await?;
+            let count = bytes.len().min(left);
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let at = length - left;
+            same = same && bytes[..count] == wanted[at..at + count];
+            self.stream.consume(count);
+            left -= count;
+        }
+        let mut end = [0; 2];
+        self.stream.read_exact(&mut end).await?;
+        Ok(if same {
+            Matched::Same
+        } else {
+            Matched::Differs
         })
     }
 

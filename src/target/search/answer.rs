@@ -38,6 +38,13 @@ impl std::ops::Deref for Text<'_> {
     }
 }
 
+impl Cause<'_> {
+    /// Returns whether this is the type of reason.
+    pub(super) fn is(&self, kind: &str) -> bool {
+        *self.kind == *kind
+    }
+}
+
 impl Answer {
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -75,7 +82,7 @@ impl Answer {
 
     /// Returns whether the request was refused for this type of reason.
     pub(super) fn says(&self, kind: &str) -> bool {
-        *self.cause().kind == *kind
+        self.cause().is(kind)
     }
 
     /// Returns the error for an answer that is no success; `doing` is for example `the lease`.
@@ -121,7 +128,7 @@ impl Verdict {
     /// products and releases.
     pub(super) fn of(status: u16, cause: &Cause<'_>) -> Self {
         let trouble = |kind, why: &str| Self::Trouble(kind, why.to_owned());
-        let is = |kind: &str| *cause.kind == *kind;
+        let is = |kind: &str| cause.is(kind);
         if is("cluster_block_exception") {
             return block(&cause.reason);
         }

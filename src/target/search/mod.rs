@@ -6,7 +6,9 @@
 //! first; what it lost, it lost with the index.
 
 mod answer;
+mod compare;
 mod index;
+mod inventory;
 mod lease;
 mod load;
 mod node;
@@ -23,11 +25,16 @@ use serde::Deserialize;
 use serde_json::json;
 
 use self::{
+    compare::SearchComparer,
+    inventory::SearchInventory,
     node::{Cluster, Request},
     notes::If,
     writer::SearchWriter,
 };
-use super::{ChunkWriter, Evidence, Extent, Lease, LeaseOwner, PartitionKey, Recorded, Target};
+use super::{
+    ChunkWriter, Comparer, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover, PartitionKey,
+    Recorded, Target,
+};
 use crate::{
     error::{EdgeError, ErrorKind},
     ids::{ChunkSeq, ResourceName, RunId},
@@ -349,6 +356,36 @@ impl Target for SearchTarget {
             &partition.resource,
             incarnation,
         )?))
+    }
+
+    async fn comparer(
+        &self,
+        resource: &ResourceName,
+    ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
+        let comparer = SearchComparer::new(Arc::clone(&self.shared), resource)?;
+        Ok(Some(Box::new(comparer)))
+    }
+
+    async fn inventory(
+        &self,
+        resources: &[ResourceName],
+    ) -> Result<Option<Box<dyn Inventory>>, EdgeError> {
+        let inventory = SearchInventory::begin(Arc::clone(&self.shared), resources).await?;
+        Ok(Some(Box::new(inventory)))
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, EdgeError> {
+        let cluster = &self.shared.cluster;
+        let names = self.shared.all_indexes();
+        let left = load::left_over(cluster, &names).await?.into_iter();
+        let found = left.map(|name| Leftover {
+            run: None,
+            what: format!("index `{name}` still has the settings that a run gave it for loading"),
+            by_hand: format!(
+                "the next run into it puts them back; by hand: what they were is in GET rekindle/_doc/load:{name}"
+            ),
+        });
+        Ok(found.collect())
     }
 
     async fn forget(&self, _run: &RunId, _partitions: &[PartitionKey]) -> Result<(), EdgeError> {

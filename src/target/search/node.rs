@@ -97,6 +97,12 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// JSON that is written already.
+    pub(super) fn body(mut self, body: Bytes) -> Self {
+        self.body = Some(body);
+        self
+    }
+
     /// Lines of documents.
     pub(super) fn documents(mut self, body: Bytes) -> Self {
         self.body = Some(body);
