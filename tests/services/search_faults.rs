@@ -192,20 +192,22 @@ async fn a_node_with_small_limits_that_stops_and_dies_gets_everything() {
 
 #[tokio::test]
 async fn a_node_with_a_write_queue_of_one_gets_everything_from_eight_writers() {
-    const ROWS: u64 = 12_000;
+    const ROWS: u64 = 4_000;
     let queue = [
         "thread_pool.write.size: 1",
         "thread_pool.write.queue_size: 1",
     ];
     let server = SearchServer::private("elasticsearch", &queue);
     let defaults = "defaults:\n  chunk: { rows: 50 }\n  parallel: { resources: 2, partitions: 4 }\n  \
-                    retry: { attempts: 200, base: 5ms, cap: 100ms }\n";
+                    retry: { attempts: 200, base: 5ms, cap: 50ms }\n";
     let mut shop = shop("queue", &server, ROWS, defaults).await;
     shop.table("page").await;
     shop.rows("page", 1, ROWS).await;
     server.create("t_page");
     shop.write_plan(&plan(&server.url(), "", &["url", "page"], defaults));
+    let begun = Instant::now();
     let done = shop.rekindle(&format!("run {PLAN} --json")).exits(0);
+    println!("{:?}", begun.elapsed());
     let events = done.json();
     let mut paced = events.iter().filter(|event| event["event"] == "paced");
     let pushed_back = |event: &&Value| {
