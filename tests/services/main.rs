@@ -11,6 +11,7 @@ mod in_use;
 mod init;
 mod kill;
 mod memory;
+mod more_keys;
 mod output;
 mod pause;
 mod php;
