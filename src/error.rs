@@ -106,6 +106,13 @@ impl ErrorKind {
         }
     }
 
+    /// Returns whether the server answered, and asked for patience. Before a run began only such errors are worth a second
+    /// try: whoever mistyped a host wants to hear of it at once.
+    #[must_use]
+    pub const fn asks_for_patience(self) -> bool {
+        matches!(self, Self::Busy | Self::TargetMemory)
+    }
+
     /// Returns whether the shop's own publisher may help: only where the source's rows or our own memory are the
     /// trouble. Republishing into a dead target helps nobody.
     #[must_use]

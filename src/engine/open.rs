@@ -16,6 +16,7 @@ use super::{
         check_definitions, check_identities, in_use, refused_by_book, refused_by_edge,
         refused_by_journal,
     },
+    retry::patiently,
 };
 use crate::{
     failpoint,
@@ -143,7 +144,7 @@ async fn refuse_first(request: &OpenRun, checked: &Checked) -> Result<(), Failur
         let Some(target) = request.targets.get(name) else {
             continue;
         };
-        match target.lease_owner().await {
+        match patiently(&request.plan.defaults.retry, || target.lease_owner()).await {
             Ok(None) => {}
             Ok(Some(other)) => return Err(in_use(target.place(), &other, &request.typed)),
             Err(error) => return Err(refused_by_edge(&error, &request.plan.name, &request.typed)),
@@ -495,12 +496,13 @@ async fn take_leases(
         let Some(target) = request.targets.get(name) else {
             continue;
         };
-        let mut taken = LeaseKeeper::take(Arc::clone(target), owner.clone()).await;
+        let take = || LeaseKeeper::take(Arc::clone(target), owner.clone());
+        let mut taken = patiently(&request.plan.defaults.retry, take).await;
         if let Ok(Err(dead)) = &taken
             && moved_aside == Some(dead.state.as_str())
         {
             taken = match target.release_lease(dead).await {
-                Ok(()) => LeaseKeeper::take(Arc::clone(target), owner.clone()).await,
+                Ok(()) => take().await,
                 Err(error) => Err(error),
             };
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{handover::ids_source, refuse::refused_by_edge};
+use super::{handover::ids_source, refuse::refused_by_edge, retry::patiently};
 use crate::{
     error::EdgeError,
     failure::Failure,
@@ -34,7 +34,10 @@ pub async fn preflight(
     typed: &str,
 ) -> Result<Checked, Failure> {
     let refuse = |error: &EdgeError| refused_by_edge(error, &plan.name, typed);
-    let identity = source.identity().await.map_err(|error| refuse(&error))?;
+    let retry = &plan.defaults.retry;
+    let identity = patiently(retry, || source.identity())
+        .await
+        .map_err(|error| refuse(&error))?;
     let mut shapes = BTreeMap::new();
     let mut id_counts = BTreeMap::new();
     let chosen = plan
@@ -49,14 +52,19 @@ pub async fn preflight(
         };
         // As it will be read: a retry looks for its rows by the cursor, whatever the entity column is.
         let query = row_query(resource, scope);
-        let shape = source.describe(&query.from).await.map_err(unreadable)?;
+        let shape = patiently(retry, || source.describe(&query.from))
+            .await
+            .map_err(unreadable)?;
         if scope.is_partial() {
             // Ids that cannot be ids of this table are found out now, not by a run that can never end.
-            source.sample_row_bytes(&query).await.map_err(unreadable)?;
+            patiently(retry, || source.sample_row_bytes(&query))
+                .await
+                .map_err(unreadable)?;
         }
         shapes.insert(resource.name.clone(), shape);
         if let Some(fallback) = &resource.fallback {
-            let ids = source.describe(&ids_source(fallback)).await;
+            let ids = ids_source(fallback);
+            let ids = patiently(retry, || source.describe(&ids)).await;
             let ids = ids.map_err(|error| {
                 let mut failure = refuse(&error);
                 failure.what = format!(
@@ -73,14 +81,15 @@ pub async fn preflight(
         if let Some(target) = targets.get(&name) {
             identities.insert(
                 name,
-                target.identity().await.map_err(|error| refuse(&error))?,
+                patiently(retry, || target.identity())
+                    .await
+                    .map_err(|error| refuse(&error))?,
             );
         }
     }
     for resource in chosen {
         if let Some(target) = targets.get(&resource.to) {
-            target
-                .incarnation(&resource.name)
+            patiently(retry, || target.incarnation(&resource.name))
                 .await
                 .map_err(|error| refuse(&error))?;
         }

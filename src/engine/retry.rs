@@ -83,6 +83,20 @@ where
         .await
 }
 
+/// Returns what `operation` returns, having repeated it while the server only asked for patience.
+pub async fn patiently<T, F, Fut>(policy: &RetryPolicy, operation: F) -> Result<T, EdgeError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, EdgeError>>,
+{
+    operation
+        .retry(Waits::new(policy))
+        .sleep(tokio::time::sleep)
+        .when(|error: &EdgeError| error.kind.asks_for_patience())
+        .notify(|error, wait| tracing::warn!("{error}; asked again in {} ms", wait.as_millis()))
+        .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,7 @@
 //! A Redis that forgets, goes back, fills up or would drop keys: the run notices, says so, and ends whole.
 
+use std::thread;
+
 use crate::{
     redis_server::RedisServer,
     shop::{DEFAULTS, PLAN, Running, Shop, resource, wait_until},
@@ -236,6 +238,40 @@ async fn a_full_redis_is_waited_for_and_said() {
         !done.stderr.contains("starts over"),
         "nothing was lost: {done}"
     );
+    shop.assert_redis_equals(&["url"]).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_asks_for_patience_at_the_start_is_asked_again() {
+    let mut shop = shop("patience").await;
+    shop.plan(
+        &resource("url"),
+        "defaults:\n  retry: { attempts: 40, base: 50ms, cap: 200ms }\n",
+    );
+    // Loading 3,000 keys takes it about three seconds, in which it answers and refuses.
+    let mut fill = redis::cmd("DEBUG");
+    fill.arg("POPULATE").arg(3_000).arg("filler").arg(1_024);
+    let _answer: redis::Value = shop.redis.ask(9, &fill);
+    shop.redis.run("CONFIG SET key-load-delay 1000");
+    shop.redis
+        .run("CONFIG SET loading-process-events-interval-bytes 1024");
+    let client = redis::Client::open(shop.redis.url(9)).expect("a valid URL");
+    let loads = thread::spawn(move || {
+        let mut connection = client.get_connection().expect("redis-server answers");
+        redis::cmd("DEBUG").arg("RELOAD").exec(&mut connection)
+    });
+    let client = redis::Client::open(shop.redis.url(0)).expect("a valid URL");
+    wait_until("redis loads", || {
+        let asked = client
+            .get_connection()
+            .and_then(|mut connection| redis::cmd("DBSIZE").exec(&mut connection));
+        asked.is_err_and(|error| error.to_string().contains("loading"))
+    });
+    let mut running = shop.start(&format!("run {PLAN}"));
+    let said = running.says("asked again in");
+    assert!(said.contains("loading"), "{said}");
+    running.finish().exits(0);
+    loads.join().expect("no panic").expect("it loaded");
     shop.assert_redis_equals(&["url"]).await;
 }
 
