@@ -13,6 +13,7 @@ mod init;
 mod kill;
 mod mariadb_server;
 mod memory;
+mod more_keys;
 mod output;
 mod pause;
 mod php;

@@ -22,14 +22,14 @@ use crate::{
 const ROWS: u64 = 20_000;
 
 /// Three masters without replicas, each with a third of the slots.
-struct RedisCluster {
-    nodes: Vec<RedisServer>,
+pub struct RedisCluster {
+    pub nodes: Vec<RedisServer>,
     bus_ports: Vec<u16>,
 }
 
 impl RedisCluster {
     /// Starts the servers and waits until each of them sees all slots served.
-    fn start() -> Self {
+    pub fn start() -> Self {
         let (nodes, bus_ports): (Vec<_>, Vec<_>) = (0..3)
             .map(|_| {
                 let bus = free_port();
@@ -126,7 +126,7 @@ impl RedisCluster {
     }
 
     /// Returns everything that the nodes hold, asked of each by itself.
-    fn content(&self) -> HashMap<Vec<u8>, Vec<u8>> {
+    pub fn content(&self) -> HashMap<Vec<u8>, Vec<u8>> {
         let mut content = HashMap::new();
         for node in &self.nodes {
             let keys: Vec<Vec<u8>> = node.ask(0, redis::cmd("KEYS").arg("*"));

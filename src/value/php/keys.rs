@@ -10,13 +10,21 @@ const MULTIPLIER: u64 = 0x517c_c1b7_2722_0a95;
 /// Cheap rather than good: a collision costs one more look at the object.
 pub(super) fn hash(key: &[u8]) -> u64 {
     let mut hash = key.len() as u64;
-    let (words, rest) = key.as_chunks::<8>();
-    for word in words {
-        hash = mixed(hash, u64::from_le_bytes(*word));
+    // The last word may hold bytes of the one before it once more.
+    if let Some(last) = key.last_chunk::<8>() {
+        for word in key.as_chunks::<8>().0 {
+            hash = mixed(hash, u64::from_le_bytes(*word));
+        }
+        return mixed(hash, u64::from_le_bytes(*last));
     }
-    let last = rest
-        .iter()
-        .fold(0, |word, byte| (word << 8) | u64::from(*byte));
+    let last = match (key.first_chunk::<4>(), key.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+        }
+        _ => key
+            .iter()
+            .fold(0, |word, byte| (word << 8) | u64::from(*byte)),
+    };
     mixed(hash, last)
 }
 
@@ -76,6 +84,19 @@ mod tests {
             (r#"":""#, 10, false),
         ] {
             assert_eq!(is_index(key.as_bytes(), index), is, "{key} {index}");
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_key_counts_whatever_its_length() {
+        for length in 1..40 {
+            let key: Vec<u8> = (b'a'..=b'z').cycle().take(length).collect();
+            for at in 0..length {
+                let mut other = key.clone();
+                other[at] = b'_';
+                assert_ne!(hash(&key), hash(&other), "byte {at} of {length}");
+            }
+            assert_ne!(hash(&key), hash(&key[1..]));
         }
     }
 

@@ -9,7 +9,7 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 /// Returns the place of the first byte at or after `at` that needs a look: `"`, `\`, `/`, a control character, anything
 /// beyond ASCII; the end of `input` if there is none.
 pub(super) fn plain_until(input: &[u8], mut at: usize) -> usize {
-    while let Some(bytes) = input[at..].first_chunk::<8>() {
+    for bytes in input[at..].as_chunks::<8>().0 {
         let word = u64::from_le_bytes(*bytes);
         // Each term has the high bit of a byte set that is meant, and perhaps of higher bytes: the lowest is right.
         let equal = |byte: u8| {
