@@ -44,7 +44,7 @@ pub enum ErrorKind {
 pub enum Disposition {
     /// Repeat the chunk after a pause. When `retry.attempts` are used up, wait for the edge with a probe now and then.
     Retry,
-    /// As [`Retry`](Self::Retry), with fewer writers side by side and smaller pages until it passes.
+    /// As [`Retry`](Self::Retry), with fewer writers side by side, then smaller pages, until it passes.
     Throttle,
     /// As [`Retry`](Self::Retry), with smaller pages until it passes.
     Shrink,

@@ -367,10 +367,8 @@ impl Walk {
     /// Slows down where the target asks for it.
     async fn pushed_back(&self, pace: &mut Pace, error: &EdgeError) -> Result<(), Ended> {
         let changed = match error.kind.disposition() {
-            Disposition::Throttle => {
-                let narrower = self.gate.narrow();
-                pace.fall() || narrower
-            }
+            // Fewer at a time first; smaller ones only where one at a time is too much.
+            Disposition::Throttle => self.gate.narrow() || pace.ease(),
             Disposition::Shrink => pace.fall(),
             _ => false,
         };

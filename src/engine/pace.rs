@@ -68,6 +68,19 @@ impl Pace {
         Some("chunks are quick")
     }
 
+    /// Halves the page, down to an eighth of the plan's: what asks for patience counts requests, and smaller ones are more
+    /// of them. Returns whether that changed it.
+    pub fn ease(&mut self) -> bool {
+        let least = (self.most / 8).max(1);
+        if self.rows <= least {
+            self.streak = 0;
+            return false;
+        }
+        let fell = self.fall();
+        self.rows = self.rows.max(least);
+        fell
+    }
+
     /// Halves the page. Returns whether that changed it.
     pub fn fall(&mut self) -> bool {
         let before = self.rows;
@@ -226,6 +239,17 @@ mod tests {
             pace.stored(MOMENT);
         }
         assert_eq!(pace.rows(), 300);
+    }
+
+    #[test]
+    fn a_target_that_asks_for_patience_gets_no_more_requests_than_eight_times_as_many() {
+        let mut pace = Pace::new(1000, 1000);
+        assert!(pace.ease() && pace.ease() && pace.ease() && !pace.ease());
+        assert_eq!(pace.rows(), 125);
+        // What a death left smaller stays as it is.
+        let mut small = Pace::new(3, 1000);
+        assert!(!small.ease());
+        assert_eq!(small.rows(), 3);
     }
 
     #[test]

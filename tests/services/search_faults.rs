@@ -216,7 +216,8 @@ async fn a_node_with_a_write_queue_of_one_gets_everything_from_eight_writers() {
             .is_some_and(|why| why.contains("queue"))
     };
     let slower = paced.find(pushed_back).expect("it slows down");
-    assert!(slower["writers"].as_u64() < Some(8), "{slower}");
+    assert_eq!(slower["writers"], 7, "{slower}");
+    assert_eq!(slower["rows"], 50, "{slower}");
     paced
         .find(|event| !pushed_back(event))
         .expect("and goes faster again");
