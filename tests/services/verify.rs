@@ -44,6 +44,14 @@ fn numbers(one: &Value) -> [u64; 3] {
     ["missing", "different", "repaired"].map(|name| one[name].as_u64().expect("a number"))
 }
 
+/// Returns keys in their order: a report has them in the order in which its parts came upon them.
+fn sorted(keys: &Value) -> Vec<&str> {
+    let keys = keys.as_array().expect("a list of keys").iter();
+    let mut keys: Vec<&str> = keys.map(|key| key.as_str().expect("a key")).collect();
+    keys.sort_unstable();
+    keys
+}
+
 #[tokio::test]
 async fn every_planted_difference_in_300_000_rows_is_found_and_mended() {
     let server = SearchServer::shared("elasticsearch");
@@ -102,13 +110,9 @@ async fn every_planted_difference_in_300_000_rows_is_found_and_mended() {
     let found = report(shop.rekindle(&verify), 7);
     assert_eq!(numbers(of(&found, "url")), [1, 3, 0]);
     assert_eq!(of(&found, "url")["missing_keys"], json!(["kv:url:77777"]));
-    // In the order in which its parts came upon them.
-    let mut different: Vec<_> = serde_json::from_value(of(&found, "url")["different_keys"].clone())
-        .expect("a list of keys");
-    different.sort_unstable();
     assert_eq!(
-        different,
-        ["kv:url:11", "kv:url:150001", "kv:url:200011"].map(str::to_owned)
+        sorted(&of(&found, "url")["different_keys"]),
+        ["kv:url:11", "kv:url:150001", "kv:url:200011"]
     );
     assert_eq!(
         of(&found, "price")["different_keys"],
@@ -190,8 +194,8 @@ async fn a_killed_comparison_goes_on_where_it_was() {
     let found = report(end.finish(), 7);
     assert_eq!(found["compared"], json!(20_000), "no row twice");
     assert_eq!(
-        of(&found, "url")["missing_keys"],
-        json!(["kv:url:3", "kv:url:19999"])
+        sorted(&of(&found, "url")["missing_keys"]),
+        ["kv:url:19999", "kv:url:3"]
     );
     assert!(!shop.path("state/shop.sqlite.verify").exists());
 }
