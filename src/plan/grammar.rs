@@ -115,7 +115,7 @@ pub(super) const RESOURCE: &[Key] = &[
     now("sync"),
     now("chunk"),
     now("fallback"),
-    later("catch_up"),
+    now("catch_up"),
     now("drain"),
     now("throttle"),
 ];
@@ -130,6 +130,9 @@ pub(super) const FROM: &[Key] = &[
     now("where"),
     now("store"),
 ];
+
+/// `catch_up:` of a resource. Without a column, every row is compared.
+pub(super) const CATCH_UP: &[Key] = &[later("column")];
 
 /// `throttle:` of a resource.
 pub(super) const THROTTLE: &[Key] = &[
@@ -215,9 +218,4 @@ pub(super) const SYNC: &[Word] = &[
 pub(super) const FALLBACK_TO: &[Word] = &[word("trigger-events"), word("none")];
 
 /// `verify`
-pub(super) const VERIFY: &[Word] = &[
-    word("none"),
-    later_word("presence"),
-    later_word("sample"),
-    later_word("full"),
-];
+pub(super) const VERIFY: &[Word] = &[word("none"), word("presence"), word("sample"), word("full")];

@@ -38,8 +38,8 @@ pub use digest::definition_diff;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
     ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig, FileConfig,
-    FileFormat, Load, Plan, Preset, PublisherConfig, RedisConfig, Resource, RetryPolicy, Routing,
-    RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
+    FileFormat, Level, Load, Plan, Preset, PublisherConfig, RedisConfig, Resource, RetryPolicy,
+    Routing, RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
 };
 
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
@@ -319,6 +319,7 @@ defaults:
                 },
                 after_crashes: 2,
                 after_failures: 5,
+                verify: None,
             }
         );
     }

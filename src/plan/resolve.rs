@@ -10,7 +10,7 @@ use std::{
 mod fallback;
 
 use super::{
-    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, Load, Plan, RedisConfig,
+    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, Level, Load, Plan, RedisConfig,
     Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
     TargetConfig, Throttle,
     decode::Value,
@@ -417,6 +417,9 @@ impl Limits {
                 },
                 after_crashes,
                 after_failures,
+                verify: Level::ALL
+                    .into_iter()
+                    .find(|level| Some(level.label()) == given.verify),
             },
             fallback: given
                 .fallback_to
@@ -467,6 +470,7 @@ fn resource(
         },
         to,
         keys: text(&resource.keys),
+        catch_up: resource.catch_up.is_some(),
         chunk: ChunkLimit {
             rows: chunk
                 .rows

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Level, Verify, walk::one_in};
+use super::{Verify, walk::one_in};
 use crate::{
     ids::ResourceName,
-    plan::Resource,
+    plan::{Level, Resource},
     scratch::{Counts, ScratchError},
 };
 
