@@ -263,7 +263,7 @@ pub fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
                 "{} cannot be restored as they are",
                 counted(total.dead_letters, "row")
             ),
-            "every other row is as the source says",
+            "no difference was found in any other row",
             format!("mend them in the source; `rekindle dead-letters show {typed}` names those of the last run"),
         )
     })
