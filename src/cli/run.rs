@@ -6,15 +6,16 @@ use super::{
     Outcome, Stop,
     args::{Global, Resume, Run, Worker},
     connect, dry_run,
-    render::Screen,
+    render::{Screen, say},
     state_files::StateFile,
     supervision,
+    verify::{Found, show},
 };
 use crate::{
-    engine::{self, Coordinator, Ending, Memory, OpenRun, RunChoice},
+    engine::{self, Coordinator, Ending, Memory, OpenRun, RunChoice, Verified},
     failure::{Exit, Failure},
     machine::Scope,
-    plan::Plan,
+    plan::{Level, Plan},
     report::{JsonLines, Observer, PlainLines, ProgressBars, human},
     supervisor,
 };
@@ -205,7 +206,7 @@ pub(super) fn restore(
             observers,
             signals,
         );
-        conclude(coordinator.run().await, &plan, &hints)
+        conclude(coordinator.run().await, &plan, &hints, screen)
     });
     // Connections that hang must not hold up the end: whatever counts is on disk.
     runtime.shutdown_background();
@@ -239,11 +240,55 @@ struct Hints {
     run: String,
 }
 
-fn conclude(ending: Ending, plan: &Plan, hints: &Hints) -> Result<Exit, Failure> {
+/// Shows what the comparison before the end found; the failure where that is not what the source says.
+fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Result<(), Failure> {
+    let mut failure = verified.trouble.map(|why| {
+        Failure::new(
+            Exit::Stopped,
+            "every row is restored, and the targets could not be compared with the source",
+            "what is restored stays",
+            format!("`rekindle verify {typed}` compares them"),
+        )
+        .why(why)
+    });
+    let caught_up = verified.caught_up.map(|found| (Level::Full, found, true));
+    let found = verified.found.map(|(level, found)| (level, found, false));
+    for (level, findings, repaired) in caught_up.into_iter().chain(found) {
+        let found = Found {
+            findings,
+            pruned: 0,
+            refused: None,
+        };
+        if screen.json {
+            let mut object = show::json(plan, level, &found);
+            object["event"] = if repaired { "caught_up" } else { "verified" }.into();
+            say(&object.to_string());
+        } else if !repaired {
+            show::tell(&found.findings, level);
+        }
+        let not_so = show::failure(&found, typed, repaired);
+        failure = failure.or(not_so.filter(|one| one.exit != Exit::DeadLetters));
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn conclude(
+    mut ending: Ending,
+    plan: &Plan,
+    hints: &Hints,
+    screen: Screen,
+) -> Result<Exit, Failure> {
     let Hints { plan: typed, run } = hints;
+    if let Ending::Done { verified, .. } = &mut ending
+        && let Some(verified) = verified.take()
+    {
+        compared(verified, plan, typed, screen)?;
+    }
     match ending {
-        Ending::Done { dead_letters: 0 } => Ok(Exit::Done),
-        Ending::Done { dead_letters } => Err(Failure::new(
+        Ending::Done {
+            dead_letters: 0, ..
+        } => Ok(Exit::Done),
+        Ending::Done { dead_letters, .. } => Err(Failure::new(
             Exit::DeadLetters,
             format!(
                 "done, but {} could not be restored",

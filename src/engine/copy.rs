@@ -123,6 +123,8 @@ pub enum Report {
         /// How long until the next try.
         wait: Duration,
     },
+    /// Something to tell as it is: how far a comparison is.
+    Told(crate::report::Event),
     /// Rows of a page or chunks at a time changed.
     Paced {
         /// Whose.

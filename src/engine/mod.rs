@@ -26,7 +26,7 @@ mod throttle;
 mod verify;
 
 pub use book::BookError;
-pub use coordinator::{Coordinator, Ending, Memory};
+pub use coordinator::{Coordinator, Ending, Memory, Verified};
 pub use coverage::{Coverage, Uncovered, coverage};
 pub use handover::{IdPage, all_ids};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
@@ -34,6 +34,6 @@ pub use preview::{Preview, ResourcePreview, preview};
 pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};
 pub use retry::{Waits, retrying};
 pub use verify::{
-    Asked, Findings, Level, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Verify,
-    VerifyEnd, ask, verify,
+    Asked, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Verify, VerifyEnd,
+    ask, verify,
 };

@@ -111,8 +111,8 @@ impl Code {
             Self::NotSupported => shown(
                 "Part of the published grammar that this release does not carry out. It is refused and not skipped: a \
                  plan that puts up a maintenance page and runs without it would surprise you.",
-                "defaults: { verify: full }\n",
-                "defaults: { verify: none }\n",
+                "defaults: { sync: queue }\n",
+                "defaults: { sync: direct }\n",
             ),
             Self::UnknownVersion => shown(
                 "`version:` names the generation of the grammar. This release reads version 1.",

@@ -303,7 +303,11 @@ pub(super) const RESOURCE: &[Key] = &[
         Form::Map(HANDOVER),
         "How its rows are regenerated where copying them does not help",
     ),
-    later("catch_up"),
+    now(
+        "catch_up",
+        Form::Map(CATCH_UP),
+        "Compares its rows when all is stored, and rewrites those that changed behind the run",
+    ),
     now(
         "drain",
         Form::Map(DRAIN),
@@ -340,6 +344,9 @@ pub(super) const FROM: &[Key] = &[
         "The column with a further key that points to the row's own; `none` leaves it out",
     ),
 ];
+
+/// `catch_up:` of a resource. Without a column, every row is compared.
+pub(super) const CATCH_UP: &[Key] = &[later("column")];
 
 /// `throttle:` of a resource.
 pub(super) const THROTTLE: &[Key] = &[
@@ -541,12 +548,7 @@ pub(super) const SYNC: &[Word] = &[
 pub(super) const FALLBACK_TO: &[Word] = &[word("trigger-events"), word("none")];
 
 /// `verify`
-pub(super) const VERIFY: &[Word] = &[
-    word("none"),
-    later_word("presence"),
-    later_word("sample"),
-    later_word("full"),
-];
+pub(super) const VERIFY: &[Word] = &[word("none"), word("presence"), word("sample"), word("full")];
 
 /// `tls.verify`
 pub(super) const TLS_VERIFY: &[Word] = &[word("full"), word("ca"), word("none")];

@@ -17,6 +17,7 @@ mod index;
 mod interpolate;
 mod mask;
 mod model;
+mod own_keys;
 mod preset;
 mod problems;
 mod quote;
@@ -41,8 +42,8 @@ pub use explain::Explanation;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
     Beside, ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig,
-    FileConfig, FileFormat, KeyColumn, Load, MoreKeys, Plan, Preset, PublisherConfig, RedisConfig,
-    Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
+    FileConfig, FileFormat, KeyColumn, Level, Load, MoreKeys, Plan, Preset, PublisherConfig,
+    RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
     TargetConfig, Throttle, ValueForm,
 };
 pub use schema::schema;
@@ -324,6 +325,7 @@ defaults:
                 },
                 after_crashes: 2,
                 after_failures: 5,
+                verify: None,
             }
         );
     }

@@ -110,6 +110,7 @@ pub(super) struct Resource {
     pub kind_broken: bool,
     /// `keys:`
     pub keys: Option<Value<String>>,
+    pub catch_up: Option<CatchUp>,
     /// Where a resource without `to` is shown.
     pub at: Span,
     pub chunk: Chunk,
@@ -118,6 +119,10 @@ pub(super) struct Resource {
     pub within: Option<Value<Duration>>,
     pub throttle: Throttle,
 }
+
+/// `catch_up:`, which has no settings of its own in this release.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CatchUp;
 
 /// `throttle:`
 #[derive(Debug, Clone, Default)]
@@ -176,6 +181,8 @@ pub(super) struct Defaults {
     pub after_failures: Option<Value<u64>>,
     pub dead_letters_max: Option<Value<u64>>,
     pub dead_letters_percent: Option<Value<f64>>,
+    /// One of [`grammar::VERIFY`].
+    pub verify: Option<&'static str>,
     pub verify_given: bool,
 }
 
@@ -436,6 +443,9 @@ impl Resource {
             kind_broken: fields.get("type").is_some() && kind.is_none(),
             kind,
             keys: filled(&fields, "keys", decoder),
+            catch_up: fields
+                .map("catch_up", grammar::CATCH_UP, decoder)
+                .map(|_| CatchUp),
             at,
             chunk: Chunk::read(&fields, decoder),
             throttle: Throttle::read(&fields, decoder),
@@ -509,9 +519,9 @@ impl Throttle {
 impl Defaults {
     fn read(defaults: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
         defaults.word("sync", grammar::SYNC, decoder);
-        defaults.word("verify", grammar::VERIFY, decoder);
         let mut read = Self {
             sync_given: defaults.get("sync").is_some(),
+            verify: defaults.word("verify", grammar::VERIFY, decoder),
             verify_given: defaults.get("verify").is_some(),
             chunk: Chunk::read(defaults, decoder),
             ..Self::default()

@@ -238,7 +238,7 @@ fn one(
         used.push((format!("{path}.type"), source.to_owned()));
         resource.kind = Some(value(source, typed.at));
     }
-    if resource.keys.is_none() && owns_its_prefix(table) {
+    if resource.keys.is_none() && table.owns_its_prefix() {
         let keys = format!("{}:", table.key_prefix);
         used.push((format!("{path}.keys"), keys.clone()));
         resource.keys = Some(value(&keys, typed.at));
@@ -257,15 +257,6 @@ fn one(
         ));
     }
     resource
-}
-
-/// Returns whether every key that begins with the table's prefix is in the `key` column of its rows: rows of some tables
-/// own more keys, and some tables share a prefix.
-fn owns_its_prefix(table: &Table) -> bool {
-    let same = |other: &&Table| other.kind == table.kind && other.key_prefix == table.key_prefix;
-    table.mappings.is_none()
-        && !table.has_mapping_key()
-        && spryker::tables().iter().filter(same).count() == 1
 }
 
 /// Returns the servers that take tables of `kind`, or the files where there is no server.

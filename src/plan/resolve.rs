@@ -10,9 +10,9 @@ use std::{
 mod fallback;
 
 use super::{
-    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, KeyColumn, Load, MoreKeys, Plan,
-    RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
-    TargetConfig, Throttle,
+    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, KeyColumn, Level, Load,
+    MoreKeys, Plan, RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig,
+    SourceConfig, SourceKind, TargetConfig, Throttle,
     decode::Value,
     index,
     model::{self, Model, TargetKind},
@@ -424,6 +424,9 @@ impl Limits {
                 },
                 after_crashes,
                 after_failures,
+                verify: Level::ALL
+                    .into_iter()
+                    .find(|level| Some(level.label()) == given.verify),
             },
             fallback: given
                 .fallback_to
@@ -502,6 +505,7 @@ fn resource(
         },
         to,
         keys: text(&resource.keys),
+        catch_up: resource.catch_up.is_some(),
         chunk: ChunkLimit {
             rows: chunk
                 .rows

@@ -295,6 +295,8 @@ pub struct Resource {
     pub to: String,
     /// What every key of it begins with, and no key of anything else, before the target's prefix.
     pub keys: Option<String>,
+    /// `catch_up:`: whether its rows are compared and rewritten before a run is done.
+    pub catch_up: bool,
     /// Bounds of one chunk.
     pub chunk: ChunkLimit,
     /// When dead letters block the run.
@@ -436,6 +438,34 @@ pub struct Defaults {
     pub after_crashes: u32,
     /// Failures of the source's data in a row after which a resource goes to its publisher, at least 1.
     pub after_failures: u32,
+    /// `verify`: how much is compared before a run is done.
+    pub verify: Option<Level>,
+}
+
+/// How much of the rows a comparison of targets and source looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Whether the target holds anything in the place of each row.
+    Presence,
+    /// The content of some rows, drawn at random.
+    Sample,
+    /// The content of every row.
+    Full,
+}
+
+impl Level {
+    /// Every level.
+    pub const ALL: [Self; 3] = [Self::Presence, Self::Sample, Self::Full];
+
+    /// Returns the level as it is typed.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Presence => "presence",
+            Self::Sample => "sample",
+            Self::Full => "full",
+        }
+    }
 }
 
 /// `retry:`.

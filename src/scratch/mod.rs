@@ -116,7 +116,8 @@ pub struct ChunkCompared {
     pub until: Cursor,
     /// Rows read, those the target was asked about, dead letters.
     pub counts: Counts,
-    /// Where doubts lie, and the rows they are about: exact cursor and a hash of what was expected.
+    /// Where doubts lie, and the pairs of key and value they are about: place of the row and key, and a hash of what was
+    /// expected.
     pub doubt: Option<(KeyRange, Vec<(String, u64)>)>,
 }
 
@@ -311,10 +312,10 @@ impl Scratch {
                 ])?;
             let doubt = change.last_insert_rowid();
             let mut insert = change.prepare_cached(
-                "INSERT OR REPLACE INTO suspect (doubt, cursor, hash) VALUES (?1, ?2, ?3)",
+                "INSERT OR REPLACE INTO suspect (doubt, pair, hash) VALUES (?1, ?2, ?3)",
             )?;
-            for (cursor, hash) in suspects {
-                insert.execute(params![doubt, cursor, hash.cast_signed()])?;
+            for (pair, hash) in suspects {
+                insert.execute(params![doubt, pair, hash.cast_signed()])?;
             }
             Ok(())
         })
@@ -362,11 +363,11 @@ impl Scratch {
         })
     }
 
-    /// Returns the rows that a doubt is about: a hash of what was expected by exact cursor.
+    /// Returns the pairs that a doubt is about: a hash of what was expected, by place and key.
     pub fn suspects(&self, doubt: i64) -> Result<HashMap<String, u64>, ScratchError> {
         self.with(|connection| {
             let mut query =
-                connection.prepare_cached("SELECT cursor, hash FROM suspect WHERE doubt = ?1")?;
+                connection.prepare_cached("SELECT pair, hash FROM suspect WHERE doubt = ?1")?;
             let rows = query.query_map([doubt], |row| {
                 Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
             })?;

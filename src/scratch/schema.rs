@@ -37,10 +37,10 @@ CREATE TABLE doubt (
 ) STRICT;
 CREATE INDEX doubt_of ON doubt (resource, id);
 CREATE TABLE suspect (
-    doubt  INTEGER NOT NULL,
-    cursor TEXT NOT NULL,
-    hash   INTEGER NOT NULL,
-    PRIMARY KEY (doubt, cursor)
+    doubt INTEGER NOT NULL,
+    pair  TEXT NOT NULL,
+    hash  INTEGER NOT NULL,
+    PRIMARY KEY (doubt, pair)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE finding (
     id       INTEGER PRIMARY KEY,

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use crate::{
     redis_server::RedisServer,
     search_server::SearchServer,
-    shop::{Finished, PLAN, Shop, resource},
+    shop::{Finished, PLAN, Shop, assert_same, resource},
 };
 
 /// A plan of three targets: values as they are, values packed by gzip, documents.
@@ -257,6 +257,52 @@ fn listed(name: &str) -> String {
 }
 
 #[tokio::test]
+async fn where_rows_own_more_keys_than_their_own_nothing_is_taken_for_an_orphan() {
+    let mut shop = Shop::open("aliased").await;
+    for table in ["store", "page"] {
+        shop.table(table).await;
+        shop.rows(table, 1, 100).await;
+    }
+    shop.database
+        .execute("ALTER TABLE page ADD more TEXT NULL")
+        .await;
+    shop.database
+        .execute("UPDATE page SET more = '{\"store:alias\":{\"id\":7}}' WHERE id = 7")
+        .await;
+    let page = resource("page").replace("value: data", "value: data, aliases: more");
+    shop.plan(&format!("{}{page}", listed("store")), "");
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    assert_eq!(
+        shop.redis.get(b"kv:store:alias").as_deref(),
+        Some(&b"{\"id\":7}"[..])
+    );
+    let before = shop.redis_content();
+    // Two keys of one row, each told and mended.
+    shop.redis.run("DEL kv:page:7");
+    shop.redis.run("SET kv:store:alias other");
+    let found = report(shop.rekindle(&format!("verify {PLAN} --json")), 7);
+    assert_eq!(numbers(of(&found, "page")), [1, 1, 0]);
+    assert_eq!(of(&found, "page")["missing_keys"], json!(["kv:page:7"]));
+    assert_eq!(
+        of(&found, "page")["different_keys"],
+        json!(["kv:store:alias"])
+    );
+    report(shop.rekindle(&format!("verify {PLAN} --repair --json")), 0);
+    assert_same(&before, &shop.redis_content());
+    let verify = format!("verify {PLAN} --orphans --prune --yes --json");
+    let found = report(shop.rekindle(&verify), 0);
+    for name in ["store", "page"] {
+        assert_eq!(of(&found, name)["extra"], Value::Null);
+    }
+    let why = of(&found, "store")["extra_unknown"].as_str();
+    assert!(
+        why.is_some_and(|why| why.starts_with("rows of `page` may own keys beside their own")),
+        "{why:?}"
+    );
+    assert_same(&before, &shop.redis_content());
+}
+
+#[tokio::test]
 async fn orphans_are_found_and_removed_and_neighbours_lose_nothing() {
     let mut shop = Shop::open("orphans").await;
     for table in ["store", "store_list", "other"] {
@@ -460,4 +506,56 @@ async fn what_changed_all_through_a_run_is_caught_up_with() {
     // The same for the second time, with nothing to do.
     let clean = report(shop.rekindle(&format!("verify {PLAN} --json --orphans")), 0);
     assert_eq!(clean["extra"], json!(0));
+}
+
+#[tokio::test]
+async fn a_plan_has_its_targets_compared_before_a_run_is_done() {
+    let mut shop = Shop::open("verify_in_run").await;
+    shop.table("url").await;
+    shop.rows("url", 1, 5_000).await;
+    shop.plan(
+        &resource("url"),
+        "defaults: { verify: full, chunk: { rows: 100 } }\n",
+    );
+    let done = shop.rekindle(&format!("run {PLAN}")).exits(0);
+    assert!(
+        done.stdout.contains("no difference in 5,000 rows"),
+        "{done}"
+    );
+    // Killed while it compares, it goes on with the same run.
+    let run = format!("run {PLAN} --single-process");
+    let killed = shop.start_failing(&run, "before_compare:20:kill").finish();
+    assert_eq!(killed.signal, Some(9), "{killed}");
+    shop.redis.run("SETRANGE kv:url:4000 3 X");
+    let went_on = shop.rekindle(&format!("run {PLAN}")).exits(7);
+    assert!(went_on.stderr.contains("goes on (attempt 2)"), "{went_on}");
+    assert!(
+        went_on.stdout.contains("url: different: kv:url:4000"),
+        "{went_on}"
+    );
+    assert_eq!(shop.status()["state"], "done");
+    let story = shop.status()["run"].as_str().expect("a run").to_owned();
+    let story = shop.rekindle(&format!("show {story} {PLAN}")).exits(0);
+    assert!(story.stdout.contains("0 missing, 1 different"), "{story}");
+}
+
+#[tokio::test]
+async fn a_run_catches_up_with_rows_that_changed_behind_it() {
+    let mut shop = Shop::open("catch_up_run").await;
+    shop.table("url").await;
+    shop.rows("url", 11, 5_000).await;
+    let resources = format!("{}    catch_up: {{}}\n", resource("url"));
+    shop.plan(&resources, crate::shop::DEFAULTS);
+    // Held when half of the rows are journaled, and killed: what changes before the next run does so behind its cursors.
+    shop.half_done(10);
+    shop.database
+        .execute(
+            "UPDATE url SET data = 'new' WHERE id < 50; UPDATE url SET data = 'new' WHERE id > 4990; \
+             INSERT INTO url VALUES (1, 1, 'url:1', 'late'), (9000, 1, 'url:9000', 'late')",
+        )
+        .await;
+    let done = shop.rekindle(&format!("run {PLAN}")).exits(0);
+    let told = done.line("url: caught up:");
+    assert!(told.contains("41 rows rewritten"), "{told}");
+    shop.assert_redis_equals(&["url"]).await;
 }

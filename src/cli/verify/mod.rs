@@ -1,6 +1,6 @@
 //! `verify`: compares targets with their source.
 
-mod show;
+pub(super) mod show;
 
 use std::{
     collections::BTreeMap,
@@ -19,12 +19,12 @@ use super::{
     supervision,
 };
 use crate::{
-    engine::{self, Findings, Level, Orphans, Repair, RepairTargets, Verify, VerifyEnd},
+    engine::{self, Findings, Orphans, Repair, RepairTargets, Verify, VerifyEnd},
     failure::{Exit, Failure},
     ids::{ResourceName, RunId},
     journal::{Journal, OpenMode},
     machine::{Event, Ledger, Scope},
-    plan::Plan,
+    plan::{Level, Plan},
     report::{
         Observer, PlainLines, ProgressBars,
         human::{count, counted},
@@ -81,12 +81,12 @@ pub fn verify(command: &Command, global: &Global, screen: Screen) -> Outcome {
 }
 
 /// What a comparison found, and what became of it.
-struct Found {
-    findings: Findings,
+pub(super) struct Found {
+    pub findings: Findings,
     /// Names that no row owned, and that were removed.
-    pruned: u64,
+    pub pruned: u64,
     /// Why none was, if somebody had to say yes.
-    refused: Option<Failure>,
+    pub refused: Option<Failure>,
 }
 
 /// A comparison as it was asked for.
@@ -251,7 +251,7 @@ impl Work {
         let resources = self.plan.resources.iter().filter(|one| one.to == to);
         resources
             .filter(|one| self.scope.only.is_empty() || self.scope.only.contains(&one.name))
-            .filter(|one| !self.scope.skip.contains(&one.name) && one.keys.is_some())
+            .filter(|one| !self.scope.skip.contains(&one.name) && self.plan.own_keys(one).is_ok())
             .map(|one| one.name.clone())
             .collect()
     }

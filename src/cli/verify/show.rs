@@ -3,14 +3,14 @@
 use super::Found;
 use crate::{
     cli::{render::say, table::table},
-    engine::{Findings, Level, ResourceFindings},
+    engine::{Findings, ResourceFindings},
     failure::{Exit, Failure},
-    plan::Plan,
+    plan::{Level, Plan},
     report::human::{count, counted, printable},
 };
 
 /// Prints the table, the first keys, and the verdict.
-pub(super) fn tell(findings: &Findings, level: Level) {
+pub fn tell(findings: &Findings, level: Level) {
     let rows: Vec<_> = findings
         .resources
         .iter()
@@ -164,7 +164,7 @@ fn whole(findings: &Findings, level: Level) -> String {
 }
 
 /// Returns the findings as one object.
-pub(super) fn json(plan: &Plan, level: Level, found: &Found) -> serde_json::Value {
+pub fn json(plan: &Plan, level: Level, found: &Found) -> serde_json::Value {
     let findings = &found.findings;
     let resources: Vec<_> = findings
         .resources
@@ -192,7 +192,7 @@ pub(super) fn json(plan: &Plan, level: Level, found: &Found) -> serde_json::Valu
 }
 
 /// Returns why the command does not end with 0, if it does not.
-pub(super) fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
+pub fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
     let findings = &found.findings;
     let (total, left) = (findings.total(), findings.left());
     let extra = findings.extra().saturating_sub(found.pruned);
@@ -263,7 +263,7 @@ pub(super) fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Fail
                 "{} cannot be restored as they are",
                 counted(total.dead_letters, "row")
             ),
-            "every other row is as the source says",
+            "no difference was found in any other row",
             format!("mend them in the source; `rekindle dead-letters show {typed}` names those of the last run"),
         )
     })

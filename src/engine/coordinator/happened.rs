@@ -55,6 +55,10 @@ impl Coordinator {
                 self.tries_again(resource, side, error, wait);
                 Ok(())
             }
+            Report::Told(event) => {
+                self.emit(&event);
+                Ok(())
+            }
             Report::Paced {
                 resource,
                 rows,
@@ -194,6 +198,14 @@ impl Coordinator {
                 for name in self.working_on(&target) {
                     self.block(&name, PANICKED.to_owned()).await?;
                 }
+                Ok(())
+            }
+            (Job::Verify, Some(Finished::Verified(outcome))) => {
+                self.verify_ended(*outcome);
+                Ok(())
+            }
+            (Job::Verify, None) if self.interrupted.is_none() => {
+                self.not_compared(PANICKED.to_owned());
                 Ok(())
             }
             (Job::Hand(name, _), Some(Finished::Handed(handed))) => {

@@ -42,6 +42,7 @@ impl Coordinator {
         if matches!(state, RunState::Verifying | RunState::Finishing) && self.lacks_resources() {
             // A changed plan brought it in the last moment, or the process died between voiding it and saying so here.
             self.book.run_moved(RunEvent::RestoreAgain).await?;
+            self.verified = None;
             return Ok(None);
         }
         if state == RunState::Finishing {
@@ -83,6 +84,9 @@ impl Coordinator {
                 Ok(None)
             }
             RunState::Verifying => {
+                if self.begin_verify()? {
+                    return Ok(None);
+                }
                 failpoint::hit("before_finish")?;
                 let run = self.book.run_id().clone();
                 let verified = self
@@ -97,6 +101,10 @@ impl Coordinator {
                         event: ResourceEvent::Verified,
                     })
                     .collect();
+                events.extend(self.verdict().map(|text| Event::Noted {
+                    run: run.clone(),
+                    text,
+                }));
                 events.push(Event::Run {
                     run,
                     event: RunEvent::Finish,
@@ -273,6 +281,7 @@ impl Coordinator {
         failpoint::hit("after_forget")?;
         Ok(Ending::Done {
             dead_letters: self.totals().2,
+            verified: self.verified.take(),
         })
     }
 }

@@ -7,6 +7,7 @@ mod proof;
 mod schedule;
 mod share;
 mod steering;
+mod verify;
 mod waiting;
 
 use std::{
@@ -33,6 +34,7 @@ use super::{
     open::OpenedRun,
     pace::Gate,
     throttle::{Measured, RateLimit},
+    verify::VerifyEnd,
 };
 use crate::{
     control::{Held, Live, MemoryFound, Paced, Pause},
@@ -45,6 +47,7 @@ use crate::{
     source::{Source, TableShape},
     target::{Evidence, Recorded, Target},
 };
+pub use verify::Verified;
 
 /// How often leases, evidence and the journal's marker are looked at. Short enough that a flushed target costs seconds
 /// of work, long enough that an idle run costs nothing.
@@ -69,6 +72,8 @@ pub enum Ending {
     Done {
         /// Rows that did not pass.
         dead_letters: u64,
+        /// What was found where the plan asks for a comparison.
+        verified: Option<Verified>,
     },
     /// Resources wait for a person; everything else is restored.
     Blocked {
@@ -108,6 +113,7 @@ enum Finished {
     Asked(Result<String, EdgeError>),
     Measured(Result<Measured, EdgeError>),
     Handed(Handed),
+    Verified(Box<Result<Verified, VerifyEnd>>),
 }
 
 /// What a background task is about.
@@ -123,6 +129,8 @@ enum Job {
     Measure(ResourceName),
     /// The next step of a resource that is with its publisher, and the edges that it goes through.
     Hand(ResourceName, &'static [Side]),
+    /// Compares the targets with the source, once every row is stored.
+    Verify,
 }
 
 impl Job {
@@ -174,6 +182,8 @@ pub struct Coordinator {
     /// Failures of the source's data since a resource last stored a chunk.
     data_failures: BTreeMap<ResourceName, u32>,
     shares: share::Shares,
+    /// What the comparison before the end found.
+    verified: Option<Verified>,
     interrupted: Option<Instant>,
     lease_lost: Option<String>,
     bug: bool,
@@ -252,6 +262,7 @@ impl Coordinator {
             mends: BTreeMap::new(),
             data_failures: BTreeMap::new(),
             shares: share::Shares::default(),
+            verified: None,
             interrupted: None,
             lease_lost: None,
             bug: false,

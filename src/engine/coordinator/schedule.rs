@@ -78,6 +78,8 @@ impl Coordinator {
                     .resource(name)
                     .is_some_and(|one| one.to == *target),
                 Job::Prove(name) => name == target,
+                // It may write, and what it compares must not go back meanwhile.
+                Job::Verify => true,
                 Job::Check(_) | Job::Ask | Job::Measure(_) => false,
             })
         };

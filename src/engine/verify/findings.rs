@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Level, Verify, walk::one_in};
+use super::{Verify, walk::one_in};
 use crate::{
     ids::ResourceName,
-    plan::Resource,
+    plan::{Level, Resource},
     scratch::{Counts, ScratchError},
 };
 
@@ -149,10 +149,9 @@ pub(super) fn collect(
         let one_in = one_in(verify.level, estimated);
         let listed = verify.orphans.iter().find(|one| one.name == resource.to);
         let unlisted = unlisted.get(name).cloned().or_else(|| {
-            let why = "`keys` of the resource does not say what all its keys begin with";
-            listed
-                .filter(|one| !one.wanted.contains(name))
-                .map(|_| why.to_owned())
+            let why = verify.plan.own_keys(resource).err();
+            let why = why.unwrap_or_else(|| "it is not looked for".to_owned());
+            listed.filter(|one| !one.wanted.contains(name)).map(|_| why)
         });
         let sampled = verify.level == Level::Sample && one_in > 1;
         found.push(ResourceFindings {

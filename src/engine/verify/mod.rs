@@ -41,40 +41,18 @@ use crate::{
     failure::Failure,
     ids::ResourceName,
     machine::Scope,
-    plan::{Plan, Resource},
+    plan::{Level, Plan, Resource},
     report,
     scratch::{Phase, Scratch, ScratchError},
     source::{Source, TableShape},
     target::{Depth, Target},
 };
 
-/// How much of the rows is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Whether the target holds anything in the place of each row.
-    Presence,
-    /// The content of some rows, drawn at random.
-    Sample,
-    /// The content of every row.
-    Full,
-}
-
-impl Level {
-    /// Returns the level as it is typed.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Presence => "presence",
-            Self::Sample => "sample",
-            Self::Full => "full",
-        }
-    }
-
-    const fn depth(self) -> Depth {
-        match self {
-            Self::Presence => Depth::Presence,
-            Self::Sample | Self::Full => Depth::Content,
-        }
+/// Returns how closely a comparison of `level` looks at a row.
+const fn depth(level: Level) -> Depth {
+    match level {
+        Level::Presence => Depth::Presence,
+        Level::Sample | Level::Full => Depth::Content,
     }
 }
 
@@ -253,11 +231,18 @@ pub async fn verify(
     };
     let resources: Vec<_> = chosen(&plan, &context.verify.scope).cloned().collect();
     let side_by_side = plan.defaults.parallel_resources.max(1) as usize;
-    let passes = stream::iter(resources.iter().map(|resource| {
-        let shape = context.verify.asked.checked.shapes.get(&resource.name);
-        pass(Arc::clone(&context), resource.clone(), shape.cloned())
-    }));
-    let ended: Vec<_> = passes.buffer_unordered(side_by_side).collect().await;
+    let passes: Vec<_> = resources
+        .iter()
+        .cloned()
+        .map(|resource| {
+            let shape = context.verify.asked.checked.shapes.get(&resource.name);
+            pass(Arc::clone(&context), shape.cloned(), resource)
+        })
+        .collect();
+    let ended: Vec<_> = stream::iter(passes)
+        .buffer_unordered(side_by_side)
+        .collect()
+        .await;
     telling.abort();
     let mut troubles = BTreeMap::new();
     for (name, outcome) in ended {
@@ -317,8 +302,8 @@ fn seed(scratch: &Scratch) -> Result<u64, ScratchError> {
 /// Compares one resource to its end.
 async fn pass(
     context: Arc<Context>,
-    resource: Resource,
     shape: Option<TableShape>,
+    resource: Resource,
 ) -> (ResourceName, Result<(), Trouble>) {
     let name = resource.name.clone();
     let Some(shape) = shape else {

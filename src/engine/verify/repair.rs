@@ -28,6 +28,9 @@ use crate::{
     target::{ChunkWriter, Extent, LeaseOwner, PartitionKey, Target},
 };
 
+/// Numbers of markers that no partition of a state file comes near.
+const BEYOND_PARTITIONS: u64 = 1 << 62;
+
 /// What rewriting needs.
 pub struct RepairTargets<'a> {
     /// The plan.
@@ -46,6 +49,8 @@ pub struct RepairTargets<'a> {
 
 /// The right to write to targets.
 pub struct Repair {
+    /// Whether the leases are those of a run, which goes on with them.
+    of_run: bool,
     run: RunId,
     retry: RetryPolicy,
     leases: BTreeMap<String, (Arc<dyn Target>, Arc<LeaseKeeper>)>,
@@ -69,6 +74,7 @@ impl Repair {
             run: request.run.clone(),
         };
         let mut repair = Self {
+            of_run: false,
             run: request.run,
             retry: request.plan.defaults.retry.clone(),
             leases: BTreeMap::new(),
@@ -90,6 +96,22 @@ impl Repair {
             return Err(refused);
         }
         Ok(repair)
+    }
+
+    /// Returns the right of a run at work, under its own leases.
+    pub(in crate::engine) fn of_run(
+        run: RunId,
+        retry: RetryPolicy,
+        leases: BTreeMap<String, (Arc<dyn Target>, Arc<LeaseKeeper>)>,
+    ) -> Self {
+        Self {
+            of_run: true,
+            run,
+            retry,
+            leases,
+            written: Mutex::default(),
+            next: AtomicU64::new(BEYOND_PARTITIONS),
+        }
     }
 
     /// Makes sure that target `to` is ours for the next few seconds.
@@ -143,6 +165,9 @@ impl Repair {
             let keys = written.get(name).map_or(&[][..], Vec::as_slice);
             let resources: Vec<_> = keys.iter().map(|key| key.resource.clone()).collect();
             let ended = async {
+                if self.of_run {
+                    return target.forget(&self.run, keys).await;
+                }
                 target.settle(&resources).await?;
                 target.retire(&self.run, keys).await?;
                 lease.release().await

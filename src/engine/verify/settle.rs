@@ -12,14 +12,14 @@ use std::{
 use tokio::task::JoinSet;
 
 use super::{
-    Trouble,
+    Trouble, depth,
     repair::Mender,
-    walk::{Asker, Walker, joined, pause},
+    walk::{Asker, Walker, joined, pair, pause},
 };
 use crate::{
     chunk::Chunk,
     compare::subset,
-    cursor::{Cursor, KeyRange},
+    cursor::KeyRange,
     engine::sink::shown_key,
     plan::TargetConfig,
     scratch::{Counts, Doubt, Settlement},
@@ -34,8 +34,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// A row that is not what it should be.
 struct Seen {
-    /// Its exact cursor.
-    cursor: String,
+    /// Tells it from all others.
+    pair: String,
     /// Its key, as it is shown.
     key: String,
     /// A hash of what was expected.
@@ -97,7 +97,7 @@ impl Walker {
         doubt: &Doubt,
     ) -> Result<Settlement, Trouble> {
         let mut before = self.scratch().suspects(doubt.id)?;
-        // Rows that were the same twice and not what the target holds, by cursor.
+        // What was the same twice and not what the target holds.
         let mut sure: BTreeMap<String, (Stored, String)> = BTreeMap::new();
         let (mut left, mut moving) = (Vec::new(), 0);
         let mut stop = self.context.verify.stop.clone();
@@ -105,21 +105,21 @@ impl Walker {
             let (seen, rows) = self.look(asker, &doubt.range).await?;
             let mut certain = Vec::new();
             for (at, one) in seen.iter().enumerate() {
-                if before.get(&one.cursor) == Some(&one.hash) {
+                if before.get(&one.pair) == Some(&one.hash) {
                     certain.push(at);
-                    sure.entry(one.cursor.clone())
+                    sure.entry(one.pair.clone())
                         .or_insert_with(|| (one.stored, one.key.clone()));
                 }
             }
             left = seen
                 .iter()
-                .filter(|one| sure.contains_key(&one.cursor))
-                .map(|one| one.cursor.clone())
+                .filter(|one| sure.contains_key(&one.pair))
+                .map(|one| one.pair.clone())
                 .collect();
             moving = seen.len() - left.len();
             before = seen
                 .into_iter()
-                .map(|one| (one.cursor, one.hash))
+                .map(|one| (one.pair, one.hash))
                 .collect::<HashMap<_, _>>();
             match mender.as_deref_mut().filter(|_| look < LOOKS) {
                 Some(mender) if !certain.is_empty() => {
@@ -131,7 +131,7 @@ impl Walker {
         }
         if mender.is_none() {
             // What came in order by itself meanwhile is no difference.
-            sure.retain(|cursor, _| left.contains(cursor));
+            sure.retain(|pair, _| left.contains(pair));
         }
         Ok(settlement(sure, left.len(), moving))
     }
@@ -148,14 +148,14 @@ impl Walker {
         while let Some(filled) = rows.inbox.recv().await {
             let sample = self.sample(&filled.chunk);
             let chunk = sample.as_ref().unwrap_or(&filled.chunk);
-            let depth = self.context.verify.level.depth();
+            let depth = depth(self.context.verify.level);
             let found = asker.ask(chunk, depth).await?;
             for (row, stored) in chunk.rows().zip(found) {
                 if matches!(stored, Stored::Missing | Stored::Differs) {
                     let beside: Vec<_> = row.beside().collect();
                     different.push(row.cursor, row.key, row.value, &beside);
                     seen.push(Seen {
-                        cursor: Cursor(row.cursor.to_vec()).exact(),
+                        pair: pair(&row),
                         key: self.shown(row.key),
                         hash: self.hash(&row),
                         stored,

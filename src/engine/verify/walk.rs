@@ -11,7 +11,7 @@ use tokio::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Context, Level, Trouble};
+use super::{Context, Trouble, depth};
 use crate::{
     chunk::{Chunk, Row},
     compare::subset,
@@ -27,7 +27,7 @@ use crate::{
     error::EdgeError,
     failpoint,
     ids::{PartitionId, ResourceName},
-    plan::{Resource, RetryPolicy},
+    plan::{Level, Resource, RetryPolicy},
     report,
     scratch::{ChunkCompared, Counts, Part, Phase, Scratch},
     source::{RowQuery, TableShape},
@@ -349,18 +349,24 @@ impl Walker {
     ) -> Result<ChunkCompared, Trouble> {
         let sample = self.sample(&filled.chunk);
         let chunk = sample.as_ref().unwrap_or(&filled.chunk);
-        let found = asker.ask(chunk, self.context.verify.level.depth()).await?;
+        let found = asker.ask(chunk, depth(self.context.verify.level)).await?;
         let mut suspects = Vec::new();
         let mut range: Option<KeyRange> = None;
-        let mut unwritable = 0;
-        let mut before = after.map(|cursor| cursor.0.as_slice());
+        let (mut unwritable, mut rows) = (0, 0);
+        let mut at = after.map(|cursor| cursor.0.as_slice());
+        let mut before = at;
         for (row, stored) in chunk.rows().zip(&found) {
+            // A row that owns several keys is one row.
+            if at != Some(row.cursor) {
+                rows += 1;
+                before = at.replace(row.cursor);
+            }
             match stored {
                 Stored::Same => {}
                 Stored::Unwritable => unwritable += 1,
                 Stored::Missing | Stored::Differs => {
                     let cursor = Cursor(row.cursor.to_vec());
-                    suspects.push((cursor.exact(), self.hash(&row)));
+                    suspects.push((pair(&row), self.hash(&row)));
                     range = Some(KeyRange {
                         after: match range {
                             Some(range) => range.after,
@@ -370,13 +376,12 @@ impl Walker {
                     });
                 }
             }
-            before = Some(row.cursor);
         }
         Ok(ChunkCompared {
             until: filled.until.clone(),
             counts: Counts {
                 rows: filled.rows,
-                compared: chunk.row_count() as u64 - unwritable,
+                compared: u64::saturating_sub(rows, unwritable),
                 dead_letters: filled.dead_letters.len() as u64 + unwritable,
                 ..Counts::default()
             },
@@ -407,6 +412,14 @@ pub(super) async fn joined(mut tasks: JoinSet<Result<(), Trouble>>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Returns what tells a pair of key and value from all others of its resource: a row may own several keys.
+pub(super) fn pair(row: &Row<'_>) -> String {
+    let mut hash = Xxh3::new();
+    hash.update(row.key);
+    let cursor = Cursor(row.cursor.to_vec()).exact();
+    format!("{cursor} {:032x}", hash.digest128())
 }
 
 /// Returns of how many rows one is compared.

@@ -1,0 +1,236 @@
+//! Compares the targets with the source once every row is stored, where the plan asks for it.
+//!
+//! ```text
+//! catch_up   rows of these resources are compared and rewritten: what changed while the run was at work
+//! verify     everything is compared, nothing is written
+//! ```
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Coordinator, Finished, Job};
+use crate::{
+    engine::{
+        book::BookError,
+        copy::Report,
+        preflight::is_skipped,
+        verify::{Findings, Repair, Verify, VerifyEnd, ask, verify},
+    },
+    error::chain,
+    ids::ResourceName,
+    machine::Scope,
+    plan::{Level, Plan},
+    report::{self, human},
+    scratch::Scratch,
+    source::Source,
+    target::Target,
+};
+
+/// What the comparison before the end of a run found.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// Of the resources that were caught up with.
+    pub caught_up: Option<Findings>,
+    /// Of all, and how closely it was looked.
+    pub found: Option<(Level, Findings)>,
+    /// Why it came to no end.
+    pub trouble: Option<String>,
+}
+
+/// What a comparison needs.
+struct Work {
+    plan: Arc<Plan>,
+    scope: Scope,
+    catch_up: Vec<ResourceName>,
+    source: Arc<dyn Source>,
+    targets: BTreeMap<String, Arc<dyn Target>>,
+    repair: Arc<Repair>,
+    scratch: PathBuf,
+    reports: mpsc::Sender<Report>,
+}
+
+/// Hands what is told to the coordinator. What finds no room is only progress.
+struct Forward(mpsc::Sender<Report>);
+
+impl report::Observer for Forward {
+    fn observe(&mut self, event: &report::Event) {
+        self.0.try_send(Report::Told(event.clone())).ok();
+    }
+}
+
+impl Coordinator {
+    /// Starts the comparison that the plan asks for; returns whether there is one, and it is not done.
+    pub(super) fn begin_verify(&mut self) -> Result<bool, BookError> {
+        let scope = self.book.run()?.scope.clone();
+        let resources = self.plan.resources.iter();
+        let catch_up: Vec<_> = resources
+            .filter(|one| one.catch_up && !is_skipped(&scope, &one.name))
+            .map(|one| one.name.clone())
+            .collect();
+        let asked = self.plan.defaults.verify.is_some() || !catch_up.is_empty();
+        if !asked || self.verified.is_some() {
+            return Ok(false);
+        }
+        let leases = self.targets.iter().map(|(name, leased)| {
+            let held = (Arc::clone(&leased.target), Arc::clone(&leased.lease));
+            (name.clone(), held)
+        });
+        let retry = self.plan.defaults.retry.clone();
+        let repair = Repair::of_run(self.book.run_id().clone(), retry, leases.collect());
+        let targets = self.targets.iter();
+        let work = Work {
+            plan: Arc::clone(&self.plan),
+            scope,
+            catch_up,
+            source: Arc::clone(&self.source),
+            targets: targets
+                .map(|(name, leased)| (name.clone(), Arc::clone(&leased.target)))
+                .collect(),
+            repair: Arc::new(repair),
+            scratch: Scratch::path_of(&self.state_path),
+            reports: self.reports.0.clone(),
+        };
+        let task = self
+            .tasks
+            .spawn(async move { Finished::Verified(Box::new(work.carry_out().await)) });
+        // Dropped at once when a signal comes: what was compared is noted.
+        self.probes.insert(task.id(), task.clone());
+        self.jobs.insert(task.id(), Job::Verify);
+        Ok(true)
+    }
+
+    /// Takes note of what was found.
+    pub(super) fn verify_ended(&mut self, outcome: Result<Verified, VerifyEnd>) {
+        match outcome {
+            Ok(verified) => {
+                if let Some(found) = &verified.caught_up {
+                    for one in &found.resources {
+                        let text = match &one.trouble {
+                            Some(why) => format!("{}: not caught up with: {why}", one.name),
+                            None => format!(
+                                "{}: caught up: {} rewritten; what was committed before this is in the target as the source has it, \
+                                 and keys of rows that were deleted stay",
+                                one.name,
+                                human::counted(one.counts.repaired, "row")
+                            ),
+                        };
+                        self.emit(&report::Event::Notice { text });
+                    }
+                }
+                self.verified = Some(verified);
+            }
+            Err(VerifyEnd::Interrupted) => {}
+            Err(VerifyEnd::Scratch(error)) => self.not_compared(chain(&error).join(": ")),
+            Err(VerifyEnd::Edge(error)) => self.not_compared(chain(&error).join(": ")),
+            Err(VerifyEnd::Failed(failure)) => {
+                let mut why = vec![failure.what];
+                why.extend(failure.why);
+                self.not_compared(why.join(": "));
+            }
+        }
+    }
+
+    /// Takes note that nothing is known about the targets beyond their evidence. The run is none the worse for it.
+    pub(super) fn not_compared(&mut self, why: String) {
+        self.verified = Some(Verified {
+            trouble: Some(why),
+            ..Verified::default()
+        });
+    }
+
+    /// Returns what the history says about the comparison.
+    pub(super) fn verdict(&self) -> Option<String> {
+        let verified = self.verified.as_ref()?;
+        let of = |what: &str, found: &Findings| {
+            let total = found.total();
+            format!(
+                "{what}: {} compared, {} missing, {} different, {} rewritten",
+                human::counted(total.compared, "row"),
+                total.missing,
+                total.different,
+                total.repaired
+            )
+        };
+        let mut parts = Vec::new();
+        parts.extend(
+            verified
+                .caught_up
+                .as_ref()
+                .map(|found| of("catch-up", found)),
+        );
+        parts.extend(
+            verified
+                .found
+                .as_ref()
+                .map(|(_, found)| of("verify", found)),
+        );
+        parts.extend(
+            verified
+                .trouble
+                .as_ref()
+                .map(|why| format!("verify: {why}")),
+        );
+        Some(parts.join("; "))
+    }
+}
+
+impl Work {
+    async fn carry_out(self) -> Result<Verified, VerifyEnd> {
+        let mut verified = Verified::default();
+        if !self.catch_up.is_empty() {
+            let scope = Scope {
+                only: self.catch_up.clone(),
+                skip: Vec::new(),
+                ..self.scope.clone()
+            };
+            let repair = Some(Arc::clone(&self.repair));
+            verified.caught_up = Some(self.compare(&scope, Level::Full, repair).await?);
+            for text in self.repair.end().await {
+                let told = report::Event::Notice { text };
+                self.reports.send(Report::Told(told)).await.ok();
+            }
+        }
+        if let Some(level) = self.plan.defaults.verify {
+            verified.found = Some((level, self.compare(&self.scope, level, None).await?));
+        }
+        Ok(verified)
+    }
+
+    async fn compare(
+        &self,
+        scope: &Scope,
+        level: Level,
+        repair: Option<Arc<Repair>>,
+    ) -> Result<Findings, VerifyEnd> {
+        let typed = self.plan.path.display().to_string();
+        let (plan, source) = (&self.plan, &self.source);
+        let asked = ask(plan, scope, level, &**source, &self.targets, &typed)
+            .await
+            .map_err(VerifyEnd::Failed)?;
+        let (scratch, _) = Scratch::open(&self.scratch, &asked.about, false)?;
+        let scratch = Arc::new(scratch);
+        // A signal ends the whole task.
+        let (_stop, stop) = watch::channel(false);
+        let found = verify(
+            Verify {
+                plan: Arc::clone(plan),
+                scope: scope.clone(),
+                level,
+                asked,
+                source: Arc::clone(source),
+                targets: self.targets.clone(),
+                scratch: Arc::clone(&scratch),
+                repair,
+                orphans: Vec::new(),
+                stop,
+            },
+            Box::new(Forward(self.reports.clone())),
+        )
+        .await?;
+        if let Some(scratch) = Arc::into_inner(scratch) {
+            scratch.remove();
+        }
+        Ok(found)
+    }
+}
