@@ -110,6 +110,7 @@ const KNOWN: &[(&str, ErrorKind, &str)] = &[
 /// Calls `publish:trigger-events`.
 pub(super) struct ConsolePublisher {
     command: Vec<String>,
+    typed: Vec<String>,
     trigger: String,
     within: Duration,
     output: PathBuf,
@@ -125,10 +126,11 @@ impl ConsolePublisher {
         redacted: Redacted,
     ) -> Self {
         // The last word is the console itself; what comes before may hold options with tokens in them.
-        let shown = config.command.last().map_or("", String::as_str);
+        let shown = config.typed.last().map_or("", String::as_str);
         Self {
             place: format!("console `{shown}`"),
             command: config.command.clone(),
+            typed: config.typed.clone(),
             trigger: trigger.to_owned(),
             within: config.within,
             output,
@@ -137,7 +139,11 @@ impl ConsolePublisher {
     }
 
     fn arguments(&self, ids: &[String]) -> Vec<String> {
-        let mut arguments = self.command[1..].to_vec();
+        self.after(&self.command[1..], ids)
+    }
+
+    fn after(&self, first: &[String], ids: &[String]) -> Vec<String> {
+        let mut arguments = first.to_vec();
         arguments.extend(
             [
                 "publish:trigger-events",
@@ -251,9 +257,7 @@ impl Publisher for ConsolePublisher {
     }
 
     fn shown(&self, ids: &[String]) -> String {
-        let mut words = vec![self.command[0].clone()];
-        words.extend(self.arguments(ids));
-        words.join(" ")
+        self.after(&self.typed, ids).join(" ")
     }
 }
 
@@ -355,6 +359,9 @@ mod tests {
     fn publisher(folder: &std::path::Path, script: &str, within: Duration) -> ConsolePublisher {
         let config = ConsoleConfig {
             command: ["sh", "-c", script, "console"].map(str::to_owned).to_vec(),
+            typed: ["sh", "-c", "${SCRIPT}", "console"]
+                .map(str::to_owned)
+                .to_vec(),
             within,
         };
         ConsolePublisher::new(&config, "url", folder.join("log"), Redacted::default())
@@ -362,6 +369,25 @@ mod tests {
 
     fn ids() -> Vec<String> {
         ["1", "2", "30"].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn what_variables_stand_for_is_not_shown() {
+        let config = ConsoleConfig {
+            command: ["env", "TOKEN=hunter2", "console", "--pw=hunter2"]
+                .map(str::to_owned)
+                .to_vec(),
+            typed: ["env", "TOKEN=${T}", "console", "--pw=${P}"]
+                .map(str::to_owned)
+                .to_vec(),
+            within: Duration::from_mins(1),
+        };
+        let console = ConsolePublisher::new(&config, "url", "log".into(), Redacted::default());
+        assert_eq!(console.place(), "console `--pw=${P}`");
+        assert_eq!(
+            console.shown(&ids()),
+            "env TOKEN=${T} console --pw=${P} publish:trigger-events -r url -i 1,2,30"
+        );
     }
 
     #[tokio::test]

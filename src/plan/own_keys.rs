@@ -1,6 +1,6 @@
 //! Which keys of a target are certainly a resource's own, so that one without a row is an orphan.
 
-use super::{Plan, Resource, resolved::MoreKeys};
+use super::{Plan, Resource, SourceKind, resolved::MoreKeys};
 use crate::spryker;
 
 impl Plan {
@@ -14,6 +14,21 @@ impl Plan {
         let begin = resource.keys.as_deref().ok_or_else(|| {
             "`keys` of the resource does not say what all its keys begin with".to_owned()
         })?;
+        if self.source.kind == SourceKind::Sqlite {
+            return Err(
+                "SQLite may hold a key as bytes, which cannot be looked for as text".to_owned(),
+            );
+        }
+        let kind = |to: &str| self.targets.get(to).map(std::mem::discriminant);
+        let other = self
+            .targets
+            .keys()
+            .find(|name| **name != resource.to && kind(name) == kind(&resource.to));
+        if let Some(other) = other {
+            return Err(format!(
+                "target `{other}` may be the same server, and what its rows own is not looked at here"
+            ));
+        }
         let neighbours = self.resources.iter().filter(|one| one.to == resource.to);
         // Keys that the shop's own tables, or columns that somebody typed, hold may begin like anything.
         if let Some(one) = neighbours.into_iter().find(|one| {
@@ -23,8 +38,7 @@ impl Plan {
             columns.any(|column| !column.optional || !known)
         }) {
             return Err(format!(
-                "rows of `{}` may own keys beside their own (`from.aliases`, `from.mapping_key`), which cannot be told from \
-                 orphans; `none` there says that they do not",
+                "rows of `{}` may own keys beside their own (`from.aliases`, `from.mapping_key`), which cannot be told from orphans",
                 one.name
             ));
         }

@@ -44,6 +44,8 @@ pub enum Preset {
 pub struct ConsoleConfig {
     /// Program and first arguments; never given to a shell by us.
     pub command: Vec<String>,
+    /// The same as typed: the only form that may be shown.
+    pub typed: Vec<String>,
     /// How long one call may take.
     pub within: Duration,
 }

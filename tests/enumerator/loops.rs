@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The fail points of the program.
-pub const FAIL_POINTS: [&str; 19] = [
+pub const FAIL_POINTS: [&str; 22] = [
     "after_ack",
     "after_acknowledged",
     "after_call",
@@ -25,11 +25,14 @@ pub const FAIL_POINTS: [&str; 19] = [
     "after_intent",
     "before_attempt",
     "before_bound",
+    "before_compare",
     "before_cut",
     "before_finish",
     "before_forget",
     "before_intent",
+    "before_prune",
     "before_read",
+    "before_remove",
     "before_write",
     "journal_after_commit",
     "journal_before_commit",
@@ -37,8 +40,15 @@ pub const FAIL_POINTS: [&str; 19] = [
     "report",
 ];
 
-/// Those of keys without arithmetic, which the shop here does not have: `tests/services/sharing.rs` kills at them.
-const OF_OTHER_KEYS: [&str; 2] = ["after_cut", "before_cut"];
+/// Those that other tests kill at: `tests/services/sharing.rs` around the cuts of keys without arithmetic, which the shop
+/// here does not have, and `tests/services/verify.rs` in a comparison.
+const STRUCK_ELSEWHERE: [&str; 5] = [
+    "after_cut",
+    "before_compare",
+    "before_cut",
+    "before_prune",
+    "before_remove",
+];
 
 /// The deliberate defects (`RK_MUTANT`).
 const MUTANTS: [&str; 3] = ["journal_first", "ack_ignored", "cursor_off_by_one"];
@@ -145,7 +155,7 @@ impl Enumerator {
     pub fn fail_points(&mut self) {
         for to in ["files", "redis"] {
             for name in FAIL_POINTS {
-                if OF_OTHER_KEYS.contains(&name) {
+                if STRUCK_ELSEWHERE.contains(&name) {
                     continue;
                 }
                 let kill = Loop::new(to, Target::FailPoint(name, Action::Kill));

@@ -128,8 +128,13 @@ impl Work {
         )
         .await?;
         let path = Scratch::path_of(&self.state.path);
-        let (scratch, goes_on) = Scratch::open(&path, &asked.about, self.anew)
-            .map_err(|error| self.no_scratch(&error))?;
+        // Only the very same command goes on: what one that only looked had found equal is not mended by another.
+        let about = format!(
+            "{} repair: {}, orphans: {}, prune: {}",
+            asked.about, self.repair, self.orphans, self.prune
+        );
+        let (scratch, goes_on) =
+            Scratch::open(&path, &about, self.anew).map_err(|error| self.no_scratch(&error))?;
         if goes_on {
             complain("goes on with the comparison that was interrupted; `--new` begins anew");
         }

@@ -208,7 +208,8 @@ impl Work {
         let asked = ask(plan, scope, level, &**source, &self.targets, &typed)
             .await
             .map_err(VerifyEnd::Failed)?;
-        let (scratch, _) = Scratch::open(&self.scratch, &asked.about, false)?;
+        // Anew: what was equal before this process came may have changed since, and catching up means up to now.
+        let (scratch, _) = Scratch::open(&self.scratch, &asked.about, true)?;
         let scratch = Arc::new(scratch);
         // A signal ends the whole task.
         let (_stop, stop) = watch::channel(false);

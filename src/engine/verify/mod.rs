@@ -184,6 +184,8 @@ pub async fn ask(
     let about = serde_json::json!({
         "plan": plan.name, "level": level.label(), "source": checked.source, "targets": checked.targets,
         "resources": definitions,
+        // Not part of a definition: a run does not care. What was noted as an orphan under other keys is none.
+        "keys": chosen(plan, scope).map(|one| plan.own_keys(one).ok()).collect::<Vec<_>>(),
     });
     Ok(Asked {
         checked,

@@ -27,6 +27,11 @@ pub(super) fn console(console: &model::Console, used: &mut Used) -> Option<Conso
             .iter()
             .map(|word| word.value.clone())
             .collect(),
+        typed: command
+            .value
+            .iter()
+            .map(|word| word.typed.clone())
+            .collect(),
         within: or(
             console.within.as_ref(),
             "console.within".to_owned(),
