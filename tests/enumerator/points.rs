@@ -2,7 +2,6 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -107,6 +106,8 @@ pub enum Outcome {
     Right,
     /// A rule did not hold.
     Wrong(Wrong),
+    /// The run got through without a blow, and a rule did not hold all the same: the loop is over.
+    WrongUnstruck(Wrong),
 }
 
 /// A point where a rule did not hold.
@@ -152,16 +153,24 @@ impl World {
             _ => To::Files,
         };
         let scene = Scene::set(&self.shop_path, &to);
-        let mut struck = String::new();
-        match self.try_point(one, &scene, &to, nth, &mut struck) {
-            Ok(ControlFlow::Break(())) => Outcome::Through,
-            Ok(ControlFlow::Continue(())) => Outcome::Right,
-            Err(complaint) => Outcome::Wrong(Wrong {
-                nth,
-                struck,
-                complaint,
-                kept: one.mutant.is_none().then(|| scene.keep()),
-            }),
+        let mut fallen = Fallen::default();
+        let tried = self.try_point(one, &scene, &to, nth, &mut fallen);
+        match tried {
+            Ok(()) if fallen.missed => Outcome::Through,
+            Ok(()) => Outcome::Right,
+            Err(complaint) => {
+                let wrong = Wrong {
+                    nth,
+                    struck: fallen.struck,
+                    complaint,
+                    kept: one.mutant.is_none().then(|| scene.keep()),
+                };
+                if fallen.missed {
+                    Outcome::WrongUnstruck(wrong)
+                } else {
+                    Outcome::Wrong(wrong)
+                }
+            }
         }
     }
 
@@ -171,8 +180,8 @@ impl World {
         scene: &Scene,
         to: &To,
         nth: u64,
-        struck: &mut String,
-    ) -> Result<ControlFlow<()>, Complaint> {
+        fallen: &mut Fallen,
+    ) -> Result<(), Complaint> {
         let reference = self.reference(to);
         let mut environment: Vec<(&str, String)> = Vec::new();
         if let Some(mutant) = one.mutant {
@@ -187,10 +196,9 @@ impl World {
             scene.run_traced(&environment, &[watch], Some(kill));
             oracle::journal_does_not_lead(&self.shop, scene)?;
         }
-        let (ran, hit) = disturbed(one, scene, nth, &environment, struck);
-        if !hit {
-            oracle::ends_as(reference, scene, &ran)?;
-            return Ok(ControlFlow::Break(()));
+        let ran = disturbed(one, scene, nth, &environment, fallen);
+        if fallen.missed {
+            return oracle::ends_as(reference, scene, &ran);
         }
         oracle::nothing_redone(&ran)?;
         match (one.is_deadly(), ran.end) {
@@ -210,8 +218,7 @@ impl World {
         }
         oracle::journal_does_not_lead(&self.shop, scene)?;
         let ran = scene.run(&environment);
-        oracle::ends_as(reference, scene, &ran)?;
-        Ok(ControlFlow::Continue(()))
+        oracle::ends_as(reference, scene, &ran)
     }
 }
 
@@ -267,14 +274,23 @@ fn hash(seed: &str, name: &str) -> u64 {
     hasher.finish()
 }
 
-/// Runs the plan with a blow. Returns whether it hit.
+/// Where a blow fell.
+#[derive(Debug, Default)]
+struct Fallen {
+    /// What was struck.
+    struck: String,
+    /// The run got through without it.
+    missed: bool,
+}
+
+/// Runs the plan with a blow.
 fn disturbed(
     one: &Loop,
     scene: &Scene,
     nth: u64,
     environment: &[(&str, String)],
-    struck: &mut String,
-) -> (Ran, bool) {
+    fallen: &mut Fallen,
+) -> Ran {
     match one.target {
         Target::Call(watch, blow) => {
             let strike = Strike {
@@ -283,22 +299,22 @@ fn disturbed(
                 blow,
             };
             let (ran, traced) = scene.run_traced(environment, &[watch], Some(strike));
-            let hit = traced.struck.is_some();
-            *struck = traced.struck.unwrap_or_default();
-            (ran, hit)
+            fallen.missed = traced.struck.is_none();
+            fallen.struck = traced.struck.unwrap_or_default();
+            ran
         }
         Target::FailPoint(name, action) => {
             let word = match action {
                 Action::Kill => "kill",
                 Action::Error => "error",
             };
-            *struck = format!("RK_FAIL={name}:{nth}:{word}");
+            fallen.struck = format!("RK_FAIL={name}:{nth}:{word}");
             let mut environment = environment.to_vec();
             environment.push(("RK_FAIL", format!("{name}:{nth}:{word}")));
             let ran = scene.run(&environment);
             // An error leaves no trace of its own; such loops take their points from the loop that kills.
-            let hit = action == Action::Error || ran.end == End::Signal(9);
-            (ran, hit)
+            fallen.missed = action == Action::Kill && ran.end != End::Signal(9);
+            ran
         }
     }
 }
@@ -310,7 +326,7 @@ pub struct Tally {
     pub name: String,
     /// The points where a blow fell, in order.
     pub points: Vec<u64>,
-    /// Those where a rule did not hold.
+    /// Those where a rule did not hold; also runs that no blow fell on.
     pub wrong: Vec<Wrong>,
     /// How long it took.
     pub wall: Duration,
@@ -365,6 +381,12 @@ pub fn go_through(
                             if until_wrong {
                                 bound.store(0, Ordering::SeqCst);
                             }
+                        }
+                        // Nothing is left to strike at, however wrong it is: a loop over every point would never end.
+                        Outcome::WrongUnstruck(wrong) => {
+                            bound.fetch_min(index, Ordering::SeqCst);
+                            found.0.push(nth);
+                            found.1.push(wrong);
                         }
                     }
                 }
