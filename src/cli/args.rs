@@ -336,7 +336,7 @@ pub enum DeadLettersCommand {
     List(DeadLettersOf),
     /// Show each dead letter: where it is, its key, and why
     Show(DeadLettersShow),
-    /// Read just those rows again and restore them, once they are mended in the source
+    /// Read those rows and all others of their entities again and restore them, once they are mended in the source
     Retry(DeadLettersRetry),
     /// Let rows go: they stay out of the target, and are no dead letters any more
     Drop(DeadLettersDrop),

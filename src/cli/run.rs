@@ -164,7 +164,7 @@ pub(super) fn restore(
         let plan = Arc::new(plan);
         let typed = connect::typed(&plan.path, &scope, global);
         let opening = async {
-            let source = connect::source(&plan).await?;
+            let source = connect::healed_source(&plan).await?;
             let opened = engine::open(OpenRun {
                 plan: Arc::clone(&plan),
                 typed: typed.clone(),

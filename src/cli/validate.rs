@@ -11,6 +11,7 @@ use crate::{
     engine::{self, Coverage},
     error::{EdgeError, chain},
     failure::{Exit, Failure},
+    fallback,
     plan::{Loaded, Plan},
     report::human::{count, printable},
     source::{self, Source},
@@ -137,6 +138,7 @@ fn ask(loaded: &Loaded) -> Result<Connected, Failure> {
             Ok(source) => ask_source(plan, &*source, &mut found).await,
             Err(error) => found.problems.push(one_line(&error)),
         }
+        found.problems.extend(fallback::unstartable(plan));
         for (name, target) in targets {
             match target.identity().await {
                 Ok(identity) => {
@@ -179,6 +181,16 @@ async fn ask_source(plan: &Plan, source: &dyn Source, found: &mut Connected) {
                             .problems
                             .push(format!("`{}`: {}", resource.name, one_line(&error)));
                     }
+                }
+                let Some(fallback) = &resource.fallback else {
+                    continue;
+                };
+                if let Err(error) = source.describe(&engine::ids_source(fallback)).await {
+                    found.problems.push(format!(
+                        "`{}`: the entity ids of its fallback: {}",
+                        resource.name,
+                        one_line(&error)
+                    ));
                 }
             }
         }

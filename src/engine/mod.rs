@@ -28,7 +28,7 @@ mod verify;
 pub use book::BookError;
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
 pub use coverage::{Coverage, Uncovered, coverage};
-pub use handover::{IdPage, all_ids};
+pub use handover::{IdPage, all_ids, check_ids, ids_source};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};
 pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};

@@ -54,7 +54,8 @@ pub struct TableShape {
 pub struct RowQuery {
     /// Table, columns and filter, as the plan names them.
     pub from: RowSource,
-    /// `--ids`: only rows whose entity column (else cursor column) is one of these.
+    /// `--ids`: only rows whose entity column (else cursor column) is one of these. A place ([`Cursor::exact`]) among them
+    /// stands for the row with that cursor.
     pub ids: Option<Vec<String>>,
 }
 

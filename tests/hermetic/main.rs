@@ -3,6 +3,7 @@
 mod docs;
 mod files;
 mod journal;
+mod mending;
 mod plans;
 mod preset;
 mod schema;

@@ -82,7 +82,16 @@ impl Letters {
     }
 
     /// Hands each letter to `take`, oldest first, until it returns `false`.
-    pub(super) fn each(&self, mut take: impl FnMut(&DeadLetterRow) -> bool) -> Result<(), Failure> {
+    pub(super) fn each(&self, take: impl FnMut(&DeadLetterRow) -> bool) -> Result<(), Failure> {
+        self.each_that(|row| self.is_wanted(row), take)
+    }
+
+    /// Hands each letter of the same runs and resource that `wanted` picks to `take`, oldest first, until it returns `false`.
+    pub(super) fn each_that(
+        &self,
+        wanted: impl Fn(&DeadLetterRow) -> bool,
+        mut take: impl FnMut(&DeadLetterRow) -> bool,
+    ) -> Result<(), Failure> {
         for run in &self.runs {
             let filter = DeadLetterFilter {
                 run: Some(run.clone()),
@@ -96,8 +105,8 @@ impl Letters {
                     .map_err(|error| refused_by_journal(&error, &self.file.plan))?;
                 let Some(last) = page.last() else { break };
                 after = last.id;
-                let mut wanted = page.iter().filter(|row| self.is_wanted(row));
-                if !wanted.all(&mut take) {
+                let mut picked = page.iter().filter(|row| wanted(row));
+                if !picked.all(&mut take) {
                     return Ok(());
                 }
             }

@@ -117,7 +117,7 @@ impl Work {
             signals.recv().await;
         });
         let targets = self.targets()?;
-        let source = connect::source(&self.plan).await?;
+        let source = connect::healed_source(&self.plan).await?;
         let asked = engine::ask(
             &self.plan,
             &self.scope,

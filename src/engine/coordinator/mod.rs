@@ -1,8 +1,11 @@
 //! Owns the state of a run and takes messages one at a time: chunk stored, walk ended, check done, tick, signal.
 
 mod fallback;
+mod handed;
+mod handing;
 mod happened;
 mod idle;
+mod mending;
 mod proof;
 mod schedule;
 mod share;
@@ -167,6 +170,8 @@ pub struct Coordinator {
     held: BTreeMap<ResourceName, Held>,
     paces: BTreeMap<ResourceName, Paced>,
     paused: Option<Pause>,
+    /// True while the run stands still because of it.
+    pause: watch::Sender<bool>,
     /// What `status` was last told.
     live: Option<Live>,
     memory_found: Option<MemoryFound>,
@@ -177,7 +182,7 @@ pub struct Coordinator {
     calls: BTreeMap<ResourceName, IdPage>,
     /// Resources whose rows stand still after their publisher was called.
     settled: BTreeSet<ResourceName>,
-    /// Places of the dead letters whose rows are read again.
+    /// Places and entities of the dead letters whose rows are read again.
     mends: BTreeMap<ResourceName, Vec<String>>,
     /// Failures of the source's data since a resource last stored a chunk.
     data_failures: BTreeMap<ResourceName, u32>,
@@ -236,6 +241,7 @@ impl Coordinator {
             held: BTreeMap::new(),
             paces: BTreeMap::new(),
             paused: None,
+            pause: watch::channel(false).0,
             live: None,
             memory_found: steering::memory_found(),
             state_path: opened.state_path.clone(),
