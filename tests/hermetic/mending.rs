@@ -365,7 +365,7 @@ fn a_trigger_takes_what_can_be_an_id_of_the_table_and_nothing_else() {
 #[test]
 fn a_console_that_fails_for_no_known_reason_is_tried_a_few_times_and_blocks_with_what_it_said() {
     let shop = Shop::new();
-    let script = "#!/bin/sh\necho \"$5\" >> calls\necho 'Could not build product 17' >&2\necho \"row 'geheim'\"\n\
+    let script = "#!/bin/sh\nexec >&2\necho \"$5\" >> calls\necho 'Could not build product 17' >&2\necho \"row 'geheim'\"\n\
                   printf '\\n  [Exception]\\n  No builder for product 17, token geheim\\n\\npublish:trigger-events [-r] [-i]\\n'\nexit 1\n";
     fs::write(shop.path("console"), script).unwrap();
     fs::set_permissions(shop.path("console"), fs::Permissions::from_mode(0o755)).unwrap();
