@@ -2,10 +2,11 @@
 
 mod docs;
 mod files;
+mod init;
 mod journal;
 mod plans;
 mod preset;
-mod schema;
 mod said;
+mod schema;
 mod transitions;
 mod values;
