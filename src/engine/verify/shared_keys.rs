@@ -10,7 +10,7 @@ use super::{
     Trouble,
     walk::{Walker, pair},
 };
-use crate::{chunk::Row, engine::retry::retrying, plan::TargetConfig, scratch::Writer};
+use crate::{chunk::Row, engine::retry::retrying, plan::TargetConfig, report, scratch::Writer};
 
 /// Bits of the filter that keeps keys out which nobody doubts: 1 MiB. With a million doubts it lets an eighth of the other
 /// keys through, which costs time and nothing else.
@@ -69,6 +69,11 @@ impl Walker {
         })?;
         if any {
             self.scratch().clear_writers(name)?;
+            self.context.emit(&report::Event::Notice {
+                text: format!(
+                    "{name}: its rows are read once more, for keys that several of them write"
+                ),
+            });
             let verify = &self.context.verify;
             let retry = &verify.plan.defaults.retry;
             let all = || verify.source.partition(&self.query, 1);

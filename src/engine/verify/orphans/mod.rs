@@ -82,11 +82,11 @@ impl Orphans {
         for name in self.wanted.iter().filter(|one| unlisted.contains_key(*one)) {
             self.scratch.drop_candidates(&self.name, name)?;
         }
-        if self.candidates_left()? {
-            // A row that came meanwhile, or was given another place in the order.
-            for owner in owners.iter().filter(|one| one.is_walked) {
-                self.disown(&*inventory, owner, &mut unlisted).await?;
-            }
+        // Rows that came meanwhile, or were given another place in the order.
+        let left = self.keys_left()?;
+        let again = |one: &&Owner| one.is_walked && left.iter().any(|keys| one.may_hide(keys));
+        for owner in owners.iter().filter(again) {
+            self.disown(&*inventory, owner, &mut unlisted).await?;
         }
         for name in &self.wanted {
             if unlisted.contains_key(name) {
@@ -118,8 +118,16 @@ impl Orphans {
         Ok(left)
     }
 
-    fn candidates_left(&self) -> Result<bool, Trouble> {
-        Ok(self.left()? > 0)
+    /// Returns what the keys of those resources begin with that have candidates.
+    fn keys_left(&self) -> Result<Vec<&str>, Trouble> {
+        let mut keys = Vec::new();
+        for name in &self.wanted {
+            if self.scratch.candidate_count(&self.name, name)? > 0 {
+                let resource = self.plan.resource(name);
+                keys.extend(resource.and_then(|one| one.keys.as_deref()));
+            }
+        }
+        Ok(keys)
     }
 
     /// Takes the candidates of a resource that have a row by now, or are gone from the target, from the list.

@@ -106,10 +106,9 @@ impl Owner {
     pub(super) fn may_hide(&self, keys: &str) -> bool {
         match (&self.names, &self.resource.keys) {
             (Names::Own, Some(own)) => {
-                let typed = [&self.resource.from.more_keys.aliases]
-                    .into_iter()
-                    .flatten()
-                    .any(|column| !column.optional);
+                let KeyColumns { aliases, mapping } = &self.resource.from.more_keys;
+                let mut columns = [aliases, mapping].into_iter().flatten();
+                let typed = columns.any(|column| !column.optional);
                 typed || own.starts_with(keys) || keys.starts_with(own.as_str())
             }
             _ => true,
