@@ -281,9 +281,8 @@ impl Coordinator {
             Err(error) => Ending::Broken(error),
         };
         self.tasks.shutdown().await;
-        if self.live.is_some() {
-            Live::remove(&self.state_path);
-        }
+        // Also what a process left that was killed: this one may be too quick to write a file of its own.
+        Live::remove(&self.state_path);
         for leased in self.targets.values() {
             // A lease that cannot be given back runs out by itself.
             tokio::time::timeout(FAREWELL, leased.lease.release())
