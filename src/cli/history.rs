@@ -128,7 +128,7 @@ pub fn show(command: &Show, global: &Global, screen: Screen) -> Outcome {
     Err(Stop::Failed(
         Failure::new(
             Exit::Usage,
-            format!("there is no run {}", printable(id.as_str())),
+            format!("there is no run {}", printable(&command.id)),
             "nothing was written",
             format!(
                 "`rekindle history{}` lists the runs; `rekindle show ID PLAN` shows one",

@@ -3,6 +3,7 @@
 //! [`open`] finds out which run goes on and makes the journal say so; [`Coordinator`] owns the run's state from
 //! there and takes messages one at a time; a [`copy::Walk`] per partition reads, writes and reports.
 
+mod asked_ids;
 mod bind;
 mod book;
 mod breaker;
@@ -25,6 +26,7 @@ mod sink;
 mod throttle;
 mod verify;
 
+pub use asked_ids::AskedIds;
 pub use book::BookError;
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
 pub use coverage::{Coverage, Uncovered, coverage};

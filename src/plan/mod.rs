@@ -25,6 +25,7 @@ mod resolve;
 mod resolved;
 mod schema;
 mod search;
+mod table_pattern;
 mod tree;
 mod typed_source;
 mod units;
@@ -47,6 +48,7 @@ pub use resolved::{
     TargetConfig, Throttle, ValueForm,
 };
 pub use schema::schema;
+pub use table_pattern::TablePattern;
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
 
 use decode::Decoder;

@@ -12,7 +12,7 @@ mod fallback;
 use super::{
     ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, KeyColumn, Level, Load,
     MoreKeys, Plan, RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig,
-    SourceConfig, SourceKind, TargetConfig, Throttle,
+    SourceConfig, SourceKind, TablePattern, TargetConfig, Throttle,
     decode::Value,
     index,
     model::{self, Model, TargetKind},
@@ -127,6 +127,11 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         )?,
         targets,
         resources,
+        ignored: model
+            .ignored
+            .into_iter()
+            .map(|one| TablePattern::new(one.value, one.typed))
+            .collect(),
         console,
         defaults: limits.defaults,
         preset: model.preset,

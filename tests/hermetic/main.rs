@@ -2,9 +2,11 @@
 
 mod docs;
 mod files;
+mod init;
 mod journal;
 mod plans;
 mod preset;
+mod said;
 mod schema;
 mod transitions;
 mod values;

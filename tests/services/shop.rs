@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Read, Write as _},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -295,6 +295,11 @@ pub fn chunks_stored(status: &Value) -> u64 {
     let resources = status["resources"].as_array().into_iter().flatten();
     let partitions = resources.flat_map(|one| one["partitions"].as_array().into_iter().flatten());
     partitions.filter_map(|one| one["chunk"].as_u64()).sum()
+}
+
+/// Prints a line that shows up although the test passes: what it counted is a part of what it proves.
+pub fn told(line: &str) {
+    let _ = writeln!(std::io::stderr(), "\n{line}");
 }
 
 /// Asks again and again until `condition` holds.

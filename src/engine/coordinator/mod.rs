@@ -1,5 +1,6 @@
 //! Owns the state of a run and takes messages one at a time: chunk stored, walk ended, check done, tick, signal.
 
+mod asked;
 mod fallback;
 mod happened;
 mod idle;
@@ -288,6 +289,9 @@ impl Coordinator {
             tokio::time::timeout(FAREWELL, leased.lease.release())
                 .await
                 .ok();
+        }
+        if matches!(ending, Ending::Done { .. }) {
+            self.tell_asked_ids().await;
         }
         let (rows, bytes, dead_letters) = self.totals();
         self.emit(&report::Event::RunEnded {
