@@ -36,6 +36,6 @@ pub use preview::{Preview, ResourcePreview, preview};
 pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};
 pub use retry::{Waits, retrying};
 pub use verify::{
-    Asked, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Verify, VerifyEnd,
-    ask, verify,
+    Asked, Broken, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Unlisted,
+    Verify, VerifyEnd, ask, verify,
 };

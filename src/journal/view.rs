@@ -223,6 +223,17 @@ impl View {
         )
     }
 
+    /// Returns what stands in the history beside any run, oldest first.
+    pub fn notes(&self) -> Result<Vec<LoggedEvent>, JournalError> {
+        self.select_events(
+            "SELECT seq, at_ms, body FROM event
+             WHERE seq > ?1 AND ?2 IS NULL AND label = 'noted' AND run IS NULL ORDER BY seq LIMIT ?3",
+            None,
+            0,
+            u32::MAX,
+        )
+    }
+
     /// Returns the last `limit` events of one run or of all, oldest first.
     pub fn last_events(
         &self,

@@ -147,8 +147,9 @@ pub enum Event {
     },
     /// Something a person should find in the history; changes nothing.
     Noted {
-        /// The run.
-        run: RunId,
+        /// The run it is about; `None` where there was none yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<RunId>,
         /// One line.
         text: String,
     },

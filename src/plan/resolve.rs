@@ -510,6 +510,10 @@ fn resource(
         },
         to,
         keys: text(&resource.keys),
+        leaves_keys_out: [&from.aliases, &from.mapping_key]
+            .into_iter()
+            .flatten()
+            .any(|column| column.name.value == model::NO_KEYS),
         catch_up: resource.catch_up.is_some(),
         chunk: ChunkLimit {
             rows: chunk

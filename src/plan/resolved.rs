@@ -300,6 +300,8 @@ pub struct Resource {
     pub to: String,
     /// What every key of it begins with, and no key of anything else, before the target's prefix.
     pub keys: Option<String>,
+    /// Whether the plan says `none` of a column with more keys: rows may own some that it does not name.
+    pub leaves_keys_out: bool,
     /// `catch_up:`: whether its rows are compared and rewritten before a run is done.
     pub catch_up: bool,
     /// Bounds of one chunk.

@@ -441,6 +441,24 @@ impl Running {
             .is_some_and(|child| child.try_wait().expect("a child").is_none())
     }
 
+    /// Waits for the next line on stdout with `text` in it.
+    pub fn shows(&mut self, text: &str) -> String {
+        let found = self
+            .stdout
+            .next_that(|line| line.contains(text).then(|| line.to_owned()));
+        found.unwrap_or_else(|why| {
+            panic!("`{text}`: this never came, {why}: {:?}", self.stdout.seen)
+        })
+    }
+
+    /// Types into a program that was started with a pipe as its input.
+    pub fn types(&mut self, text: &str) {
+        let input = self.child.as_mut().and_then(|child| child.stdin.as_mut());
+        let input = input.expect("a pipe");
+        input.write_all(text.as_bytes()).expect("somebody reads");
+        input.flush().expect("somebody reads");
+    }
+
     /// Waits for the end.
     pub fn finish(self) -> Finished {
         self.finish_within(PATIENCE)

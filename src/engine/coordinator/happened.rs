@@ -207,7 +207,7 @@ impl Coordinator {
                 self.verify_ended(*outcome);
                 Ok(())
             }
-            (Job::Verify, None) if self.interrupted.is_none() => {
+            (Job::Verify, None) if self.interrupted.is_none() && self.lease_lost.is_none() => {
                 self.not_compared(PANICKED.to_owned());
                 Ok(())
             }
@@ -321,8 +321,7 @@ impl Coordinator {
                 Ok(())
             }
             Disposition::Stop => {
-                self.lease_lost = Some(error.to_string());
-                self.stop_all();
+                self.lost_lease(error);
                 Ok(())
             }
             Disposition::Retry | Disposition::Throttle | Disposition::Shrink => {

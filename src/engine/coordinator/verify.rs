@@ -17,7 +17,7 @@ use crate::{
         preflight::is_skipped,
         verify::{Findings, Repair, Verify, VerifyEnd, ask, verify},
     },
-    error::chain,
+    error::{ErrorKind, chain},
     ids::ResourceName,
     machine::Scope,
     plan::{Level, Plan},
@@ -124,6 +124,9 @@ impl Coordinator {
                 self.verified = Some(verified);
             }
             Err(VerifyEnd::Interrupted) => {}
+            Err(VerifyEnd::Edge(error)) if error.kind == ErrorKind::LeaseLost => {
+                self.lost_lease(&error);
+            }
             Err(VerifyEnd::Scratch(error)) => self.not_compared(chain(&error).join(": ")),
             Err(VerifyEnd::Edge(error)) => self.not_compared(chain(&error).join(": ")),
             Err(VerifyEnd::Failed(failure)) => {
