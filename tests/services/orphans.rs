@@ -293,6 +293,29 @@ fn rows_that_come_while_a_person_thinks_keep_their_keys() {
     }
 }
 
+/// A resource of files is never compared; what was told of the others is not told again as if it still were so.
+#[test]
+fn a_comparison_that_was_told_is_over_also_where_a_resource_cannot_be_compared() {
+    let shop = one_table(30, "}");
+    let plan = std::fs::read_to_string(shop.path(PLAN)).expect("a plan");
+    let plan = plan.replacen(
+        "targets:\n",
+        "targets:\n  dump: { file: { path: ../out/ } }\n",
+        1,
+    ) + "  - { name: f, from: { table: t, cursor: [id], key: k, value: data }, to: dump }\n";
+    shop.write_plan(&plan);
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    let missing = |code| {
+        let found = report(shop.rekindle(&format!("verify {PLAN} --json")), code);
+        of(&found, "t")["missing"].clone()
+    };
+    assert_eq!(missing(5), json!(0));
+    shop.redis.run("FLUSHDB");
+    assert_eq!(missing(7), json!(30));
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    assert_eq!(missing(5), json!(0));
+}
+
 /// The plan names no column of further keys; the table has one, as a shop calls it, with keys that begin as those of another.
 #[test]
 fn keys_in_a_column_that_the_plan_does_not_name_may_begin_with_anything() {
