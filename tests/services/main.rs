@@ -1,5 +1,6 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod broken_network;
 mod certificates;
 mod coverage;
 mod dead_letters;
@@ -20,6 +21,7 @@ mod pause;
 mod php;
 mod postgres;
 mod postgres_shop;
+mod proxy;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;
