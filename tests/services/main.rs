@@ -2,6 +2,7 @@
 
 mod broken_network;
 mod certificates;
+mod clock;
 mod coverage;
 mod dead_letters;
 mod doctor;
