@@ -17,7 +17,7 @@ use crate::{
     journal::{LoggedEvent, View},
     machine::{
         Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent, RunEvent,
-        RunLedger,
+        RunLedger, Watermark,
     },
     report::human::{bytes, count, counted, duration, moment, printable},
 };
@@ -276,12 +276,19 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             resource,
             estimated_rows,
             partitions,
+            watermark,
             ..
-        } => format!(
-            "{resource} begins: about {} in {}",
-            counted(*estimated_rows, "row"),
-            counted(partitions.len() as u64, "partition")
-        ),
+        } => {
+            let since = watermark.as_ref().map(|Watermark { column, value }| {
+                format!("; rows whose `{column}` is {value} or later are looked at again")
+            });
+            format!(
+                "{resource} begins: about {} in {}{}",
+                counted(*estimated_rows, "row"),
+                counted(partitions.len() as u64, "partition"),
+                since.unwrap_or_default()
+            )
+        }
         Event::Resource {
             resource, event, ..
         } => match event {

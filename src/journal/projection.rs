@@ -311,12 +311,13 @@ pub(super) fn read(connection: &Connection) -> Result<Ledger, Fault> {
             .partitions
             .push(partition);
     }
-    read_incarnations(connection, &mut ledger)?;
+    read_bindings(connection, &mut ledger)?;
     Ok(ledger)
 }
 
-/// Takes what the rows of each resource go to from the events: no table has a column for it, and few events name it.
-fn read_incarnations(connection: &Connection, ledger: &mut Ledger) -> Result<(), Fault> {
+/// Takes from the events what the rows of each resource go to, and since when they count as changed: no table has a column for
+/// it, and few events name it.
+fn read_bindings(connection: &Connection, ledger: &mut Ledger) -> Result<(), Fault> {
     let mut statement = connection.prepare(
         "SELECT seq, body FROM event WHERE label IN ('resource_bound', 'compacted') ORDER BY seq",
     )?;
@@ -330,8 +331,9 @@ fn read_incarnations(connection: &Connection, ledger: &mut Ledger) -> Result<(),
                 run,
                 resource,
                 incarnation,
+                watermark,
                 ..
-            } => vec![(run, resource, incarnation)],
+            } => vec![(run, resource, incarnation, watermark)],
             Event::Compacted { ledger, .. } => ledger
                 .runs
                 .into_iter()
@@ -339,12 +341,12 @@ fn read_incarnations(connection: &Connection, ledger: &mut Ledger) -> Result<(),
                     let id = run.id;
                     run.resources
                         .into_iter()
-                        .map(move |one| (id.clone(), one.name, one.incarnation))
+                        .map(move |one| (id.clone(), one.name, one.incarnation, one.watermark))
                 })
                 .collect(),
             _ => continue,
         };
-        for (run, resource, incarnation) in found {
+        for (run, resource, incarnation, watermark) in found {
             let known = ledger
                 .runs
                 .iter_mut()
@@ -352,6 +354,7 @@ fn read_incarnations(connection: &Connection, ledger: &mut Ledger) -> Result<(),
                 .and_then(|run| run.resources.iter_mut().find(|one| one.name == resource));
             if let Some(known) = known {
                 known.incarnation = incarnation;
+                known.watermark = watermark;
             }
         }
     }
@@ -578,6 +581,7 @@ fn read_resource(row: &Row<'_>) -> rusqlite::Result<(String, ResourceLedger)> {
             voids: row.get(8)?,
             partitions: Vec::new(),
             incarnation: None,
+            watermark: None,
             started_ms: row.get(9)?,
             ended_ms: row.get(10)?,
             fallback: from_json(row, 11)?,

@@ -20,7 +20,7 @@ use rekindle::{
     },
     machine::{
         AttemptEnd, DeadLetter, Event, Ledger, PartitionEvent, PartitionPlan, PlannedResource,
-        Progress, ResourceEvent, RunEvent, Scope,
+        Progress, ResourceEvent, RunEvent, Scope, Watermark,
     },
 };
 
@@ -171,6 +171,10 @@ fn bound(run: &str, resource: &str, partitions: std::ops::RangeInclusive<u64>) -
         columns: "id:int,value:text".into(),
         estimated_rows: 300_000,
         incarnation: None,
+        watermark: (resource == "url").then(|| Watermark {
+            column: "updated_at".into(),
+            value: KeyValue::Timestamp("2026-02-28 23:55:00.000000".into()),
+        }),
         partitions: (1..)
             .zip(partitions)
             .map(|(ordinal, id)| PartitionPlan {

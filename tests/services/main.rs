@@ -1,5 +1,6 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod catch_up;
 mod certificates;
 mod coverage;
 mod dead_letters;

@@ -180,6 +180,7 @@ impl Work {
             plan: Arc::clone(&self.plan),
             scope: self.scope.clone(),
             level: self.level,
+            since: BTreeMap::new(),
             asked,
             source,
             targets,

@@ -10,7 +10,10 @@ use super::{
     Trouble,
     walk::{Walker, pair},
 };
-use crate::{chunk::Row, engine::retry::retrying, plan::TargetConfig, report, scratch::Writer};
+use crate::{
+    chunk::Row, engine::retry::retrying, plan::TargetConfig, report, scratch::Writer,
+    source::RowQuery,
+};
 
 /// Bits of the filter that keeps keys out which nobody doubts: 1 MiB. With a million doubts it lets an eighth of the other
 /// keys through, which costs time and nothing else.
@@ -50,11 +53,11 @@ pub(super) enum Writes {
 }
 
 impl Walker {
-    /// Finds out which doubted keys several rows write, unless that is known already.
+    /// Finds out which doubted keys several rows write, unless that is known already or an index forbids it.
     pub(super) async fn find_shared_keys(&self) -> Result<(), Trouble> {
         let name = &self.resource.name;
         let done = format!("writers:{name}");
-        if self.scratch().note(&done)?.is_some() {
+        if self.unique_keys || self.scratch().note(&done)?.is_some() {
             return Ok(());
         }
         let mut doubted = Doubted::new();
@@ -76,9 +79,14 @@ impl Walker {
             });
             let verify = &self.context.verify;
             let retry = &verify.plan.defaults.retry;
-            let all = || verify.source.partition(&self.query, 1);
+            // Also rows that did not change: of two with one key, such a one may be the last.
+            let whole = RowQuery {
+                since: None,
+                ..self.query.clone()
+            };
+            let all = || verify.source.partition(&whole, 1);
             for range in retrying(retry, |_, _| {}, all).await? {
-                let mut rows = self.read(&range);
+                let mut rows = self.read_query(whole.clone(), &range);
                 while let Some(filled) = rows.inbox.recv().await {
                     let writers: Vec<_> = filled
                         .chunk

@@ -53,6 +53,8 @@ pub(super) struct Walker {
     pub(super) target: Arc<dyn Target>,
     pub(super) query: RowQuery,
     columns: String,
+    /// Whether no two rows write one key.
+    pub(super) unique_keys: bool,
     /// One row of so many is compared.
     one_in: u64,
 }
@@ -159,8 +161,13 @@ impl Walker {
         }
         let standing = context.verify.scratch.resource(&resource.name)?;
         let estimated = standing.map_or(shape.estimated_rows, |one| one.estimated_rows);
+        let since = context.verify.since.get(&resource.name).cloned();
         Ok(Some(Self {
-            query: row_query(&resource, &context.verify.scope),
+            query: RowQuery {
+                since,
+                ..row_query(&resource, &context.verify.scope)
+            },
+            unique_keys: shape.unique_keys,
             columns: shape.fingerprint.clone(),
             one_in: one_in(context.verify.level, estimated),
             context,
@@ -199,7 +206,8 @@ impl Walker {
                 |_, _| {},
                 || source.partition(&self.query, partitions),
             );
-            let (ranges, estimated) = (ranges.await?, shape.estimated_rows);
+            let counted = self.query.since.as_ref().and_then(|since| since.rows);
+            let (ranges, estimated) = (ranges.await?, counted.unwrap_or(shape.estimated_rows));
             self.scratch()
                 .begin(name, &self.columns, estimated, &ranges)?;
             (Phase::Walking, 0, estimated)
@@ -234,8 +242,13 @@ impl Walker {
         Ok(standing.map(|one| one.counts).unwrap_or_default())
     }
 
-    /// Reads the rows of `range`, in chunks that the memory budget has room for.
+    /// Reads the rows of `range` that are compared.
     pub(super) fn read(&self, range: &KeyRange) -> Rows {
+        self.read_query(self.query.clone(), range)
+    }
+
+    /// Reads the rows of `query` in `range`, in chunks that the memory budget has room for.
+    pub(super) fn read_query(&self, query: RowQuery, range: &KeyRange) -> Rows {
         // One chunk waits while one is compared and one is read: more would only be memory.
         let (out, inbox) = mpsc::channel(1);
         let verify = &self.context.verify;
@@ -263,7 +276,7 @@ impl Walker {
             partition: PartitionId(0),
             columns: self.columns.clone(),
             source: Arc::clone(&verify.source),
-            query: self.query.clone(),
+            query,
             range: range.clone(),
             sink,
             retry: defaults.retry.clone(),

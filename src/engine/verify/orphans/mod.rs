@@ -262,6 +262,7 @@ impl Orphans {
         keys.dedup();
         for some in keys.chunks(NAMES) {
             let query = RowQuery {
+                since: None,
                 from: crate::plan::RowSource {
                     entity: Some(owner.from.key.clone()),
                     ..owner.from.clone()

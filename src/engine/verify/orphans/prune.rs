@@ -130,6 +130,7 @@ impl Orphans {
             return Ok(true);
         };
         let query = RowQuery {
+            since: None,
             from: owner.from.clone(),
             ids: None,
         };
