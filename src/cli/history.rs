@@ -266,10 +266,8 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         Event::Identified {
             source, targets, ..
         } => {
-            let targets: Vec<_> = targets
-                .iter()
-                .map(|(name, identity)| format!("{name} = {identity}"))
-                .collect();
+            let targets = targets.iter();
+            let targets: Vec<_> = targets.map(|(name, id)| format!("{name} = {id}")).collect();
             format!("source {source}; {}", targets.join(", "))
         }
         Event::ResourceBound {
@@ -279,15 +277,10 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             watermark,
             ..
         } => {
-            let since = watermark.as_ref().map(|Watermark { column, value }| {
-                format!("; rows whose `{column}` is {value} or later are looked at again")
-            });
-            format!(
-                "{resource} begins: about {} in {}{}",
-                counted(*estimated_rows, "row"),
-                counted(partitions.len() as u64, "partition"),
-                since.unwrap_or_default()
-            )
+            let rows = counted(*estimated_rows, "row");
+            let partitions = counted(partitions.len() as u64, "partition");
+            let again = looked_at_again(watermark.as_ref());
+            format!("{resource} begins: about {rows} in {partitions}{again}")
         }
         Event::Resource {
             resource, event, ..
@@ -337,6 +330,13 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             text.clone()
         }
         Event::Compacted { .. } => "earlier events are summed up".to_owned(),
+    })
+}
+
+/// Returns which rows are compared again before the run is done, as the end of a sentence.
+fn looked_at_again(watermark: Option<&Watermark>) -> String {
+    watermark.map_or_else(String::new, |Watermark { column, value }| {
+        format!("; rows whose `{column}` is {value} or later are looked at again")
     })
 }
 

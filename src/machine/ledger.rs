@@ -480,6 +480,8 @@ impl ResourceLedger {
             ResourceEvent::StartedOver { void, .. } => {
                 self.partitions.clear();
                 self.columns = None;
+                self.incarnation = None;
+                self.watermark = None;
                 self.started_ms = None;
                 self.ended_ms = None;
                 self.voids += u32::from(*void);

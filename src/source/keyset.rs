@@ -959,8 +959,9 @@ mod tests {
             ids: &ids,
             ..Values::default()
         };
-        let bound = page(&table(None), Some(&ids)).first.bound(&values);
-        assert_eq!(bound.expect("nothing is missing").len(), 5);
+        let first = page(&table(None), Some(&ids)).first;
+        let bound = first.bound(&values).expect("nothing is missing");
+        assert_eq!(bound.len(), 5);
     }
 
     #[test]

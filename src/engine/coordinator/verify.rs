@@ -219,8 +219,8 @@ impl Work {
             let repair = Some(Arc::clone(&self.repair));
             let found = self.compare(&scope, since.collect(), Level::Full, repair);
             verified.caught_up = Some(found.await?);
-            let reached = reaches.iter();
-            verified.reached = reached
+            verified.reached = reaches
+                .iter()
                 .map(|(name, reach)| (name.clone(), reach.level(at_ms)))
                 .collect();
             for text in self.repair.end().await {
