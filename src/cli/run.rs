@@ -263,11 +263,23 @@ fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Res
         if screen.json {
             let mut object = show::json(plan, level, &found);
             object["event"] = if repaired { "caught_up" } else { "verified" }.into();
+            for one in object["resources"].as_array_mut().into_iter().flatten() {
+                let name = one["resource"].as_str().unwrap_or_default().into();
+                if let Some(reached) = verified.reached.get(&name).filter(|_| repaired) {
+                    let since = reached.since.as_ref();
+                    one["reached"] = serde_json::json!({
+                        "at_ms": reached.at_ms, "column": since.map(|one| &one.column),
+                        "since": since.map(|one| one.watermark.to_string()), "words": reached.words,
+                    });
+                }
+            }
             say(&object.to_string());
         } else if !repaired {
             show::tell(&found.findings, level);
         }
-        let not_so = ending::failure(&found, typed, repaired);
+        // Rows that changed after the moment that was caught up to are no failure of catching up.
+        let only_moved = repaired && found.findings.left() == 0 && found.findings.troubled() == 0;
+        let not_so = ending::failure(&found, typed, repaired).filter(|_| !only_moved);
         failure = failure.or(not_so.filter(|one| one.exit != Exit::DeadLetters));
     }
     failure.map_or(Ok(()), Err)

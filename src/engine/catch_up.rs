@@ -107,9 +107,32 @@ async fn reach(
     Ok(Reach::Changed(since))
 }
 
+/// What can be said of a resource that was caught up with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// The moment that was caught up to, milliseconds since 1970.
+    pub at_ms: i64,
+    /// Since when rows counted as changed; `None` where every row was compared.
+    pub since: Option<Since>,
+    /// All of it in words.
+    pub words: String,
+}
+
 impl Reach {
+    /// Returns what holds after every row of it was compared from `at_ms` on.
+    pub fn reached(self, at_ms: i64) -> Reached {
+        Reached {
+            at_ms,
+            words: self.level(at_ms),
+            since: match self {
+                Self::Changed(since) => Some(since),
+                Self::All(_) => None,
+            },
+        }
+    }
+
     /// Returns in words what holds of the target after every row of it was compared from `at_ms` on.
-    pub fn level(&self, at_ms: i64) -> String {
+    fn level(&self, at_ms: i64) -> String {
         let at = human::moment(at_ms);
         match self {
             Self::Changed(Since {

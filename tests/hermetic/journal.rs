@@ -1318,7 +1318,7 @@ fn handed(ledger: &Ledger, pick: u8, number: u8) -> FallbackEvent {
         _ => FallbackEvent::Bound {
             columns: "id:int,value:text".into(),
             estimated_rows: u64::from(number),
-            incarnation: (number % 5 > 0).then(|| format!("index={number} {pick}")),
+            incarnation: (number > 40).then(|| format!("index={number} {pick}")),
             partitions: vec![PartitionPlan {
                 id: PartitionId(ledger.last_partition + 1),
                 ordinal: 9,
@@ -1369,7 +1369,7 @@ fn candidate(ledger: &Ledger, choice: (u8, u8, u8)) -> Option<Event> {
                 ledger.last_partition + 1..=ledger.last_partition + 1 + u64::from(number % 3),
             );
             if let Event::ResourceBound { incarnation, .. } = &mut bound {
-                *incarnation = (number % 5 > 0).then(|| format!("index={number}"));
+                *incarnation = (number > 40).then(|| format!("index={number}"));
             }
             bound
         }

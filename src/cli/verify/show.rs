@@ -124,11 +124,7 @@ fn verdict(one: &ResourceFindings, level: Level) -> String {
 /// Returns the verdict over everything, in one line.
 fn whole(findings: &Findings, level: Level) -> String {
     let total = findings.total();
-    let uncompared = findings
-        .resources
-        .iter()
-        .filter(|one| one.trouble.is_some())
-        .count() as u64;
+    let uncompared = findings.troubled() as u64;
     let mut parts = Vec::new();
     let found = total.missing + total.different;
     if total.rows == 0 {

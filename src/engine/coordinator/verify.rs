@@ -14,7 +14,7 @@ use super::{Coordinator, Finished, Job};
 use crate::{
     engine::{
         book::BookError,
-        catch_up::{self, Reach},
+        catch_up::{self, Reach, Reached},
         copy::Report,
         preflight::{is_skipped, row_query},
         verify::{Findings, Repair, ResourceFindings, Verify, VerifyEnd, ask, verify},
@@ -35,8 +35,8 @@ use crate::{
 pub struct Verified {
     /// Of the resources that were caught up with.
     pub caught_up: Option<Findings>,
-    /// What is reached with each of those that could be caught up with, in words.
-    pub reached: BTreeMap<ResourceName, String>,
+    /// What is reached with each of them.
+    pub reached: BTreeMap<ResourceName, Reached>,
     /// Of all, and how closely it was looked.
     pub found: Option<(Level, Findings)>,
     /// Why it came to no end.
@@ -143,12 +143,13 @@ impl Coordinator {
             if let Some(why) = &one.trouble {
                 return format!("{name}: not caught up with: {why}");
             }
-            let level = verified.reached.get(name).map_or("", String::as_str);
+            let reached = verified.reached.get(name);
+            let level = reached.map_or("", |one| one.words.as_str());
             let rewritten = human::counted(one.counts.repaired, "row");
-            let open = one.left() + one.counts.moving + one.counts.dead_letters;
+            let open = one.left() + one.counts.dead_letters;
             let but = if open > 0 {
                 let open = human::counted(open, "row");
-                format!(", but for {open} that did not keep still or cannot be written")
+                format!(", but for {open} that cannot be written")
             } else {
                 String::new()
             };
@@ -220,8 +221,8 @@ impl Work {
             let found = self.compare(&scope, since.collect(), Level::Full, repair);
             verified.caught_up = Some(found.await?);
             verified.reached = reaches
-                .iter()
-                .map(|(name, reach)| (name.clone(), reach.level(at_ms)))
+                .into_iter()
+                .map(|(name, reach)| (name, reach.reached(at_ms)))
                 .collect();
             for text in self.repair.end().await {
                 let told = report::Event::Notice { text };

@@ -141,6 +141,13 @@ impl Findings {
         self.resources.iter().map(ResourceFindings::left).sum()
     }
 
+    /// Returns how many resources could not be compared.
+    #[must_use]
+    pub fn troubled(&self) -> usize {
+        let troubled = self.resources.iter().filter(|one| one.trouble.is_some());
+        troubled.count()
+    }
+
     /// Returns how many keys several rows write.
     #[must_use]
     pub fn shared(&self) -> u64 {
