@@ -262,6 +262,10 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             ..
         }
         | Event::Chunk { .. } => return None,
+        Event::Run {
+            event: RunEvent::Verify,
+            ..
+        } => "run: every row is stored; its evidence is compared once more".to_owned(),
         Event::Run { event, .. } => format!("run: {}", event.label().replace('_', " ")),
         Event::Identified {
             source, targets, ..
@@ -284,13 +288,7 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         }
         Event::Resource {
             resource, event, ..
-        } => match event {
-            ResourceEvent::Blocked { reason } => format!("{resource} is blocked: {reason}"),
-            ResourceEvent::StartedOver { reason, .. } => {
-                format!("{resource} starts over: {reason}")
-            }
-            event => format!("{resource}: {}", event.label().replace('_', " ")),
-        },
+        } => moved(resource, event),
         Event::Fallback {
             resource, event, ..
         } => handed(resource, event),
@@ -331,6 +329,17 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         }
         Event::Compacted { .. } => "earlier events are summed up".to_owned(),
     })
+}
+
+/// Returns a step of a resource in words.
+fn moved(resource: &ResourceName, event: &ResourceEvent) -> String {
+    match event {
+        ResourceEvent::Blocked { reason } => format!("{resource} is blocked: {reason}"),
+        // Rows are compared only where the plan says so, and that has a line of its own.
+        ResourceEvent::Verified => format!("{resource}: its evidence stands"),
+        ResourceEvent::StartedOver { reason, .. } => format!("{resource} starts over: {reason}"),
+        event => format!("{resource}: {}", event.label().replace('_', " ")),
+    }
 }
 
 /// Returns which rows are compared again before the run is done, as the end of a sentence.
