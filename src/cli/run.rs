@@ -278,8 +278,12 @@ fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Res
             show::tell(&found.findings, level);
         }
         // Rows that changed after the moment that was caught up to are no failure of catching up.
-        let only_moved = repaired && found.findings.left() == 0 && found.findings.troubled() == 0;
-        let not_so = ending::failure(&found, typed, repaired).filter(|_| !only_moved);
+        let (uncompared, _) = found.findings.uncompared();
+        let only_moved = repaired && found.findings.left() == 0 && uncompared == 0;
+        // Nor is it one of the run that nobody reads files back.
+        let only_files = |one: &Failure| one.exit == Exit::Stopped && uncompared == 0;
+        let not_so =
+            ending::failure(&found, typed, repaired).filter(|one| !only_moved && !only_files(one));
         failure = failure.or(not_so.filter(|one| one.exit != Exit::DeadLetters));
     }
     failure.map_or(Ok(()), Err)

@@ -84,7 +84,7 @@ async fn only_rows_that_changed_since_the_run_began_are_looked_at_again() {
     let done = shop.rekindle(&format!("run {PLAN}")).exits(0);
     let told = done.line("url: caught up:");
     // Thirty rows, the late one, the one that says nothing, and those inserted.
-    assert!(told.contains("34 rows rewritten"), "{told}");
+    assert!(told.contains("34 keys rewritten"), "{told}");
     assert!(
         told.contains("(by `updated_at`) are as the source had them at 2"),
         "{told}"
@@ -210,7 +210,7 @@ async fn a_table_that_cannot_tell_is_compared_whole_or_refused() {
         .execute("UPDATE url SET data = 'new' WHERE id < 50")
         .await;
     let done = shop.rekindle(&format!("run {PLAN}")).exits(0);
-    let told = done.line("url: caught up: 39 rows rewritten");
+    let told = done.line("url: caught up: 39 keys rewritten");
     assert!(
         told.contains(&format!("{says}, so every row is as the source had it at ")),
         "{told}"
@@ -265,7 +265,7 @@ async fn a_sqlite_file_is_caught_up_with_by_its_own_moments() {
          UPDATE url SET data = 'unseen' WHERE id = 3; UPDATE url SET updated_at = NULL, data = 'new' WHERE id = 4",
     );
     let done = shop.rekindle(&format!("run {PLAN}")).exits(0);
-    done.line("url: caught up: 3 rows rewritten; rows changed since 2");
+    done.line("url: caught up: 3 keys rewritten; rows changed since 2");
     let values = [1, 2, 3, 4].map(|id| shop.redis.get(format!("kv:url:{id}").as_bytes()));
     assert_eq!(
         values,

@@ -145,7 +145,7 @@ impl Coordinator {
             }
             let reached = verified.reached.get(name);
             let level = reached.map_or("", |one| one.words.as_str());
-            let rewritten = human::counted(one.counts.repaired, "row");
+            let rewritten = human::counted(one.counts.repaired, "key");
             let open = one.left() + one.counts.dead_letters;
             let but = if open > 0 {
                 let open = human::counted(open, "row");
@@ -178,7 +178,7 @@ impl Coordinator {
         let of = |what: &str, found: &Findings| {
             let total = found.total();
             format!(
-                "{what}: {} compared, {} missing, {} different, {} rewritten",
+                "{what}: {} compared; keys: {} missing, {} different, {} rewritten",
                 human::counted(total.compared, "row"),
                 total.missing,
                 total.different,

@@ -164,11 +164,14 @@ impl Walker {
             for (row, stored) in chunk.rows().zip(found) {
                 if matches!(stored, Stored::Missing | Stored::Differs) {
                     if let Some(writes) = self.writes_shared(&row)? {
-                        let key = self.shown(row.key);
+                        let mut key = self.shown(row.key);
+                        if let Writes::Before(Some(other)) = &writes {
+                            key = format!("{key} (that of `{other}` stands)");
+                        }
                         if !shared.contains(&key) && shared.len() < FIRST_KEYS {
                             shared.push(key);
                         }
-                        if writes == Writes::Before && !failpoint::mutant("shared_keys_flip") {
+                        if writes != Writes::Last && !failpoint::mutant("shared_keys_flip") {
                             continue;
                         }
                     }

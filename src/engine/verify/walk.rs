@@ -16,7 +16,7 @@ use super::{Context, Trouble, depth};
 use crate::{
     chunk::{Chunk, Row},
     compare::subset,
-    cursor::{Cursor, KeyRange},
+    cursor::{Cursor, KeyRange, KeyValue},
     engine::{
         copy::Ended,
         pairs::Pairs,
@@ -174,6 +174,23 @@ impl Walker {
             resource,
             target,
         }))
+    }
+
+    /// Returns what reads the rows of another resource that goes to the same target.
+    pub(super) fn beside(&self, resource: &Resource, shape: &TableShape) -> Self {
+        Self {
+            context: Arc::clone(&self.context),
+            resource: resource.clone(),
+            target: Arc::clone(&self.target),
+            query: RowQuery {
+                from: resource.from.clone(),
+                ids: None,
+                since: None,
+            },
+            columns: shape.fingerprint.clone(),
+            unique_keys: shape.unique_keys,
+            one_in: 1,
+        }
     }
 
     pub(super) fn scratch(&self) -> &Scratch {
@@ -394,7 +411,8 @@ impl Walker {
             }
             *broken.entry(reason).or_default() += 1;
         }
-        let (mut unwritable, mut rows) = (0, 0);
+        let (mut unwritable, mut unwritable_keys, mut rows) = (0, 0, 0);
+        let mut refused: Option<&[KeyValue]> = None;
         let mut at = after.map(|cursor| cursor.0.as_slice());
         let mut before = at;
         for (row, stored) in chunk.rows().zip(&found) {
@@ -406,7 +424,10 @@ impl Walker {
             match stored {
                 Stored::Same => {}
                 Stored::Unwritable => {
-                    unwritable += 1;
+                    unwritable_keys += 1;
+                    if refused.replace(row.cursor) != Some(row.cursor) {
+                        unwritable += 1;
+                    }
                     if broken_keys.len() < FIRST_KEYS {
                         broken_keys.push(format!("{}: {UNWRITABLE}", self.shown(row.key)));
                     }
@@ -434,6 +455,7 @@ impl Walker {
             counts: Counts {
                 rows: filled.rows,
                 compared: u64::saturating_sub(rows, unwritable),
+                keys: (chunk.row_count() as u64).saturating_sub(unwritable_keys),
                 dead_letters: filled.dead_letters.len() as u64 + unwritable,
                 ..Counts::default()
             },
