@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -57,6 +60,8 @@ pub(super) struct Walker {
     pub(super) unique_keys: bool,
     /// One row of so many is compared.
     one_in: u64,
+    /// What was compared by this process.
+    bytes: AtomicU64,
 }
 
 /// Rows on their way from the source.
@@ -170,6 +175,7 @@ impl Walker {
             unique_keys: shape.unique_keys,
             columns: shape.fingerprint.clone(),
             one_in: one_in(context.verify.level, estimated),
+            bytes: AtomicU64::new(0),
             context,
             resource,
             target,
@@ -190,6 +196,7 @@ impl Walker {
             columns: shape.fingerprint.clone(),
             unique_keys: shape.unique_keys,
             one_in: 1,
+            bytes: AtomicU64::new(0),
         }
     }
 
@@ -370,12 +377,13 @@ impl Walker {
             let name = &self.resource.name;
             self.scratch().chunk_compared(name, part.id, &compared)?;
             let counts = self.counts()?;
+            let more = filled.chunk.byte_count() as u64;
             self.context.emit(&report::Event::ChunkStored {
                 resource: name.clone(),
                 partition: part.id.cast_unsigned(),
                 chunk: 0,
                 rows: counts.rows,
-                bytes: filled.chunk.byte_count() as u64,
+                bytes: self.bytes.fetch_add(more, Ordering::Relaxed) + more,
                 dead_letters: counts.dead_letters,
             });
             after = Some(compared.until);
