@@ -2,6 +2,7 @@
 
 mod changes;
 mod keys;
+mod names;
 mod postgres;
 mod postgres_keys;
 mod rows;

@@ -27,7 +27,7 @@ use self::owners::Owner;
 use super::{Trouble, walk::pause};
 use crate::{
     engine::{
-        retry::{Waits, passes},
+        retry::{Waits, is_tried_again},
         sink::{shown_key, told},
     },
     error::{EdgeError, ErrorKind},
@@ -153,7 +153,7 @@ impl Orphans {
                     Ok(none) => break none,
                     Err(error) => error,
                 };
-                let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+                let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                     return Err(error.into());
                 };
                 pause(&mut self.stop.clone(), wait).await?;
@@ -189,7 +189,7 @@ impl Orphans {
                 Ok(owners) => return Ok(owners),
                 Err(error) => error,
             };
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Err(error.into());
             };
             pause(&mut self.stop.clone(), wait).await?;
@@ -256,7 +256,7 @@ impl Orphans {
                 Err(Trouble::Edge(error)) => error,
                 Err(other) => return Err(other),
             };
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Err(error.into());
             };
             pause(&mut stop, wait).await?;
@@ -315,7 +315,7 @@ impl Orphans {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Err(error.into());
             };
             pause(&mut stop, wait).await?;
