@@ -286,4 +286,21 @@ async fn a_sqlite_file_is_caught_up_with_by_its_own_moments() {
         values,
         ["new", "new", "old", "new"].map(|text| Some(text.into()))
     );
+    // For programs, too: since when, by which column, and as of when.
+    let events = shop.rekindle(&format!("run {PLAN} --json")).exits(0).json();
+    let caught_up = events.iter().find(|one| one["event"] == "caught_up");
+    let reached = &caught_up.expect("an event")["resources"][0]["reached"];
+    let since = reached["since"].as_str().expect("a watermark");
+    let words =
+        format!("rows changed since {since} (by `updated_at`) are as the source had them at ");
+    assert!(
+        reached["words"]
+            .as_str()
+            .is_some_and(|all| all.starts_with(&words)),
+        "{reached}"
+    );
+    assert!(
+        reached["column"] == "updated_at" && reached["at_ms"].is_u64(),
+        "{reached}"
+    );
 }
