@@ -1,13 +1,16 @@
 //! Tests that need no server: fakes and temporary folders only.
 
 mod docs;
+mod entities;
 mod files;
 mod init;
 mod journal;
 mod mending;
+mod older;
 mod plans;
 mod preset;
 mod said;
 mod schema;
+mod shop;
 mod transitions;
 mod values;

@@ -122,6 +122,8 @@ impl Coordinator {
             .letters(&resource.name, Some(ErrorKind::RowBroken), after)
             .await?;
         let from = resource.from.clone();
+        // Of a call that may have been made: its rows may lie elsewhere by now, so that asking again finds fewer.
+        let asked_before = handover.open.and_then(|open| open.entities);
         self.hand(&resource.name, &[Side::Source], async move {
             let Some(last) = letters.last() else {
                 return Handed::Ids(Ok(None));
@@ -131,7 +133,7 @@ impl Coordinator {
                 .iter()
                 .filter_map(|one| one.entity.clone())
                 .collect();
-            // Of a state file from before entities were kept.
+            // Of a state file from before dead letters had entities, or rows without one.
             let unasked: Vec<String> = letters
                 .iter()
                 .filter(|one| one.entity.is_none())
@@ -141,13 +143,17 @@ impl Coordinator {
             let asked = retrying(&retry, waiting, || {
                 entities_at(&*source, &from, entity, &unasked)
             });
-            match asked.await {
-                Ok(entities) => ids.extend(entities.into_values()),
+            let mut asked = match asked.await {
+                Ok(entities) => entities.into_values().collect::<Vec<_>>(),
                 Err(error) => return Handed::Ids(Err(error)),
-            }
+            };
+            asked.extend(asked_before.into_iter().flatten());
+            asked.sort_unstable();
+            asked.dedup();
+            ids.extend(asked.iter().cloned());
             ids.sort_unstable();
             ids.dedup();
-            Handed::Ids(Ok(Some(IdPage { ids, until })))
+            Handed::Ids(Ok(Some(IdPage { ids, until, asked })))
         });
         Ok(())
     }

@@ -123,7 +123,9 @@ impl Coordinator {
             let places = all.iter().map(|one| one.place.exact());
             // Of these the publisher was called: whatever became of their rows, they have this in common.
             let entities = broken.into_iter().filter_map(|one| one.entity);
-            let mut found: Vec<String> = places.chain(entities).collect();
+            let kept = self.handover(&name).and_then(|had| had.entities.clone());
+            let kept = kept.into_iter().flatten();
+            let mut found: Vec<String> = places.chain(entities).chain(kept).collect();
             found.sort_unstable();
             found.dedup();
             self.mends.insert(name, found);

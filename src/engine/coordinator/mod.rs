@@ -1,5 +1,6 @@
 //! Owns the state of a run and takes messages one at a time: chunk stored, walk ended, check done, tick, signal.
 
+mod anew;
 mod asked;
 mod fallback;
 mod handed;
@@ -164,6 +165,8 @@ pub struct Coordinator {
     /// Targets whose evidence has to be compared before anything is written to them.
     unproven: BTreeSet<String>,
     rewinds: BTreeMap<ResourceName, u32>,
+    /// Resources that start over once their targets are proven, and why.
+    anew: BTreeMap<ResourceName, String>,
     breakers: Breakers,
     /// One for each resource with `rows_per_second`, shared by its partitions.
     rates: BTreeMap<ResourceName, Arc<RateLimit>>,
@@ -263,6 +266,7 @@ impl Coordinator {
             reports: mpsc::channel(8),
             unproven,
             rewinds: BTreeMap::new(),
+            anew: BTreeMap::new(),
             id_counts: opened.id_counts,
             calls: BTreeMap::new(),
             settled: BTreeSet::new(),
@@ -319,6 +323,7 @@ impl Coordinator {
     }
 
     async fn work(&mut self) -> Result<Ending, BookError> {
+        self.anew = self.of_older_releases();
         self.drift().await?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

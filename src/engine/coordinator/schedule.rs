@@ -38,6 +38,9 @@ impl Coordinator {
             RunState::Restoring | RunState::Verifying | RunState::Finishing
         ) {
             self.prove_next();
+            if !self.start_anew().await? {
+                return Ok(());
+            }
         }
         if state != RunState::Restoring {
             return Ok(());
