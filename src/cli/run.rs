@@ -240,8 +240,15 @@ struct Hints {
     run: String,
 }
 
-/// Shows what the comparison before the end found; the failure where that is not what the source says.
-fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Result<(), Failure> {
+/// Shows what the comparison before the end found; the failure where that is not what the source says. Returns what is said
+/// where only the source itself keeps rows out of the targets.
+fn compared(
+    verified: Verified,
+    plan: &Plan,
+    typed: &str,
+    screen: Screen,
+) -> Result<Option<Failure>, Failure> {
+    let mut unrestorable = None;
     let mut failure = verified.trouble.map(|why| {
         Failure::new(
             Exit::Stopped,
@@ -268,9 +275,12 @@ fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Res
             show::tell(&found.findings, level);
         }
         let not_so = ending::failure(&found, typed, repaired);
-        failure = failure.or(not_so.filter(|one| one.exit != Exit::DeadLetters));
+        match not_so {
+            Some(one) if one.exit == Exit::DeadLetters => unrestorable = Some(one),
+            not_so => failure = failure.or(not_so),
+        }
     }
-    failure.map_or(Ok(()), Err)
+    failure.map_or(Ok(unrestorable), Err)
 }
 
 fn conclude(
@@ -280,15 +290,16 @@ fn conclude(
     screen: Screen,
 ) -> Result<Exit, Failure> {
     let Hints { plan: typed, run } = hints;
+    let mut unrestorable = None;
     if let Ending::Done { verified, .. } = &mut ending
         && let Some(verified) = verified.take()
     {
-        compared(verified, plan, typed, screen)?;
+        unrestorable = compared(verified, plan, typed, screen)?;
     }
     match ending {
         Ending::Done {
             dead_letters: 0, ..
-        } => Ok(Exit::Done),
+        } => unrestorable.map_or(Ok(Exit::Done), Err),
         Ending::Done { dead_letters, .. } => Err(Failure::new(
             Exit::DeadLetters,
             format!(

@@ -277,7 +277,7 @@ pub(super) fn check(
             })
             .collect::<Result<_, EdgeError>>()?,
         key: read(dialect, key, &quoted(&key.name)?),
-        value: read(dialect, value, &quoted(&value.name)?),
+        value: bytes_of(dialect, value, &quoted(&value.name)?),
         beside,
         ids: ids
             .map(|column| {
@@ -298,6 +298,10 @@ pub(super) fn check(
             estimated_rows: catalogue.estimated_rows,
             estimated_bytes: catalogue.estimated_bytes,
             single_integer,
+            unique_key: catalogue
+                .unique
+                .iter()
+                .any(|index| index.columns == [from.key.as_str()]),
             absent,
         },
     })

@@ -12,5 +12,6 @@ mod preset;
 mod said;
 mod schema;
 mod shop;
+mod siblings;
 mod transitions;
 mod values;

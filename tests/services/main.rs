@@ -31,6 +31,7 @@ mod search_faults;
 mod search_server;
 mod sharing;
 mod shop;
+mod siblings;
 mod source;
 mod spryker;
 mod state_file;

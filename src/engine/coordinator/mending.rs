@@ -168,6 +168,8 @@ impl Coordinator {
             .resource(name)
             .is_some_and(|one| one.fallback.is_of_rows());
         if of_rows {
+            let query = self.plan.resource(name).and_then(|one| self.compared(one));
+            self.mended.extend(query.map(|query| (name.clone(), query)));
             self.mends.remove(name);
             return self.fell(name, FallbackEvent::Mended).await;
         }

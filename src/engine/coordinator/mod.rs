@@ -8,9 +8,11 @@ mod handing;
 mod happened;
 mod idle;
 mod mending;
+mod newer;
 mod proof;
 mod schedule;
 mod share;
+mod siblings;
 mod steering;
 mod verify;
 mod waiting;
@@ -49,7 +51,7 @@ use crate::{
     machine::ResourceLedger,
     plan::Plan,
     report,
-    source::{Source, TableShape},
+    source::{RowQuery, Source, TableShape},
     target::{Evidence, Recorded, Target},
 };
 pub use verify::Verified;
@@ -188,6 +190,8 @@ pub struct Coordinator {
     settled: BTreeSet<ResourceName>,
     /// Places and entities of the dead letters whose rows are read again.
     mends: BTreeMap<ResourceName, Vec<String>>,
+    /// Which rows were read again in this attempt, after their publisher was called.
+    mended: BTreeMap<ResourceName, RowQuery>,
     /// Failures of the source's data since a resource last stored a chunk.
     data_failures: BTreeMap<ResourceName, u32>,
     shares: share::Shares,
@@ -271,6 +275,7 @@ impl Coordinator {
             calls: BTreeMap::new(),
             settled: BTreeSet::new(),
             mends: BTreeMap::new(),
+            mended: BTreeMap::new(),
             data_failures: BTreeMap::new(),
             shares: share::Shares::default(),
             verified: None,
@@ -302,6 +307,7 @@ impl Coordinator {
         }
         if matches!(ending, Ending::Done { .. }) {
             self.tell_asked_ids().await;
+            self.tell_newer().await;
         }
         let (rows, bytes, dead_letters) = self.totals();
         self.emit(&report::Event::RunEnded {

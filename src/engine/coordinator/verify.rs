@@ -67,11 +67,16 @@ impl Coordinator {
         let scope = self.book.run()?.scope.clone();
         let resources = self.plan.resources.iter();
         let catch_up: Vec<_> = resources
-            .filter(|one| one.catch_up && !is_skipped(&scope, &one.name))
+            .filter(|one| !is_skipped(&scope, &one.name))
+            .filter(|one| one.catch_up || self.is_behind_a_publisher(one))
             .map(|one| one.name.clone())
             .collect();
         let asked = self.plan.defaults.verify.is_some() || !catch_up.is_empty();
-        if !asked || self.verified.is_some() {
+        if self.verified.is_some() {
+            return Ok(false);
+        }
+        self.tell_siblings(&scope);
+        if !asked {
             return Ok(false);
         }
         let leases = self.targets.iter().map(|(name, leased)| {

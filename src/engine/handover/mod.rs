@@ -7,7 +7,7 @@ mod settle;
 
 use std::{sync::Arc, time::Duration};
 
-pub use ids::{IdPage, all_ids, check_ids, ids_query, ids_source, next_ids};
+pub use ids::{IdPage, all_ids, check_ids, id_text, ids_query, ids_source, next_ids};
 pub use letters::{entities_at, letters_query};
 pub use settle::{Settle, Settled};
 
