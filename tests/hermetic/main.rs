@@ -5,6 +5,7 @@ mod entities;
 mod files;
 mod init;
 mod journal;
+mod letters;
 mod mending;
 mod older;
 mod plans;

@@ -239,7 +239,7 @@ fn a_console_that_fails_for_no_known_reason_is_tried_a_few_times_and_blocks_with
         "console: { command: [./console] }\n",
     );
     let said = shop.rekindle("run shop.yaml", 5);
-    let why = "ended with exit code 1; its last line: No builder for product 17, token *** (all of its output is in ";
+    let why = "ended with exit code 1; its last line: No builder for product 17, token *** (its output is in ";
     // While it is tried, and when it is given up.
     let lines: Vec<&str> = said.lines().filter(|line| line.contains(why)).collect();
     assert!(

@@ -24,6 +24,7 @@ mod redis_cluster;
 mod redis_faults;
 mod redis_server;
 mod refusals;
+mod refused_rows;
 mod restore;
 mod scope;
 mod search;

@@ -15,7 +15,7 @@ use crate::{
         breaker::Side,
         copy::Report,
         evidence::{extent, partition_keys},
-        handover::{Handed, IdPage, Rebind, Settle, entities_at, ids_query, next_ids},
+        handover::{Handed, IdPage, Rebind, SAY, Settle, Waited, entities_at, ids_query, next_ids},
         retry::retrying,
         sink::told,
     },
@@ -24,6 +24,7 @@ use crate::{
     ids::ResourceName,
     machine::{Handover, HandoverScope, ResourceState},
     plan::{FallbackConfig, Resource},
+    report::{self, human},
 };
 
 impl Coordinator {
@@ -192,11 +193,30 @@ impl Coordinator {
             source: Arc::clone(&self.source),
             still: config.settle,
             within: config.within,
+            say: SAY,
             retry: self.plan.defaults.retry.clone(),
         };
         let waiting = self.waiting(&resource.name, Side::Source);
+        let (reports, name) = (self.reports.0.clone(), resource.name.clone());
+        let (still, within) = (
+            human::duration(settle.still),
+            human::duration(settle.within),
+        );
+        let waits = move |waited: Waited| {
+            let elapsed = human::duration(waited.elapsed);
+            let changed = match waited.changes {
+                0 => "no change seen yet".to_owned(),
+                changes => format!("{} seen", super::count(changes.into(), "change")),
+            };
+            let text = format!(
+                "{name}: waiting for {elapsed} (at most {within}) until its rows stand still for {still}: {changed}"
+            );
+            let told = report::Event::Notice { text };
+            // Only for people: a report that finds no room is not worth waiting for.
+            reports.try_send(Report::Told(told)).ok();
+        };
         self.hand(&resource.name, &[Side::Source], async move {
-            Handed::Settled(settle.run(waiting).await)
+            Handed::Settled(settle.run(waiting, waits).await)
         });
     }
 

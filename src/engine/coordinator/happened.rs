@@ -13,7 +13,7 @@ use crate::{
         breaker::Side,
         copy::{Ended, Report},
     },
-    error::{Disposition, EdgeError, chain},
+    error::{Disposition, EdgeError, ErrorKind, chain},
     failpoint,
     ids::{PartitionId, ResourceName},
     journal::now_ms,
@@ -134,7 +134,7 @@ impl Coordinator {
                 _ => false,
             });
         if counts && let Some(reason) = self.drowning(&name) {
-            self.fall_back(&name, reason, RAISE).await?;
+            self.drown(&name, reason).await?;
         }
         Ok(())
     }
@@ -155,6 +155,39 @@ impl Coordinator {
                 limit.max, limit.percent
             )
         })
+    }
+
+    /// Hands a resource with too many dead letters to its publisher; blocks it where those that the target refused make them too
+    /// many: what the source holds is in order, and would be written once more as it is.
+    pub(super) async fn drown(
+        &mut self,
+        name: &ResourceName,
+        reason: String,
+    ) -> Result<(), BookError> {
+        let (Some(resource), Some(ledger)) = (self.plan.resource(name), self.book.resource(name))
+        else {
+            return Ok(());
+        };
+        let (limit, (rows, ..)) = (resource.dead_letters, ledger.totals());
+        let percent = (rows as f64 * limit.percent / 100.0) as u64;
+        let allowed = if rows >= PERCENT_FROM_ROWS {
+            limit.max.min(percent)
+        } else {
+            limit.max
+        };
+        let most = u32::try_from(allowed).unwrap_or(u32::MAX).saturating_add(1);
+        let mut of_the_source = 0;
+        for kind in [ErrorKind::RowBroken, ErrorKind::RowTooLarge] {
+            let letters = self.letters_of(name, Some(kind), 0, most).await?;
+            of_the_source += letters.len() as u64;
+        }
+        if of_the_source > allowed || resource.fallback.is_none() {
+            return self.fall_back(name, reason, RAISE).await;
+        }
+        let why = format!(
+            "{reason}; without those that the target refused they are not too many, so its publisher is not called{RAISE}"
+        );
+        self.block(name, why).await
     }
 
     pub(super) async fn joined(

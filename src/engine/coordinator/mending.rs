@@ -83,7 +83,7 @@ impl Coordinator {
         self.letters_of(name, kind, 0, MOST_MENDED + 1).await
     }
 
-    async fn letters_of(
+    pub(super) async fn letters_of(
         &self,
         name: &ResourceName,
         kind: Option<ErrorKind>,

@@ -6,7 +6,6 @@ use tokio::sync::watch;
 
 use super::{
     Coordinator, Finished, Job,
-    happened::RAISE,
     waiting::{BOTH, Passage},
 };
 use crate::{
@@ -116,7 +115,7 @@ impl Coordinator {
                 && let Some(reason) = self.drowning(&name)
             {
                 // Also when it was blocked for it, unblocked by another `run`, and had nothing left to read.
-                self.fall_back(&name, reason, RAISE).await?;
+                self.drown(&name, reason).await?;
                 continue;
             }
             if copied {
