@@ -1,6 +1,8 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod broken_network;
 mod certificates;
+mod clock;
 mod coverage;
 mod dead_letters;
 mod doctor;
@@ -20,6 +22,7 @@ mod pause;
 mod php;
 mod postgres;
 mod postgres_shop;
+mod proxy;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;
