@@ -21,6 +21,7 @@ use crate::{
         ChunkEvent, ChunkState, DeadLetter, Event, PartitionEvent, PartitionPlan, PartitionState,
         Progress, ResourceEvent, ResourceLedger, ResourceState,
     },
+    plan::DeadLetterLimit,
     report,
 };
 
@@ -30,6 +31,12 @@ const PERCENT_FROM_ROWS: u64 = 1000;
 /// What a person may do about too many dead letters where no publisher does.
 pub(super) const RAISE: &str =
     "; raise `dead_letters` to accept them, or mend the rows and begin anew with `--new`";
+
+/// Returns whether `dead` of `rows` rows are past the limit.
+fn are_too_many(limit: DeadLetterLimit, dead: u64, rows: u64) -> bool {
+    let percent = dead as f64 * 100.0 / rows.max(1) as f64;
+    dead > limit.max || (rows >= PERCENT_FROM_ROWS && percent > limit.percent)
+}
 
 impl Coordinator {
     pub(super) async fn heard(&mut self, report: Report) -> Result<(), BookError> {
@@ -148,8 +155,7 @@ impl Coordinator {
             .filter(|run| run.scope.rows.is_empty())?;
         let limit = self.plan.resource(name)?.dead_letters;
         let (rows, _, dead) = self.book.resource(name)?.totals();
-        let percent = dead as f64 * 100.0 / rows.max(1) as f64;
-        (dead > limit.max || (rows >= PERCENT_FROM_ROWS && percent > limit.percent)).then(|| {
+        are_too_many(limit, dead, rows).then(|| {
             format!(
                 "{dead} of {rows} rows are dead letters, more than `dead_letters` allows ({} rows or {} %)",
                 limit.max, limit.percent
@@ -169,19 +175,15 @@ impl Coordinator {
             return Ok(());
         };
         let (limit, (rows, ..)) = (resource.dead_letters, ledger.totals());
-        let percent = (rows as f64 * limit.percent / 100.0) as u64;
-        let allowed = if rows >= PERCENT_FROM_ROWS {
-            limit.max.min(percent)
-        } else {
-            limit.max
-        };
-        let most = u32::try_from(allowed).unwrap_or(u32::MAX).saturating_add(1);
+        let most = u32::try_from(limit.max)
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
         let mut of_the_source = 0;
         for kind in [ErrorKind::RowBroken, ErrorKind::RowTooLarge] {
             let letters = self.letters_of(name, Some(kind), 0, most).await?;
             of_the_source += letters.len() as u64;
         }
-        if of_the_source > allowed || resource.fallback.is_none() {
+        if are_too_many(limit, of_the_source, rows) || resource.fallback.is_none() {
             return self.fall_back(name, reason, RAISE).await;
         }
         let why = format!(

@@ -197,7 +197,7 @@ mod tests {
             query: RowQuery { from, ids: None },
             source: Arc::new(SqliteSource::open(&url).unwrap()),
             still: Duration::from_millis(100),
-            within: Duration::from_secs(60),
+            within: Duration::from_mins(1),
             say: Duration::from_millis(20),
             retry: RetryPolicy {
                 attempts: 1,
