@@ -44,9 +44,8 @@ async fn a_row_that_the_target_refuses_never_goes_to_the_publisher() {
     assert_eq!(kinds, ["refused", "refused"]);
     plan(1);
     let blocked = shop.rekindle(&format!("run --new {PLAN}")).exits(5);
-    blocked.line(
-        "without those that the target refused they are not too many, so its publisher is not called; raise `dead_letters`",
-    );
+    let why = "without those that the target refused they are not too many, so its publisher is not called; raise `dead_letters`";
+    assert!(blocked.stderr.contains(why), "{blocked}");
     assert!(shop.status()["resources"][0]["fallback"].is_null());
     let called = "SELECT COUNT(*) FROM url WHERE data = '{}'";
     assert_eq!(shop.database.number(called).await, 0);
