@@ -7,6 +7,7 @@ mod init;
 mod journal;
 mod letters;
 mod mending;
+mod model;
 mod older;
 mod plans;
 mod preset;

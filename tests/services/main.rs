@@ -1,6 +1,7 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
 mod broken_network;
+mod catch_up;
 mod certificates;
 mod clock;
 mod coverage;
