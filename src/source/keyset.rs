@@ -945,6 +945,7 @@ mod tests {
                 type_text: "datetime(6)".into(),
                 kind: ColumnKind::Other,
                 key: Some(KeyType::cast(KeyKind::Timestamp, "DATETIME(6)")),
+                is_id: true,
                 nullable: true,
                 indexed: true,
             });

@@ -49,8 +49,6 @@ pub struct TableShape {
     /// Whether the cursor is one integer column. Such a table is cut into even ranges before it is read; others are cut
     /// while they are read, see [`Source::middle`].
     pub single_integer: bool,
-    /// Whether a unique index says that no two rows have one key.
-    pub unique_key: bool,
     /// Columns that are read where a table has them, and that this one has not.
     pub absent: Vec<String>,
     /// Whether an index sees to it that no two rows write one key.

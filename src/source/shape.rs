@@ -308,10 +308,6 @@ pub(super) fn check(
             estimated_rows: catalogue.estimated_rows,
             estimated_bytes: catalogue.estimated_bytes,
             single_integer,
-            unique_key: catalogue
-                .unique
-                .iter()
-                .any(|index| index.columns == [from.key.as_str()]),
             absent,
         },
     })

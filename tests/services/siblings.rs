@@ -37,7 +37,7 @@ async fn rows_that_the_publisher_of_another_resource_wrote_are_compared_before_t
     );
     let done = shop.rekindle(&format!("run {PLAN}")).exits(0);
     assert!(
-        done.stderr.contains("odd: caught up: 2 rows rewritten"),
+        done.stderr.contains("odd: caught up: 2 keys rewritten"),
         "{done}"
     );
     shop.assert_redis_equals(&["url"]).await;

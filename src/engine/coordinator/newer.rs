@@ -46,7 +46,7 @@ impl Coordinator {
             let is_sure = self
                 .shapes
                 .get(&resource.name)
-                .is_none_or(|shape| shape.unique_key);
+                .is_none_or(|shape| shape.unique_keys);
             let mended = self.mended.get(&resource.name);
             if is_sure
                 || run
@@ -120,6 +120,7 @@ async fn newer(
     let read = RowQuery {
         from: from.clone(),
         ids: query.ids.clone(),
+        since: None,
     };
     ours.read(source, &read).await?;
     let places: HashSet<u64> = ours.places;
@@ -133,6 +134,7 @@ async fn newer(
                 ..from.clone()
             },
             ids: Some(names.iter().map(|(key, _)| key.clone()).collect()),
+            since: None,
         };
         all.read(source, &look).await?;
         let is_newer = |name: &&Name| {

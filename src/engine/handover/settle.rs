@@ -194,7 +194,11 @@ mod tests {
             reads_ids: false,
         };
         let settle = Settle {
-            query: RowQuery { from, ids: None },
+            query: RowQuery {
+                from,
+                ids: None,
+                since: None,
+            },
             source: Arc::new(SqliteSource::open(&url).unwrap()),
             still: Duration::from_millis(100),
             within: Duration::from_mins(1),
