@@ -1313,7 +1313,7 @@ fn handed(ledger: &Ledger, pick: u8, number: u8) -> FallbackEvent {
             until: key(u64::from(number)),
             ids: 3,
             // As an older release wrote it, now and then.
-            entities: (pick % 3 > 0).then(|| vec![number.to_string()]),
+            entities: (!pick.is_multiple_of(3)).then(|| vec![number.to_string()]),
         }),
         2 => FallbackEvent::Acknowledged,
         3 => FallbackEvent::Mended,
