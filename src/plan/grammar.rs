@@ -136,7 +136,11 @@ pub(super) const PLAN: &[Key] = &[
         Form::Maps(RESOURCE),
         "What is restored, each a table",
     ),
-    later("broker"),
+    now(
+        "broker",
+        Form::Map(BROKER),
+        "The RabbitMQ of the shop, for rows that go through its queues",
+    ),
     now(
         "console",
         Form::Map(CONSOLE),
@@ -294,6 +298,11 @@ pub(super) const RESOURCE: &[Key] = &[
     ),
     now("sync", Form::Word(SYNC), "Who carries the rows over"),
     now(
+        "queue",
+        Form::Text,
+        "The queue of its messages, and the exchange of the same name",
+    ),
+    now(
         "chunk",
         Form::Map(CHUNK),
         "The unit of writing, journaling and repeating",
@@ -408,7 +417,17 @@ pub(super) const BY_SQL: &[Key] = &[
     must("statement", Form::Text, "With `{ids}` where the ids go"),
 ];
 
-/// `drain:` of a resource. Queues need a broker, which this release does not talk to.
+/// `broker:`
+pub(super) const BROKER: &[Key] = &[
+    must("url", Form::Text, "`amqp://` or `amqps://`, with the vhost"),
+    now(
+        "declare",
+        Form::Flag,
+        "Make queues that are missing, as the shop's `queue:setup` does",
+    ),
+];
+
+/// `drain:` of a resource.
 pub(super) const DRAIN: &[Key] = &[
     later("queues"),
     now("settle", Form::Time, "How long rows must not change"),
@@ -539,7 +558,7 @@ pub(super) const REFRESH: &[Word] = &[word("off")];
 /// `sync`: who carries the rows over.
 pub(super) const SYNC: &[Word] = &[
     word("direct"),
-    later_word("queue"),
+    word("queue"),
     later_word("console"),
     later_word("jenkins"),
 ];

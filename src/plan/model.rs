@@ -10,6 +10,7 @@ mod fallback;
 pub(super) use fallback::{By, Console, Handover};
 
 use super::{
+    broker::Broker,
     decode::{Decoder, Fields, Value},
     diagnostic::{Code, Diagnostic, Span},
     grammar, preset,
@@ -39,6 +40,9 @@ pub(super) struct Model {
     pub targets: Vec<Target>,
     pub resources: Vec<Resource>,
     pub console: Option<Console>,
+    pub broker: Option<Broker>,
+    /// Whether `broker` is there and could not be read.
+    pub broker_broken: bool,
     pub defaults: Defaults,
 }
 
@@ -108,6 +112,11 @@ pub(super) struct Resource {
     pub kind: Option<Value<String>>,
     /// Whether `type` is there and could not be read.
     pub kind_broken: bool,
+    /// `sync:`, one of [`grammar::SYNC`].
+    pub sync: Option<&'static str>,
+    pub queue: Option<Value<String>>,
+    /// Whether `queue` is there and could not be read.
+    pub queue_broken: bool,
     /// `keys:`
     pub keys: Option<Value<String>>,
     pub catch_up: Option<CatchUp>,
@@ -167,6 +176,7 @@ pub(super) struct Chunk {
 /// `defaults:`
 #[derive(Debug, Default)]
 pub(super) struct Defaults {
+    pub sync: Option<&'static str>,
     pub sync_given: bool,
     pub chunk: Chunk,
     pub parallel_resources: Option<Value<u64>>,
@@ -221,7 +231,10 @@ impl Model {
         plan.require("resources", "resources: [...]", decoder);
         let stores = plan.texts("stores", decoder);
         let (source_url, source_tls) = source(&plan, decoder);
+        let broker = Broker::read(&plan, decoder);
         let mut model = Self {
+            broker_broken: plan.get("broker").is_some() && broker.is_none(),
+            broker,
             name: plan.text("name", decoder),
             preset: decoder.preset,
             preset_used: Vec::new(),
@@ -427,7 +440,8 @@ impl Resource {
                 decoder,
             );
         }
-        fields.word("sync", grammar::SYNC, decoder);
+        let sync = fields.word("sync", grammar::SYNC, decoder);
+        let queue = filled(&fields, "queue", decoder);
         let after = fields.texts("after", decoder);
         let drain = fields.map("drain", grammar::DRAIN, decoder);
         let kind = filled(&fields, "type", decoder);
@@ -442,6 +456,9 @@ impl Resource {
             to_absent: fields.get("to").is_none(),
             kind_broken: fields.get("type").is_some() && kind.is_none(),
             kind,
+            sync,
+            queue_broken: fields.get("queue").is_some() && queue.is_none(),
+            queue,
             keys: filled(&fields, "keys", decoder),
             catch_up: fields
                 .map("catch_up", grammar::CATCH_UP, decoder)
@@ -518,8 +535,8 @@ impl Throttle {
 
 impl Defaults {
     fn read(defaults: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
-        defaults.word("sync", grammar::SYNC, decoder);
         let mut read = Self {
+            sync: defaults.word("sync", grammar::SYNC, decoder),
             sync_given: defaults.get("sync").is_some(),
             verify: defaults.word("verify", grammar::VERIFY, decoder),
             verify_given: defaults.get("verify").is_some(),

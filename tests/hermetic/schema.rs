@@ -34,6 +34,7 @@ resources:
     keys: "url:"
     catch_up: {}
     sync: direct
+    queue: sync.storage.url
     chunk: { rows: 100, bytes: 1MiB }
     throttle: { rows_per_second: 1_000, replica_lag: 5s, redis_used_percent: 80 }
     drain: { settle: 1s, within: 1m }
@@ -51,6 +52,7 @@ resources:
       ids: { table: spy_page, column: id_page }
       by: { sql: { url: "postgres://writer@db.test/shop", statement: "UPDATE spy_page SET touched = 1 WHERE id_page IN ({ids})" } }
 console: { command: [vendor/bin/console], within: 1h }
+broker: { url: "amqps://app@mq.test/shop", declare: true }
 defaults:
   sync: direct
   chunk: { rows: 1000, bytes: 2MiB }

@@ -1,6 +1,7 @@
 //! Index names of search targets and of NDJSON files can be filled in, and what fills them is used.
 
 use crate::plan::{
+    Executor,
     decode::Value,
     diagnostic::{Code, Diagnostic},
     index,
@@ -65,6 +66,8 @@ fn check_resource(model: &Model, resource: &Resource, problems: &mut Vec<Diagnos
         ("from.store", store, by_store),
         ("type", resource.kind.as_ref(), by_type),
     ] {
+        // Messages name both.
+        let used = used || model.executor(resource) == Executor::Queue;
         if let Some(given) = given.filter(|_| !used) {
             let place = key.rsplit('.').next().unwrap_or(key);
             problems.push(
