@@ -128,7 +128,7 @@ fn describe(loaded: &Loaded, connected: &Connected, global: &Global) {
 
 fn ask(loaded: &Loaded) -> Result<Connected, Failure> {
     let plan = &loaded.plan;
-    let targets = connect::targets(plan)?;
+    let targets = connect::ways(plan)?;
     let runtime = connect::runtime()?;
     Ok(runtime.block_on(async {
         let mut found = Connected::default();

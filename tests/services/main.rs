@@ -1,5 +1,6 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod broker_server;
 mod certificates;
 mod coverage;
 mod dead_letters;
@@ -19,6 +20,8 @@ mod pause;
 mod php;
 mod postgres;
 mod postgres_shop;
+mod queues;
+mod queues_faults;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;

@@ -204,6 +204,12 @@ impl Coordinator {
                 self.verify_ended(*outcome);
                 Ok(())
             }
+            (Job::Drain(name), Some(Finished::Drained(outcome))) => {
+                self.drained(&name, outcome).await
+            }
+            (Job::Look(name), Some(Finished::Looked(outcome))) => {
+                self.looked(&name, *outcome).await
+            }
             (Job::Verify, None) if self.interrupted.is_none() => {
                 self.not_compared(PANICKED.to_owned());
                 Ok(())
@@ -211,11 +217,14 @@ impl Coordinator {
             (Job::Hand(name, _), Some(Finished::Handed(handed))) => {
                 self.handed(&name, handed).await
             }
-            (Job::Bind(name) | Job::Walk(name, _) | Job::Hand(name, _), _)
-                if self.interrupted.is_none() =>
-            {
-                self.block(&name, PANICKED.to_owned()).await
-            }
+            (
+                Job::Bind(name)
+                | Job::Walk(name, _)
+                | Job::Hand(name, _)
+                | Job::Drain(name)
+                | Job::Look(name),
+                _,
+            ) if self.interrupted.is_none() => self.block(&name, PANICKED.to_owned()).await,
             _ => Ok(()),
         }
     }

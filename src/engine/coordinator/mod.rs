@@ -4,6 +4,7 @@ mod fallback;
 mod happened;
 mod idle;
 mod proof;
+mod published;
 mod schedule;
 mod share;
 mod steering;
@@ -29,6 +30,7 @@ use super::{
     breaker::{Breakers, Side},
     budget::Budget,
     copy::{Ended, Report},
+    drain::NotDrained,
     handover::{Handed, IdPage},
     lease::LeaseKeeper,
     open::OpenedRun,
@@ -114,6 +116,8 @@ enum Finished {
     Measured(Result<Measured, EdgeError>),
     Handed(Handed),
     Verified(Box<Result<Verified, VerifyEnd>>),
+    Drained(Result<(), NotDrained>),
+    Looked(Box<Result<verify::Looked, VerifyEnd>>),
 }
 
 /// What a background task is about.
@@ -131,12 +135,16 @@ enum Job {
     Hand(ResourceName, &'static [Side]),
     /// Compares the targets with the source, once every row is stored.
     Verify,
+    /// Waits until the queue of a resource ran empty.
+    Drain(ResourceName),
+    /// Looks whether the target has the rows of a resource whose queue ran empty.
+    Look(ResourceName),
 }
 
 impl Job {
     /// Returns whether the job moves rows or decides which rows are moved.
     const fn works(&self) -> bool {
-        !matches!(self, Self::Check(_) | Self::Measure(_))
+        !matches!(self, Self::Check(_) | Self::Measure(_) | Self::Drain(_))
     }
 }
 

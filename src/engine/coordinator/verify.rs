@@ -5,7 +5,12 @@
 //! verify     everything is compared, nothing is written
 //! ```
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{mpsc, watch};
 
@@ -39,7 +44,7 @@ pub struct Verified {
 }
 
 /// What a comparison needs.
-struct Work {
+pub(super) struct Work {
     plan: Arc<Plan>,
     scope: Scope,
     catch_up: Vec<ResourceName>,
@@ -49,6 +54,28 @@ struct Work {
     scratch: PathBuf,
     reports: mpsc::Sender<Report>,
 }
+
+/// Whether the target has the rows of a resource.
+#[derive(Debug)]
+pub(super) enum Looked {
+    /// Something of every row.
+    All,
+    /// Nothing of some.
+    Missing {
+        /// How many.
+        missing: u64,
+        /// Of so many that were looked for.
+        of: u64,
+    },
+    /// It could not be told.
+    Trouble(String),
+}
+
+/// How long rows that are not there are looked for: a consumer may hold messages that it has not written yet.
+const LOOKED_FOR: Duration = Duration::from_secs(20);
+
+/// How long is waited between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 /// Hands what is told to the coordinator. What finds no room is only progress.
 struct Forward(mpsc::Sender<Report>);
@@ -72,6 +99,18 @@ impl Coordinator {
         if !asked || self.verified.is_some() {
             return Ok(false);
         }
+        let work = self.comparison(scope, catch_up);
+        let task = self
+            .tasks
+            .spawn(async move { Finished::Verified(Box::new(work.carry_out().await)) });
+        // Dropped at once when a signal comes: what was compared is noted.
+        self.probes.insert(task.id(), task.clone());
+        self.jobs.insert(task.id(), Job::Verify);
+        Ok(true)
+    }
+
+    /// Returns what a comparison of the rows in `scope` needs.
+    pub(super) fn comparison(&self, scope: Scope, catch_up: Vec<ResourceName>) -> Work {
         let leases = self.targets.iter().map(|(name, leased)| {
             let held = (Arc::clone(&leased.target), Arc::clone(&leased.lease));
             (name.clone(), held)
@@ -79,7 +118,7 @@ impl Coordinator {
         let retry = self.plan.defaults.retry.clone();
         let repair = Repair::of_run(self.book.run_id().clone(), retry, leases.collect());
         let targets = self.targets.iter();
-        let work = Work {
+        Work {
             plan: Arc::clone(&self.plan),
             scope,
             catch_up,
@@ -90,14 +129,7 @@ impl Coordinator {
             repair: Arc::new(repair),
             scratch: Scratch::path_of(&self.state_path),
             reports: self.reports.0.clone(),
-        };
-        let task = self
-            .tasks
-            .spawn(async move { Finished::Verified(Box::new(work.carry_out().await)) });
-        // Dropped at once when a signal comes: what was compared is noted.
-        self.probes.insert(task.id(), task.clone());
-        self.jobs.insert(task.id(), Job::Verify);
-        Ok(true)
+        }
     }
 
     /// Takes note of what was found.
@@ -195,6 +227,41 @@ impl Work {
             verified.found = Some((level, self.compare(&self.scope, level, None).await?));
         }
         Ok(verified)
+    }
+
+    /// Looks for the rows of `resource` in its target, again as long as more of them appear within `within`.
+    pub(super) async fn look_for(
+        self,
+        resource: ResourceName,
+        within: Duration,
+    ) -> Result<Looked, VerifyEnd> {
+        let scope = Scope {
+            only: vec![resource],
+            skip: Vec::new(),
+            ..self.scope.clone()
+        };
+        let within = within.min(LOOKED_FOR);
+        let (mut least, mut appeared) = (u64::MAX, Instant::now());
+        loop {
+            let begun = Instant::now();
+            let found = self.compare(&scope, Level::Presence, None).await?;
+            if let Some(why) = found.resources.iter().find_map(|one| one.trouble.clone()) {
+                return Ok(Looked::Trouble(why));
+            }
+            let total = found.total();
+            let missing = total.missing + total.moving;
+            if missing == 0 {
+                return Ok(Looked::All);
+            }
+            if missing < least {
+                (least, appeared) = (missing, begun);
+            }
+            if appeared.elapsed() >= within {
+                let of = total.compared;
+                return Ok(Looked::Missing { missing, of });
+            }
+            tokio::time::sleep(BETWEEN_LOOKS.min(within)).await;
+        }
     }
 
     async fn compare(

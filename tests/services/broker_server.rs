@@ -1,0 +1,195 @@
+//! A vhost of its own on the test broker, with queues as the shop sets them up.
+
+use std::{process, process::Command, time::Duration};
+
+use futures_util::StreamExt as _;
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind,
+    message::Delivery,
+    options::{
+        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    },
+    types::FieldTable,
+};
+
+use crate::support::server_url;
+
+/// How long a message may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An empty vhost `rk_<name>_<pid>`, gone with this value.
+pub struct Vhost {
+    name: String,
+    /// Kept, as its channels end with it.
+    _connection: Connection,
+    channel: Channel,
+}
+
+impl Vhost {
+    pub async fn create(name: &str) -> Self {
+        let name = format!("rk_{name}_{}", process::id());
+        api("PUT", &format!("vhosts/{name}"), "{}");
+        let rights = r#"{"configure":".*","write":".*","read":".*"}"#;
+        api("PUT", &format!("permissions/{name}/app"), rights);
+        let connection = Connection::connect(&url_of(&name), ConnectionProperties::default())
+            .await
+            .expect("the broker answers");
+        let channel = connection.create_channel().await.expect("a channel");
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .expect("confirms");
+        Self {
+            name,
+            _connection: connection,
+            channel,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        url_of(&self.name)
+    }
+
+    /// Makes these queues, each with its queue of failed messages, as `queue:setup` of the shop does.
+    pub async fn set_up(&self, queues: &[&str]) {
+        for queue in queues {
+            let durable = ExchangeDeclareOptions {
+                durable: true,
+                ..ExchangeDeclareOptions::default()
+            };
+            let none = FieldTable::default;
+            self.channel
+                .exchange_declare((*queue).into(), ExchangeKind::Direct, durable, none())
+                .await
+                .expect("an exchange");
+            for (name, key) in [
+                ((*queue).to_owned(), ""),
+                (format!("{queue}.error"), "error"),
+            ] {
+                self.channel
+                    .queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), none())
+                    .await
+                    .expect("a queue");
+                let bind = QueueBindOptions::default();
+                self.channel
+                    .queue_bind(
+                        name.as_str().into(),
+                        (*queue).into(),
+                        key.into(),
+                        bind,
+                        none(),
+                    )
+                    .await
+                    .expect("a binding");
+            }
+        }
+    }
+
+    /// Returns how many messages are ready in `queue`.
+    pub async fn depth(&self, queue: &str) -> u32 {
+        self.channel
+            .queue_declare(
+                queue.into(),
+                QueueDeclareOptions::durable().passive(),
+                FieldTable::default(),
+            )
+            .await
+            .expect("the queue is there")
+            .message_count()
+    }
+
+    /// Waits until `queue` has so many messages at least.
+    pub async fn wait_for(&self, queue: &str, messages: u32) {
+        let begun = std::time::Instant::now();
+        while self.depth(queue).await < messages {
+            assert!(begun.elapsed() < PATIENCE, "{messages} messages never came");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub async fn delete(&self, queue: &str) {
+        self.channel
+            .queue_delete(queue.into(), QueueDeleteOptions::default())
+            .await
+            .expect("the queue is deleted");
+    }
+
+    /// Sends `body` as the shop does.
+    pub async fn publish(&self, queue: &str, body: &str) {
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        self.channel
+            .basic_publish(
+                queue.into(),
+                "".into(),
+                BasicPublishOptions::default(),
+                body.as_bytes(),
+                properties,
+            )
+            .await
+            .expect("it is sent")
+            .await
+            .expect("it is confirmed");
+    }
+
+    /// Begins to take messages from `queue`.
+    pub async fn consume(&self, queue: &str) -> Consumer {
+        self.channel
+            .basic_consume(
+                queue.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .expect("a consumer")
+    }
+}
+
+/// Waits for the next message.
+pub async fn next(consumer: &mut Consumer) -> Delivery {
+    tokio::time::timeout(PATIENCE, consumer.next())
+        .await
+        .expect("a message comes")
+        .expect("the consumer goes on")
+        .expect("a message")
+}
+
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        api("DELETE", &format!("vhosts/{}", self.name), "");
+    }
+}
+
+fn url_of(vhost: &str) -> String {
+    let mut url = url::Url::parse(&server_url("RABBITMQ_URL")).expect("RABBITMQ_URL is a URL");
+    url.set_path(vhost);
+    url.into()
+}
+
+/// Has the broker's own tool do something, and waits until it is done.
+pub fn control(words: &str) {
+    let done = Command::new(server_url("RABBITMQ_CTL"))
+        .args(words.split_whitespace())
+        .status()
+        .expect("the tool starts");
+    assert!(done.success(), "{words}");
+}
+
+/// Asks the broker's management plugin.
+fn api(method: &str, path: &str, body: &str) {
+    let done = Command::new("curl")
+        .args([
+            "-sf",
+            "-X",
+            method,
+            "-H",
+            "content-type: application/json",
+            "-d",
+            body,
+        ])
+        .arg(format!("{}/{path}", server_url("RABBITMQ_API")))
+        .status()
+        .expect("curl starts");
+    assert!(done.success(), "{method} {path}");
+}

@@ -1,0 +1,83 @@
+//! What happens to rows on their way through a queue when a process dies, or the broker has no room, or goes away.
+
+use crate::{
+    broker_server::control,
+    queues::{QUEUE, Scene},
+    shop::{PLAN, assert_same},
+};
+
+/// Killed before a chunk is sent, behind the confirmations, and behind the journal: every row is sent, some twice.
+#[tokio::test]
+async fn a_publisher_that_dies_goes_on_where_it_was() {
+    let scene = Scene::open("publisher").await;
+    let wanted = scene.numbered(1_000);
+    scene.plan(", declare: true", "");
+    for point in [
+        "before_write:2:kill",
+        "after_ack:2:kill",
+        "after_commit:2:kill",
+    ] {
+        let killed = scene
+            .start_failing(&format!("run {PLAN} --single-process"), point)
+            .finish();
+        assert_eq!(killed.signal, Some(9), "{point}: {killed}");
+    }
+    let mut run = scene.start(&format!("run {PLAN}"));
+    run.says("published, not applied");
+    let sent = scene.vhost.depth(QUEUE).await;
+    // What was confirmed is not sent again, but for the chunks in hand of three deaths in two partitions.
+    assert!((1_000..=1_600).contains(&sent), "{sent}");
+    scene.consume();
+    run.finish().exits(0);
+    assert_same(&wanted, &scene.shop.redis_content());
+}
+
+/// Puts the limit back, also when the test fails.
+struct Alarm;
+
+impl Alarm {
+    fn raise() -> Self {
+        control("set_vm_memory_high_watermark absolute 1MB");
+        Self
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        control("set_vm_memory_high_watermark absolute 512MB");
+    }
+}
+
+/// The broker stops reading: that is said, nothing is lost, and it goes on by itself.
+#[tokio::test]
+async fn a_broker_short_of_memory_is_waited_for() {
+    let scene = Scene::open("alarm").await;
+    let wanted = scene.numbered(1_000);
+    scene.plan(", declare: true", "");
+    let alarm = Alarm::raise();
+    let mut run = scene.start(&format!("run {PLAN}"));
+    run.says("blocked by broker");
+    assert!(run.is_at_work());
+    drop(alarm);
+    run.says("published, not applied");
+    scene.consume();
+    run.finish().exits(0);
+    assert_same(&wanted, &scene.shop.redis_content());
+}
+
+/// The broker goes down and comes back while rows are sent, and while they are consumed.
+#[tokio::test]
+async fn a_broker_that_restarts_is_waited_for() {
+    let scene = Scene::open("restart").await;
+    let wanted = scene.numbered(3_000);
+    scene.plan(", declare: true", ", throttle: { rows_per_second: 1000 }");
+    let mut run = scene.start(&format!("run {PLAN}"));
+    scene.shop.wait_for_chunks(3);
+    control("stop_app");
+    control("start_app");
+    run.says("published, not applied");
+    let consumer = scene.start(&format!("consume {PLAN} --for 60s"));
+    run.finish().exits(0);
+    assert_same(&wanted, &scene.shop.redis_content());
+    drop(consumer);
+}
