@@ -48,7 +48,7 @@ impl Drain {
         let mut waits = Waits::endless(&self.retry);
         let mut last = None;
         let mut moved = Instant::now();
-        let mut said = false;
+        let (mut said, mut failing) = (false, false);
         loop {
             match self.target.backlog(&self.resource).await {
                 Ok(backlog) => {
@@ -56,6 +56,7 @@ impl Drain {
                         return Ok(());
                     };
                     waits = Waits::endless(&self.retry);
+                    failing = false;
                     if last.is_none() {
                         told(self.shown(&backlog));
                     }
@@ -77,7 +78,10 @@ impl Drain {
                 }
                 Err(error) if passes(&error) => {
                     let wait = waits.next().unwrap_or(LOOK);
-                    told(format!("`{}` waits: {error}", self.resource));
+                    // Once for all tries in a row.
+                    if !std::mem::replace(&mut failing, true) {
+                        told(format!("`{}` waits: {error}", self.resource));
+                    }
                     tokio::time::sleep(wait).await;
                     // Nobody knows whether it moved meanwhile.
                     moved = Instant::now();

@@ -1,6 +1,12 @@
 //! A vhost of its own on the test broker, with queues as the shop sets them up.
 
-use std::{process, process::Command, time::Duration};
+use std::{
+    net::{Shutdown, TcpListener, TcpStream},
+    process::{self, Command},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use lapin::{
@@ -143,6 +149,63 @@ impl Vhost {
             )
             .await
             .expect("a consumer")
+    }
+}
+
+/// A way to the broker that can be cut.
+pub struct Relay {
+    port: u16,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Relay {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let (all, url) = (Arc::clone(&open), server_url("RABBITMQ_URL"));
+        // Ends with the process, as its connections do.
+        thread::spawn(move || {
+            let url = url::Url::parse(&url).expect("RABBITMQ_URL is a URL");
+            let to = format!(
+                "{}:{}",
+                url.host_str().expect("a host"),
+                url.port().expect("a port")
+            );
+            for near in listener.incoming().map_while(Result::ok) {
+                let far = TcpStream::connect(&to).expect("the broker answers");
+                for (mut from, mut to) in [(&near, &far), (&far, &near)].map(|(a, b)| {
+                    (
+                        a.try_clone().expect("a socket"),
+                        b.try_clone().expect("a socket"),
+                    )
+                }) {
+                    thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                all.lock().expect("no panic").extend([near, far]);
+            }
+        });
+        Self { port, open }
+    }
+
+    /// Returns the URL of `vhost` by this way.
+    pub fn url(&self, vhost: &Vhost) -> String {
+        let mut url = url::Url::parse(&vhost.url()).expect("a URL");
+        url.set_port(Some(self.port)).expect("a port");
+        url.into()
+    }
+
+    /// Ends every connection; returns how many there were.
+    pub fn cut(&self) -> usize {
+        let open = std::mem::take(&mut *self.open.lock().expect("no panic"));
+        for one in &open {
+            // It may be closed already.
+            let _ = one.shutdown(Shutdown::Both);
+        }
+        open.len() / 2
     }
 }
 

@@ -1,9 +1,11 @@
 //! What happens to rows on their way through a queue when a process dies, or the broker has no room, or goes away.
 
+use rustix::process::Signal;
+
 use crate::{
-    broker_server::control,
+    broker_server::{Relay, control},
     queues::{QUEUE, Scene},
-    shop::{PLAN, assert_same},
+    shop::{PLAN, Running, assert_same, wait_until},
 };
 
 /// Killed before a chunk is sent, behind the confirmations, and behind the journal: every row is sent, some twice.
@@ -65,19 +67,33 @@ async fn a_broker_short_of_memory_is_waited_for() {
     assert_same(&wanted, &scene.shop.redis_content());
 }
 
-/// The broker goes down and comes back while rows are sent, and while they are consumed.
+/// Connections end under messages that are not confirmed, and under a consumer: all of it is done again.
 #[tokio::test]
-async fn a_broker_that_restarts_is_waited_for() {
-    let scene = Scene::open("restart").await;
-    let wanted = scene.numbered(3_000);
+async fn connections_that_end_are_made_anew() {
+    let scene = Scene::open("cut").await;
+    let wanted = scene.numbered(1_000);
     scene.plan(", declare: true", ", throttle: { rows_per_second: 1000 }");
-    let mut run = scene.start(&format!("run {PLAN}"));
-    scene.shop.wait_for_chunks(3);
-    control("stop_app");
-    control("start_app");
+    let relay = Relay::start();
+    let start = |words: &str| {
+        let mut command = scene.shop.command(words);
+        command.env("RABBITMQ_URL", relay.url(&scene.vhost));
+        Running::start(command)
+    };
+    let mut run = start(&format!("run {PLAN}"));
+    scene.shop.wait_for_chunks(2);
+    assert!(relay.cut() > 0);
     run.says("published, not applied");
-    let consumer = scene.start(&format!("consume {PLAN} --for 60s"));
+    let consumer = start(&format!("consume {PLAN}"));
+    wait_until("the consumer works", || scene.shop.key_count() > 0);
+    assert!(relay.cut() > 0);
     run.finish().exits(0);
     assert_same(&wanted, &scene.shop.redis_content());
-    drop(consumer);
+    // What comes later comes over a new connection.
+    let body = "{\"write\":{\"key\":\"url:late\",\"value\":[],\"resource\":\"url\",\"params\":[],\"store\":null}}";
+    scene.vhost.publish(QUEUE, body).await;
+    wait_until("the late message", || {
+        scene.shop.redis.get(b"kv:url:late").is_some()
+    });
+    consumer.signal_group(Signal::INT);
+    consumer.finish().exits(130);
 }
