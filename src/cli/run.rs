@@ -9,7 +9,7 @@ use super::{
     render::{Screen, say},
     state_files::StateFile,
     supervision,
-    verify::{Found, show},
+    verify::{Found, ending, show},
 };
 use crate::{
     engine::{self, Coordinator, Ending, Memory, OpenRun, RunChoice, Verified},
@@ -164,7 +164,7 @@ pub(super) fn restore(
         let plan = Arc::new(plan);
         let typed = connect::typed(&plan.path, &scope, global);
         let opening = async {
-            let source = connect::source(&plan).await?;
+            let source = connect::healed_source(&plan).await?;
             let opened = engine::open(OpenRun {
                 plan: Arc::clone(&plan),
                 typed: typed.clone(),
@@ -257,6 +257,7 @@ fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Res
         let found = Found {
             findings,
             pruned: 0,
+            left: None,
             refused: None,
         };
         if screen.json {
@@ -266,7 +267,7 @@ fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Res
         } else if !repaired {
             show::tell(&found.findings, level);
         }
-        let not_so = show::failure(&found, typed, repaired);
+        let not_so = ending::failure(&found, typed, repaired);
         failure = failure.or(not_so.filter(|one| one.exit != Exit::DeadLetters));
     }
     failure.map_or(Ok(()), Err)

@@ -3,6 +3,7 @@
 //! [`open`] finds out which run goes on and makes the journal say so; [`Coordinator`] owns the run's state from
 //! there and takes messages one at a time; a [`copy::Walk`] per partition reads, writes and reports.
 
+mod asked_ids;
 mod bind;
 mod book;
 mod breaker;
@@ -27,16 +28,17 @@ mod sink;
 mod throttle;
 mod verify;
 
+pub use asked_ids::AskedIds;
 pub use book::BookError;
 pub use consume::{Consume, queues};
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
 pub use coverage::{Coverage, Uncovered, coverage};
-pub use handover::{IdPage, all_ids};
+pub use handover::{IdPage, all_ids, check_ids, ids_source};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};
 pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};
 pub use retry::{Waits, retrying};
 pub use verify::{
-    Asked, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Verify, VerifyEnd,
-    ask, verify,
+    Asked, Broken, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Unlisted,
+    Verify, VerifyEnd, ask, verify,
 };

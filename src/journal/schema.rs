@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 /// Format of a state file that this release writes.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// `RKDL` in `SQLite`'s application id: tells a state file from any other database.
 pub(super) const APPLICATION: i32 = 0x524B_444C;
@@ -23,6 +23,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         from: 1,
         sql: "ALTER TABLE resource ADD COLUMN fallback TEXT NOT NULL DEFAULT '{}'",
+    },
+    // Whom a row belongs to that did not pass.
+    Migration {
+        from: 2,
+        sql: "ALTER TABLE dead_letter ADD COLUMN entity TEXT",
     },
 ];
 
@@ -110,6 +115,7 @@ CREATE TABLE dead_letter (
     reason    TEXT NOT NULL,
     attempt   INTEGER NOT NULL,
     at_ms     INTEGER NOT NULL,
+    entity    TEXT,
     PRIMARY KEY (partition, chunk, n)
 ) STRICT;
 CREATE INDEX dead_letter_of_resource ON dead_letter (run, resource);

@@ -137,6 +137,11 @@ pub(super) const PLAN: &[Key] = &[
         "What is restored, each a table",
     ),
     now(
+        "ignore_tables",
+        Form::Texts,
+        "Tables that look like read models and are left out on purpose; `*` stands for any text",
+    ),
+    now(
         "broker",
         Form::Map(BROKER),
         "The RabbitMQ of the shop, for rows that go through its queues",

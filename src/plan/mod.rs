@@ -26,6 +26,7 @@ mod resolve;
 mod resolved;
 mod schema;
 mod search;
+mod table_pattern;
 mod tree;
 mod typed_source;
 mod units;
@@ -48,6 +49,7 @@ pub use resolved::{
     SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
 };
 pub use schema::schema;
+pub use table_pattern::TablePattern;
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
 pub use units::duration;
 

@@ -39,6 +39,8 @@ pub(super) struct Model {
     pub source_tls: Option<Tls>,
     pub targets: Vec<Target>,
     pub resources: Vec<Resource>,
+    /// `ignore_tables:`
+    pub ignored: Vec<Value<String>>,
     pub console: Option<Console>,
     pub broker: Option<Broker>,
     /// Whether `broker` is there and could not be read.
@@ -244,6 +246,10 @@ impl Model {
             stores,
             targets: targets(&plan, decoder),
             resources: resources(&plan, decoder),
+            ignored: plan
+                .texts("ignore_tables", decoder)
+                .map(|ignored| ignored.value)
+                .unwrap_or_default(),
             console: Console::read(&plan, decoder),
             defaults: plan
                 .map("defaults", grammar::DEFAULTS, decoder)

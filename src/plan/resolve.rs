@@ -12,7 +12,7 @@ mod fallback;
 use super::{
     ChunkLimit, DeadLetterLimit, Defaults, Executor, FileConfig, FileFormat, KeyColumn, Level,
     Load, MoreKeys, Plan, RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig,
-    SourceConfig, SourceKind, TargetConfig, Throttle, broker,
+    SourceConfig, SourceKind, TablePattern, TargetConfig, Throttle, broker,
     decode::Value,
     index,
     model::{self, Model, TargetKind},
@@ -132,6 +132,11 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         )?,
         targets,
         resources,
+        ignored: model
+            .ignored
+            .into_iter()
+            .map(|one| TablePattern::new(one.value, one.typed))
+            .collect(),
         console,
         defaults: limits.defaults,
         preset: model.preset,
@@ -513,6 +518,10 @@ fn resource(
         executor: model.executor(resource),
         queue: broker::queue(resource, model, used),
         keys: text(&resource.keys),
+        leaves_keys_out: [&from.aliases, &from.mapping_key]
+            .into_iter()
+            .flatten()
+            .any(|column| column.name.value == model::NO_KEYS),
         catch_up: resource.catch_up.is_some(),
         chunk: ChunkLimit {
             rows: chunk

@@ -210,6 +210,7 @@ impl Observer for ProgressBars {
             | Event::Throttled { .. }
             | Event::Paused { .. }
             | Event::Unpaused {}
+            | Event::IdsAsked { .. }
             | Event::Notice { .. } => self.lines.observe(event),
         }
     }

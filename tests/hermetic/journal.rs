@@ -234,6 +234,7 @@ fn letters(partition: u64, chunk: u64, count: u64) -> Event {
                 key: (n % 2 == 0).then(|| format!("url:{n}")),
                 kind: "row_broken".into(),
                 reason: "value is NULL".into(),
+                entity: (n % 3 == 0).then(|| n.to_string()),
             })
             .collect(),
     }
@@ -482,7 +483,7 @@ fn a_changed_row_is_refused_and_named() {
             "table `dead_letter`, row of partition 1, chunk 5",
         ),
         (
-            "INSERT INTO dead_letter VALUES ('RUN222', 'url', 2, 1, 1, '[]', NULL, 'k', 'r', 1, 0)",
+            "INSERT INTO dead_letter VALUES ('RUN222', 'url', 2, 1, 1, '[]', NULL, 'k', 'r', 1, 0, NULL)",
             "table `dead_letter`, row of partition 2, chunk 1",
         ),
     ];
@@ -848,11 +849,11 @@ fn a_closed_journal_says_so() {
 // Formats.
 
 const NEXT: &[Migration] = &[Migration {
-    from: 2,
+    from: 3,
     sql: "ALTER TABLE run ADD COLUMN colour TEXT",
 }];
 const BROKEN: &[Migration] = &[Migration {
-    from: 2,
+    from: 3,
     sql: "ALTER TABLE run ADD COLUMN colour TEXT; ALTER TABLE nothing ADD COLUMN x TEXT",
 }];
 
@@ -860,39 +861,39 @@ const BROKEN: &[Migration] = &[Migration {
 fn an_older_format_is_migrated_after_a_copy_and_a_newer_one_refused() {
     let mut rig = Rig::new();
     let ledger = rig.killed_after(5);
-    (rig.settings.format, rig.settings.migrations) = (3, NEXT);
+    (rig.settings.format, rig.settings.migrations) = (4, NEXT);
     let (journal, again, notices) = rig.open();
     assert_eq!(again, ledger);
     let [
         Notice::Migrated {
-            from: 2,
-            to: 3,
+            from: 3,
+            to: 4,
             backup,
         },
     ] = &notices[..]
     else {
         panic!("{notices:?}");
     };
-    assert!(backup.ends_with("shop.sqlite.format2.bak"));
+    assert!(backup.ends_with("shop.sqlite.format3.bak"));
     assert_eq!(backup.metadata().unwrap().mode() & 0o777, 0o600);
     record(&journal, &mut again.clone(), vec![stored(1, 6)]);
     wait(journal.close()).unwrap();
 
-    (rig.settings.format, rig.settings.migrations) = (2, &[]);
+    (rig.settings.format, rig.settings.migrations) = (3, &[]);
     let before = rig.bytes();
     let error = rig.refused();
     assert!(matches!(
         error,
         JournalError::NewerFormat {
-            found: 3,
-            known: 2,
+            found: 4,
+            known: 3,
             ..
         }
     ));
     assert!(
         error
             .to_string()
-            .ends_with("has format 3; this release knows formats up to 2")
+            .ends_with("has format 4; this release knows formats up to 3")
     );
     assert!(matches!(
         View::open(&rig.path()),
@@ -910,32 +911,45 @@ fn an_older_format_is_migrated_after_a_copy_and_a_newer_one_refused() {
 fn a_migration_that_fails_leaves_the_old_format() {
     let mut rig = Rig::new();
     let ledger = rig.killed_after(5);
-    (rig.settings.format, rig.settings.migrations) = (3, BROKEN);
+    (rig.settings.format, rig.settings.migrations) = (4, BROKEN);
     let error = rig.refused();
     assert!(
-        matches!(error, JournalError::Migration { from: 2, to: 3, .. }),
+        matches!(error, JournalError::Migration { from: 3, to: 4, .. }),
         "{error:?}"
     );
-    (rig.settings.format, rig.settings.migrations) = (2, &[]);
+    (rig.settings.format, rig.settings.migrations) = (3, &[]);
     assert_eq!(rig.open().1, ledger);
 }
 
 #[test]
-fn a_state_file_from_before_fallbacks_is_brought_up() {
-    let rig = Rig::new();
-    let ledger = rig.killed_after(5);
-    let old = rusqlite::Connection::open(rig.path()).unwrap();
-    old.execute_batch("ALTER TABLE resource DROP COLUMN fallback; PRAGMA user_version = 1")
-        .unwrap();
-    drop(old);
-    let (journal, again, notices) = rig.open();
-    assert_eq!(again, ledger);
-    assert!(
-        matches!(notices[..], [Notice::Migrated { from: 1, to: 2, .. }]),
-        "{notices:?}"
-    );
-    wait(journal.close()).unwrap();
-    assert!(rig.open().2.is_empty());
+fn state_files_of_older_formats_are_brought_up_with_their_dead_letters() {
+    let from_two = "ALTER TABLE dead_letter DROP COLUMN entity; PRAGMA user_version = 2";
+    let from_one = "ALTER TABLE resource DROP COLUMN fallback; ALTER TABLE dead_letter DROP COLUMN entity; \
+                    PRAGMA user_version = 1";
+    for (format, make_old) in [(1, from_one), (2, from_two)] {
+        let rig = Rig::new();
+        let (journal, mut ledger, _) = rig.open();
+        record(&journal, &mut ledger, begin("RUN222"));
+        let mut old_letters = letters(1, 1, 3);
+        if let Event::Chunk { dead_letters, .. } = &mut old_letters {
+            for letter in dead_letters {
+                letter.entity = None;
+            }
+        }
+        record(&journal, &mut ledger, vec![old_letters]);
+        wait(journal.close()).unwrap();
+        let old = rusqlite::Connection::open(rig.path()).unwrap();
+        old.execute_batch(make_old).unwrap();
+        drop(old);
+        let (journal, again, notices) = rig.open();
+        assert_eq!(again, ledger, "format {format}");
+        assert!(
+            matches!(notices[..], [Notice::Migrated { from, to: 3, .. }] if from == format),
+            "{notices:?}"
+        );
+        wait(journal.close()).unwrap();
+        assert!(rig.open().2.is_empty());
+    }
 }
 
 // Rewinds, dead letters, compaction.

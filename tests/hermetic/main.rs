@@ -2,9 +2,12 @@
 
 mod docs;
 mod files;
+mod init;
 mod journal;
+mod mending;
 mod plans;
 mod preset;
+mod said;
 mod schema;
 mod transitions;
 mod values;

@@ -1,8 +1,12 @@
 //! Owns the state of a run and takes messages one at a time: chunk stored, walk ended, check done, tick, signal.
 
+mod asked;
 mod fallback;
+mod handed;
+mod handing;
 mod happened;
 mod idle;
+mod mending;
 mod proof;
 mod published;
 mod schedule;
@@ -175,6 +179,8 @@ pub struct Coordinator {
     held: BTreeMap<ResourceName, Held>,
     paces: BTreeMap<ResourceName, Paced>,
     paused: Option<Pause>,
+    /// True while the run stands still because of it.
+    pause: watch::Sender<bool>,
     /// What `status` was last told.
     live: Option<Live>,
     memory_found: Option<MemoryFound>,
@@ -185,7 +191,7 @@ pub struct Coordinator {
     calls: BTreeMap<ResourceName, IdPage>,
     /// Resources whose rows stand still after their publisher was called.
     settled: BTreeSet<ResourceName>,
-    /// Places of the dead letters whose rows are read again.
+    /// Places and entities of the dead letters whose rows are read again.
     mends: BTreeMap<ResourceName, Vec<String>>,
     /// Failures of the source's data since a resource last stored a chunk.
     data_failures: BTreeMap<ResourceName, u32>,
@@ -244,6 +250,7 @@ impl Coordinator {
             held: BTreeMap::new(),
             paces: BTreeMap::new(),
             paused: None,
+            pause: watch::channel(false).0,
             live: None,
             memory_found: steering::memory_found(),
             state_path: opened.state_path.clone(),
@@ -289,14 +296,16 @@ impl Coordinator {
             Err(error) => Ending::Broken(error),
         };
         self.tasks.shutdown().await;
-        if self.live.is_some() {
-            Live::remove(&self.state_path);
-        }
+        // Also what a process left that was killed: this one may be too quick to write a file of its own.
+        Live::remove(&self.state_path);
         for leased in self.targets.values() {
             // A lease that cannot be given back runs out by itself.
             tokio::time::timeout(FAREWELL, leased.lease.release())
                 .await
                 .ok();
+        }
+        if matches!(ending, Ending::Done { .. }) {
+            self.tell_asked_ids().await;
         }
         let (rows, bytes, dead_letters) = self.totals();
         self.emit(&report::Event::RunEnded {
