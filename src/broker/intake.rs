@@ -46,6 +46,7 @@ pub struct Batch {
 
 impl Batch {
     /// Returns the bodies.
+    #[must_use]
     pub fn bodies(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.deliveries.iter().map(|one| one.data.as_slice())
     }

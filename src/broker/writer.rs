@@ -76,7 +76,7 @@ impl QueueWriter {
                 Ok(body) => {
                     sent.push_back(
                         async move { publish(place, channel, &self.queue, "", &body).await },
-                    )
+                    );
                 }
                 Err(reason) => rejected.push(Rejected {
                     row,

@@ -222,12 +222,11 @@ impl Consume {
                     // Storage has one place for a key, whatever its store.
                     let store = change.store.clone().filter(|_| is_search);
                     let name = (format!("{target}\0{}", change.key), store);
-                    match places.get(&name) {
-                        Some(place) => mine[*place] = (row, change),
-                        None => {
-                            places.insert(name, mine.len());
-                            mine.push((row, change));
-                        }
+                    if let Some(place) = places.get(&name).copied() {
+                        mine[place] = (row, change);
+                    } else {
+                        places.insert(name, mine.len());
+                        mine.push((row, change));
                     }
                 }
             }

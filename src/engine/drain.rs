@@ -65,14 +65,10 @@ impl Drain {
                     }
                     let still = moved.elapsed();
                     if still >= self.within {
-                        return Err(NotDrained::Still(self.stalled(&backlog)));
+                        return Err(NotDrained::Still(stalled(&backlog)));
                     }
                     if still >= STILL.min(self.within) && !std::mem::replace(&mut said, true) {
-                        told(format!(
-                            "`{}` waits: {}",
-                            self.resource,
-                            self.stalled(&backlog)
-                        ));
+                        told(format!("`{}` waits: {}", self.resource, stalled(&backlog)));
                     }
                     tokio::time::sleep(LOOK).await;
                 }
@@ -103,19 +99,20 @@ impl Drain {
             }
         )
     }
+}
 
-    fn stalled(&self, backlog: &Backlog) -> String {
-        let why = match backlog.consumers {
-            0 => "nobody consumes it; start the shop's workers, or `rekindle consume`".to_owned(),
-            some => format!(
-                "{} have it and take none: look at their logs",
-                counted(u64::from(some), "consumer")
-            ),
-        };
-        format!(
-            "published, not applied: {} stand still in `{}`: {why}",
-            counted(backlog.ready, "message"),
-            backlog.queue
-        )
-    }
+/// Says what is wrong with a queue that stands still.
+fn stalled(backlog: &Backlog) -> String {
+    let why = match backlog.consumers {
+        0 => "nobody consumes it; start the shop's workers, or `rekindle consume`".to_owned(),
+        some => format!(
+            "{} have it and take none: look at their logs",
+            counted(u64::from(some), "consumer")
+        ),
+    };
+    format!(
+        "published, not applied: {} stand still in `{}`: {why}",
+        counted(backlog.ready, "message"),
+        backlog.queue
+    )
 }

@@ -99,6 +99,10 @@ pub(super) struct File {
 
 /// An entry of `resources:`.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says of one key whether it was left out, or is broken"
+)]
 pub(super) struct Resource {
     /// `resources.url`, or `resources[0]` for a resource without a name.
     pub path: String,
