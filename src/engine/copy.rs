@@ -300,18 +300,7 @@ impl Walk {
             let Some(wait) = waits.next().filter(|_| passes(&error)) else {
                 return Err(Ended::Failed(Side::Source, error));
             };
-            self.report(Report::Waiting {
-                resource: self.partition.resource.clone(),
-                side: Side::Source,
-                error: error.to_string(),
-                wait,
-            })
-            .await?;
-            tokio::select! {
-                biased;
-                () = told(stop) => return Err(Ended::Stopped),
-                () = tokio::time::sleep(wait) => {}
-            }
+            self.wait_out(Side::Source, &error, wait, stop).await?;
         };
         for (letter, place) in letters.iter_mut().zip(&places) {
             letter.entity = entities.remove(place);
@@ -392,21 +381,32 @@ impl Walk {
                     // What the target asked for, as far as the plan lets anything wait.
                     let asked = error.not_before.unwrap_or_default();
                     let wait = wait.max(asked.min(self.retry.cap));
-                    self.report(Report::Waiting {
-                        resource: self.partition.resource.clone(),
-                        side: Side::Target,
-                        error: error.to_string(),
-                        wait,
-                    })
-                    .await?;
-                    tokio::select! {
-                        biased;
-                        () = told(stop) => return Err(Ended::Stopped),
-                        () = tokio::time::sleep(wait) => {}
-                    }
+                    self.wait_out(Side::Target, &error, wait, stop).await?;
                 }
                 Err(error) => return Err(not_written(error)),
             }
+        }
+    }
+
+    /// Says why nothing goes on, and waits before the next try.
+    async fn wait_out(
+        &self,
+        side: Side,
+        error: &EdgeError,
+        wait: Duration,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), Ended> {
+        self.report(Report::Waiting {
+            resource: self.partition.resource.clone(),
+            side,
+            error: error.to_string(),
+            wait,
+        })
+        .await?;
+        tokio::select! {
+            biased;
+            () = told(stop) => Err(Ended::Stopped),
+            () = tokio::time::sleep(wait) => Ok(()),
         }
     }
 
