@@ -26,11 +26,12 @@ use crate::{
     value::Encoder,
 };
 
-/// Messages that are taken from a queue at a time.
-const BATCH: usize = 1_000;
+/// Messages that are taken from a queue at a time: enough that round trips do not count.
+const BATCH: usize = 500;
 
-/// Messages that the broker may send ahead: those in hand, and as many on their way.
-const AHEAD: u16 = 2_000;
+/// Messages that the broker may send ahead: those in hand, and as many on their way. It counts messages, not bytes, so this
+/// is what bounds the memory of a consumer.
+const AHEAD: u16 = 1_000;
 
 /// Batches of one queue before the next is looked at, so that one that never runs empty does not keep the others waiting.
 const TURN: u32 = 20;
