@@ -7,6 +7,7 @@ mod applier;
 mod cluster;
 mod cluster_writer;
 mod compare;
+mod culprits;
 mod error;
 mod evidence;
 mod fence;
