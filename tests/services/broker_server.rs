@@ -1,7 +1,9 @@
 //! A vhost of its own on the test broker, with queues as the shop sets them up.
 
 use std::{
+    fs,
     net::{Shutdown, TcpListener, TcpStream},
+    path::Path,
     process::{self, Command},
     sync::{Arc, Mutex},
     thread,
@@ -18,6 +20,7 @@ use lapin::{
     },
     types::FieldTable,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::server_url;
 
@@ -28,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Vhost {
     name: String,
     /// Kept, as its channels end with it.
-    _connection: Connection,
+    connection: Connection,
     channel: Channel,
 }
 
@@ -38,19 +41,17 @@ impl Vhost {
         api("PUT", &format!("vhosts/{name}"), "{}");
         let rights = r#"{"configure":".*","write":".*","read":".*"}"#;
         api("PUT", &format!("permissions/{name}/app"), rights);
-        let connection = Connection::connect(&url_of(&name), ConnectionProperties::default())
-            .await
-            .expect("the broker answers");
-        let channel = connection.create_channel().await.expect("a channel");
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .expect("confirms");
+        let (connection, channel) = open(&name).await;
         Self {
             name,
-            _connection: connection,
+            connection,
             channel,
         }
+    }
+
+    /// Connects anew, after the broker went away.
+    pub async fn connect_again(&mut self) {
+        (self.connection, self.channel) = open(&self.name).await;
     }
 
     pub fn url(&self) -> String {
@@ -152,6 +153,18 @@ impl Vhost {
     }
 }
 
+async fn open(vhost: &str) -> (Connection, Channel) {
+    let connection = Connection::connect(&url_of(vhost), ConnectionProperties::default())
+        .await
+        .expect("the broker answers");
+    let channel = connection.create_channel().await.expect("a channel");
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await
+        .expect("confirms");
+    (connection, channel)
+}
+
 /// A way to the broker that can be cut.
 pub struct Relay {
     port: u16,
@@ -237,6 +250,18 @@ pub fn control(words: &str) {
         .status()
         .expect("the tool starts");
     assert!(done.success(), "{words}");
+}
+
+/// Ends the broker as a power cut does, and starts it again on its port with what its disk holds.
+pub fn crash() {
+    let node = Path::new(&server_url("RABBITMQ_DIR")).join("pid");
+    let pid = fs::read_to_string(node).expect("the broker runs");
+    let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process"), Signal::KILL).expect("it can be killed");
+    let up = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/up");
+    let done = Command::new(up).arg("rabbitmq").output();
+    let done = done.expect("the script starts");
+    assert!(done.status.success(), "{done:?}");
 }
 
 /// Asks the broker's management plugin.

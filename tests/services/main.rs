@@ -23,6 +23,8 @@ mod postgres;
 mod postgres_shop;
 mod queues;
 mod queues_faults;
+mod queues_messages;
+mod queues_proof;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;

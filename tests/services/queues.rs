@@ -14,7 +14,7 @@ use crate::{
 pub const QUEUE: &str = "sync.storage.url";
 
 /// A database in a file.
-pub struct File(PathBuf);
+pub struct File(pub PathBuf);
 
 impl Named for File {
     fn url(&self) -> String {

@@ -60,6 +60,13 @@ async fn a_broker_short_of_memory_is_waited_for() {
     let mut run = scene.start(&format!("run {PLAN}"));
     run.says("blocked by broker");
     assert!(run.is_at_work());
+    wait_until("`status` says so", || {
+        scene
+            .start(&format!("status {PLAN}"))
+            .finish()
+            .stdout
+            .contains("blocked by broker")
+    });
     drop(alarm);
     run.says("published, not applied");
     scene.consume();
@@ -96,4 +103,27 @@ async fn connections_that_end_are_made_anew() {
     });
     consumer.signal_group(Signal::INT);
     consumer.finish().exits(130);
+}
+
+/// The queue goes under a run that sends: it stops and says why, and nothing that was in the queue counts as sent.
+#[tokio::test]
+async fn a_queue_that_is_deleted_under_a_run_stops_it() {
+    let scene = Scene::open("under").await;
+    let wanted = scene.numbered(1_000);
+    scene.plan("", ", throttle: { rows_per_second: 600 }");
+    scene.vhost.set_up(&[QUEUE]).await;
+    let run = scene.start(&format!("run {PLAN}"));
+    scene.vhost.wait_for(QUEUE, 200).await;
+    scene.vhost.delete(QUEUE).await;
+    let stopped = run.finish().exits(5);
+    assert!(stopped.stderr.contains(QUEUE), "{stopped}");
+    assert!(stopped.stderr.contains("queue:setup"), "{stopped}");
+    scene.vhost.set_up(&[QUEUE]).await;
+    scene.plan("", "");
+    let mut run = scene.start(&format!("run {PLAN}"));
+    run.says("published, not applied");
+    assert_eq!(scene.vhost.depth(QUEUE).await, 1_000);
+    scene.consume();
+    run.finish().exits(0);
+    assert_same(&wanted, &scene.shop.redis_content());
 }
