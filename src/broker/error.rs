@@ -2,14 +2,19 @@
 
 use lapin::{Error, ErrorKind as Lapin};
 
-use crate::error::{EdgeError, ErrorKind};
+use crate::{
+    error::{EdgeError, ErrorKind},
+    tls,
+};
 
 /// Returns the error of `what` at `place`. Replies of a broker name queues and arguments, never a message's content.
 pub(super) fn of(place: &str, what: &str, error: &Error) -> EdgeError {
     let (kind, why) = match error.kind() {
         Lapin::ProtocolError(reply) => (refusal(reply.get_id()), reply.get_message().to_string()),
-        Lapin::IOError(_)
-        | Lapin::RuntimeShutdownError(_)
+        Lapin::IOError(io) => {
+            tls::explain(&**io).unwrap_or_else(|| (ErrorKind::Connection, error.to_string()))
+        }
+        Lapin::RuntimeShutdownError(_)
         | Lapin::MissingHeartbeatError
         | Lapin::InvalidChannel(_)
         | Lapin::InvalidChannelState(..)

@@ -8,15 +8,20 @@ use std::{
 
 use futures_util::StreamExt as _;
 use lapin::{
-    Channel, Connection, ConnectionProperties, Event, options::ConfirmSelectOptions, uri::AMQPUri,
+    Channel, Connection, ConnectionProperties, Event,
+    options::ConfirmSelectOptions,
+    runtime,
+    tcp::{AMQPUriTcpExt as _, RustlsConnector},
+    uri::{AMQPScheme, AMQPUri},
 };
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{sync::Mutex, task::AbortHandle, time::timeout};
 
 use super::error;
 use crate::{
     error::{EdgeError, ErrorKind},
     plan::BrokerConfig,
+    tls::{self, TlsConfig},
 };
 
 /// How long a broker may take to answer: a busy node syncs its disk before it confirms.
@@ -28,9 +33,10 @@ const TO_CONNECT: Duration = Duration::from_secs(10);
 /// Seconds between signs of life. A broker that vanished without a word is noticed after two of them.
 const HEARTBEAT: u16 = 10;
 
-/// The broker of a plan. Connects when it is needed, and anew after a loss.
+/// A vhost of the broker of a plan. Connects when it is needed, and anew after a loss.
 pub struct Broker {
     uri: AMQPUri,
+    tls: TlsConfig,
     place: String,
     declares: bool,
     publishing: Mutex<Option<Arc<Link>>>,
@@ -52,9 +58,9 @@ impl Broker {
     /// # Errors
     ///
     /// `Refused` for a URL that cannot be used.
-    pub fn new(config: &BrokerConfig) -> Result<Self, EdgeError> {
+    pub fn new(url: &SecretString, config: &BrokerConfig) -> Result<Self, EdgeError> {
         // The parser's own words may repeat the URL, which holds a password.
-        let mut uri: AMQPUri = config.url.expose_secret().parse().map_err(|_| {
+        let mut uri: AMQPUri = url.expose_secret().parse().map_err(|_| {
             EdgeError::new(
                 ErrorKind::Refused,
                 "`broker.url` cannot be read as `amqp://user:password@host:5672/vhost`",
@@ -65,6 +71,7 @@ impl Broker {
         Ok(Self {
             place: format!("rabbitmq at {host}:{port}, vhost {}", uri.vhost),
             uri,
+            tls: config.tls.clone().unwrap_or_default(),
             declares: config.declare,
             publishing: Mutex::default(),
             asking: Mutex::default(),
@@ -75,6 +82,12 @@ impl Broker {
     #[must_use]
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// Returns the name of the vhost.
+    #[must_use]
+    pub fn vhost(&self) -> &str {
+        &self.uri.vhost
     }
 
     /// Returns a text that is equal for the same broker and vhost, without secrets.
@@ -115,16 +128,15 @@ impl Broker {
         }
         // First, so that what the old one still holds is given back.
         *slot = None;
-        let link = Arc::new(Link::open(&self.uri, &self.place).await?);
+        let link = Arc::new(Link::open(&self.uri, &self.tls, &self.place).await?);
         *slot = Some(Arc::clone(&link));
         Ok(link)
     }
 }
 
 impl Link {
-    async fn open(uri: &AMQPUri, place: &str) -> Result<Self, EdgeError> {
-        let properties = ConnectionProperties::default().with_connection_name("rekindle".into());
-        let connection = timeout(TO_CONNECT, Connection::connect_uri(uri.clone(), properties))
+    async fn open(uri: &AMQPUri, tls: &TlsConfig, place: &str) -> Result<Self, EdgeError> {
+        let connection = timeout(TO_CONNECT, connect(uri, tls, place)?)
             .await
             .map_err(|_| {
                 let mut error = error::silent(place, "the connection");
@@ -151,6 +163,11 @@ impl Link {
             blocked,
             listening: listening.abort_handle(),
         })
+    }
+
+    /// Returns what errors call it.
+    pub(super) fn place(&self) -> &str {
+        &self.place
     }
 
     fn is_up(&self) -> bool {
@@ -185,6 +202,31 @@ impl Link {
             .map_err(|error| error::of(&self.place, "confirms nothing", &error))?;
         Ok(channel)
     }
+}
+
+/// Begins to connect; TLS is our own, for the client's takes neither files nor `verify`.
+fn connect(
+    uri: &AMQPUri,
+    tls: &TlsConfig,
+    place: &str,
+) -> Result<impl Future<Output = lapin::Result<Connection>>, EdgeError> {
+    let properties = ConnectionProperties::default().with_connection_name("rekindle".into());
+    let connector = match uri.scheme {
+        AMQPScheme::AMQP => None,
+        AMQPScheme::AMQPS => Some(RustlsConnector::from(tls::client(place, tls)?)),
+    };
+    let mut plain = uri.clone();
+    plain.scheme = AMQPScheme::AMQP;
+    Ok(async move {
+        let open = async move |uri: AMQPUri, runtime| {
+            let stream = uri.connect_async(&runtime).await?;
+            Ok(match &connector {
+                None => stream,
+                Some(connector) => stream.into_rustls(connector, &uri.authority.host).await?,
+            })
+        };
+        Connection::connector(plain, runtime::default_runtime()?, open, properties).await
+    })
 }
 
 impl Drop for Link {

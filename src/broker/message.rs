@@ -9,13 +9,21 @@
 //!
 //! What we write is what `sync:data` writes, byte for byte; what we read is whatever the shop's synchronisation sends.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::{
     plan::QueueConfig,
     value::php::{self, Form},
 };
+
+/// Where the shop's consumer says why a message failed.
+const REASON: &str = "errorMessage";
 
 /// Writes the messages of one resource.
 #[derive(Debug)]
@@ -191,13 +199,62 @@ pub(super) fn failed(body: &[u8], reason: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len() + reason_text.len() + 32);
     if is_object {
         out.extend_from_slice(&open[..open.len() - 1]);
-        out.extend_from_slice(b",\"errorMessage\":");
     } else {
         out.extend_from_slice(b"{\"body\":");
         php::string(&String::from_utf8_lossy(body), Form::Message, &mut out);
-        out.extend_from_slice(b",\"errorMessage\":");
     }
+    out.push(b',');
+    php::string(REASON, Form::Message, &mut out);
+    out.push(b':');
     out.extend_from_slice(&reason_text);
+    out.push(b'}');
+    out
+}
+
+/// The members of an object, in their order.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Reader).map(Members)
+    }
+}
+
+/// Returns the body of a message that failed as it was before: without its `errorMessage`, all else byte for byte. What was no
+/// object stays in `body`, where it was put.
+pub(super) fn without_reason(body: &[u8]) -> Vec<u8> {
+    let Ok(Members(members)) = serde_json::from_slice(body) else {
+        return body.to_vec();
+    };
+    if !members.iter().any(|(name, _)| name == REASON) {
+        return body.to_vec();
+    }
+    let mut out = Vec::with_capacity(body.len());
+    out.push(b'{');
+    for (name, value) in members.iter().filter(|(name, _)| name != REASON) {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        php::string(name, Form::Message, &mut out);
+        out.push(b':');
+        out.extend_from_slice(value.get().as_bytes());
+    }
     out.push(b'}');
     out
 }
@@ -299,6 +356,25 @@ mod tests {
             assert_eq!(Message::read(body.as_bytes()), Err(why), "{body}");
             assert!(!why.to_string().contains("geheim"));
         }
+    }
+
+    #[test]
+    fn without_its_reason_a_failed_message_is_what_it_was() {
+        for body in [
+            r#"{"write":{"key":"a\/b","value":{ "n" : 1.0 },"resource":"r"}}"#,
+            r#"{"body":"{\"write\":{}}","more":[1, 2]}"#,
+        ] {
+            let put_aside = failed(body.as_bytes(), "it's full");
+            assert_eq!(text(without_reason(&put_aside)), body);
+            assert_eq!(text(without_reason(body.as_bytes())), body);
+        }
+        let first = br#"{"errorMessage":"no","delete":{"key":"k"}}"#;
+        assert_eq!(text(without_reason(first)), r#"{"delete":{"key":"k"}}"#);
+        assert_eq!(
+            text(without_reason(&failed(b"oops", "no"))),
+            r#"{"body":"oops"}"#
+        );
+        assert_eq!(text(without_reason(b"oops")), "oops");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The shop's queues: rows sent as the messages its own synchronisation sends, and messages carried to the targets.
 //!
 //! ```text
-//! rows  -> Sender (chunk writer) -> exchange named as the queue -> queue        run, `sync: queue`
-//! queue -> Intake -> what the message says -> target -> ack                     consume
+//! rows  -> QueueWriter -> exchange named as the queue -> queue        run, `sync: queue`
+//! queue -> Intake -> what the message says -> target -> ack           consume
+//! queue of failed messages -> without the reason -> its queue         dead-letters retry --queues
 //! ```
 //!
 //! RabbitMQ is never trusted beyond what it said: a chunk is written when every message of it was confirmed and none came
@@ -13,7 +14,9 @@ mod intake;
 mod link;
 mod message;
 mod queue;
+mod replay;
 mod sent;
+mod vhosts;
 mod writer;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -23,6 +26,7 @@ pub use self::{
     link::Broker,
     message::{Action, Message, NoMessage},
     queue::Depth,
+    vhosts::{Vhost, Vhosts},
 };
 
 use self::sent::Sent;
@@ -33,21 +37,23 @@ use crate::{
     target::Target,
 };
 
-/// Returns the broker of a plan. Connects to nothing.
+/// Returns the vhosts of a plan's broker. Connects to nothing.
 ///
 /// # Errors
 ///
 /// `Refused` for a URL that cannot be used.
-pub fn connect(config: &BrokerConfig) -> Result<Arc<Broker>, EdgeError> {
-    Broker::new(config).map(Arc::new)
+pub fn connect(config: &BrokerConfig) -> Result<Arc<Vhosts>, EdgeError> {
+    Vhosts::new(config).map(Arc::new)
 }
 
-/// Returns `target` with the rows of `queues` going to it through the broker. All else it does itself.
+/// Returns `target` with the rows of `queues` going to it through the broker, and the queues of `drains` counted as a part
+/// of the way of their resources. All else it does itself.
 #[must_use]
 pub fn through(
-    broker: Arc<Broker>,
+    vhosts: Arc<Vhosts>,
     target: Arc<dyn Target>,
     queues: BTreeMap<ResourceName, QueueConfig>,
+    drains: BTreeMap<ResourceName, Vec<String>>,
 ) -> Arc<dyn Target> {
-    Arc::new(Sent::new(broker, target, queues))
+    Arc::new(Sent::new(vhosts, target, queues, drains))
 }

@@ -67,6 +67,16 @@ impl Broker {
         })
     }
 
+    /// Returns when the broker answers.
+    ///
+    /// # Errors
+    ///
+    /// `Connection`, `Credentials`, `Missing` for the vhost.
+    pub(super) async fn reach(&self) -> Result<(), EdgeError> {
+        close(&self.channel().await?).await;
+        Ok(())
+    }
+
     /// Makes `queue` as the shop's `queue:setup` does, where the plan asks for it and it is missing.
     pub(super) async fn set_up(&self, queue: &str) -> Result<(), EdgeError> {
         if !self.declares() {

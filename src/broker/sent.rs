@@ -7,10 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{
-    link::{self, Broker},
-    writer::QueueWriter,
-};
+use super::{link, queue::Depth, vhosts::Vhosts, writer::QueueWriter};
 use crate::{
     error::EdgeError,
     ids::{ChunkSeq, ResourceName, RunId},
@@ -23,9 +20,11 @@ use crate::{
 
 /// Sends rows of some resources, and leaves all else to the target itself: lease, comparisons, rows of other resources.
 pub(super) struct Sent {
-    broker: Arc<Broker>,
+    vhosts: Arc<Vhosts>,
     target: Arc<dyn Target>,
     queues: BTreeMap<ResourceName, QueueConfig>,
+    /// Queues of the shop that lie behind, by resource.
+    drains: BTreeMap<ResourceName, Vec<String>>,
     place: String,
     /// The run that holds the lease, once it was taken.
     run: std::sync::Mutex<Option<RunId>>,
@@ -33,15 +32,21 @@ pub(super) struct Sent {
 
 impl Sent {
     pub(super) fn new(
-        broker: Arc<Broker>,
+        vhosts: Arc<Vhosts>,
         target: Arc<dyn Target>,
         queues: BTreeMap<ResourceName, QueueConfig>,
+        drains: BTreeMap<ResourceName, Vec<String>>,
     ) -> Self {
         Self {
-            place: format!("{} (in part through {})", target.place(), broker.place()),
-            broker,
+            place: if queues.is_empty() {
+                target.place().to_owned()
+            } else {
+                format!("{} (in part through {})", target.place(), vhosts.place())
+            },
+            vhosts,
             target,
             queues,
+            drains,
             run: std::sync::Mutex::default(),
         }
     }
@@ -62,6 +67,38 @@ impl Sent {
         (own.into_iter().cloned().collect(), sent.collect())
     }
 
+    async fn is_marked(&self, name: &str) -> Result<bool, EdgeError> {
+        for vhost in self.vhosts.each() {
+            if !vhost.broker.is_marked(name).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn unmark(
+        &self,
+        run: &RunId,
+        resources: BTreeSet<ResourceName>,
+    ) -> Result<(), EdgeError> {
+        for resource in resources {
+            for vhost in self.vhosts.each() {
+                vhost.broker.unmark(run, &resource).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what lies in `queue`, by vhost.
+    async fn depths(&self, queue: &str) -> Result<Vec<(String, Depth)>, EdgeError> {
+        let mut found = Vec::new();
+        for vhost in self.vhosts.each() {
+            let depth = vhost.broker.depth(queue).await?;
+            found.push((self.vhosts.label(vhost, queue), depth));
+        }
+        Ok(found)
+    }
+
     async fn evidence_of(
         &self,
         one: &Recorded,
@@ -72,7 +109,7 @@ impl Sent {
         };
         let stands = match known.get(name) {
             Some(stands) => *stands,
-            None => self.broker.is_marked(name).await?,
+            None => self.is_marked(name).await?,
         };
         known.insert(name.clone(), stands);
         Ok(if stands {
@@ -91,23 +128,26 @@ impl Target for Sent {
 
     async fn identity(&self) -> Result<String, EdgeError> {
         let target = self.target.identity().await?;
-        Ok(format!("{target} and {}", self.broker.identity()))
+        if self.queues.is_empty() {
+            return Ok(target);
+        }
+        Ok(format!("{target} and {}", self.vhosts.identity()))
     }
 
     async fn facts(&self) -> Result<Vec<(String, String)>, EdgeError> {
         let mut facts = self.target.facts().await?;
-        let names: BTreeSet<_> = self.queues.values().map(|queue| &queue.name).collect();
+        let own = self.queues.values().map(|queue| &queue.name);
+        let names: BTreeSet<_> = own.chain(self.drains.values().flatten()).collect();
         for name in names {
-            let depth = self.broker.depth(name).await?;
-            let consumers = match depth.consumers {
-                0 => "nobody consumes it".to_owned(),
-                1 => "1 consumer".to_owned(),
-                many => format!("{many} consumers"),
-            };
-            facts.push((
-                format!("queue {name}"),
-                format!("{} messages, {consumers}", depth.ready),
-            ));
+            for (label, depth) in self.depths(name).await? {
+                let consumers = match depth.consumers {
+                    0 => "nobody consumes it".to_owned(),
+                    1 => "1 consumer".to_owned(),
+                    many => format!("{many} consumers"),
+                };
+                let found = format!("{} messages, {consumers}", depth.ready);
+                facts.push((format!("queue {label}"), found));
+            }
         }
         Ok(facts)
     }
@@ -143,11 +183,22 @@ impl Target for Sent {
         };
         // Rows end there, whatever way they take.
         self.target.incarnation(resource).await?;
-        match self.run() {
-            None if self.broker.declares() => Ok(None),
-            None => self.broker.depth(&queue.name).await.map(|_| None),
-            Some(run) => self.broker.mark(&run, resource, &queue.name).await,
+        let run = self.run();
+        let mut name = None;
+        for (at, vhost) in self.vhosts.each().enumerate() {
+            let broker = &vhost.broker;
+            match &run {
+                // Made once the run begins; that there is somebody to ask is known before.
+                None if broker.declares() => broker.reach().await?,
+                None => drop(broker.depth(&queue.name).await?),
+                Some(run) => {
+                    let made = broker.mark(run, resource, &queue.name).await?;
+                    // Called the same in each; where one takes none, none counts.
+                    name = if at == 0 { made } else { name.and(made) };
+                }
+            }
         }
+        Ok(name)
     }
 
     async fn evidence(
@@ -156,8 +207,10 @@ impl Target for Sent {
         recorded: &[Recorded],
     ) -> Result<Vec<Evidence>, EdgeError> {
         // Also the probe of a broker that is waited for.
-        if let Some(why) = self.broker.blocked().await {
-            return Err(link::blocked(self.broker.place(), &why));
+        for vhost in self.vhosts.each() {
+            if let Some(why) = vhost.broker.blocked().await {
+                return Err(link::blocked(vhost.broker.place(), &why));
+            }
         }
         let is_sent = |one: &&Recorded| self.queues.contains_key(&one.partition.resource);
         let own: Vec<_> = recorded
@@ -186,7 +239,7 @@ impl Target for Sent {
         length: Option<u64>,
     ) -> Result<Box<dyn ChunkWriter>, EdgeError> {
         match self.queues.get(&partition.resource) {
-            Some(queue) => Ok(Box::new(QueueWriter::new(Arc::clone(&self.broker), queue))),
+            Some(queue) => Ok(Box::new(QueueWriter::new(Arc::clone(&self.vhosts), queue))),
             None => self.target.writer(run, partition, stored, length).await,
         }
     }
@@ -209,39 +262,41 @@ impl Target for Sent {
         self.target.leftovers().await
     }
 
-    async fn backlog(&self, resource: &ResourceName) -> Result<Option<Backlog>, EdgeError> {
-        let Some(queue) = self.queues.get(resource) else {
-            return self.target.backlog(resource).await;
-        };
-        let depth = self.broker.depth(&queue.name).await?;
-        Ok(Some(Backlog {
-            queue: queue.name.clone(),
-            ready: depth.ready,
-            consumers: depth.consumers,
-        }))
+    async fn backlog(&self, resource: &ResourceName) -> Result<Vec<Backlog>, EdgeError> {
+        let own = self.queues.get(resource).map(|queue| &queue.name);
+        let behind = self.drains.get(resource).into_iter().flatten();
+        let mut found = Vec::new();
+        for name in own.into_iter().chain(behind) {
+            let depths = self.depths(name).await?;
+            found.extend(depths.into_iter().map(|(queue, depth)| Backlog {
+                queue,
+                ready: depth.ready,
+                consumers: depth.consumers,
+            }));
+        }
+        Ok(found)
     }
 
     async fn forget(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
         let (own, sent) = self.apart(partitions);
-        for resource in sent {
-            self.broker.unmark(run, &resource).await?;
-        }
+        self.unmark(run, sent).await?;
         self.target.forget(run, &own).await
     }
 
     async fn retire(&self, run: &RunId, partitions: &[PartitionKey]) -> Result<(), EdgeError> {
         let (own, sent) = self.apart(partitions);
-        for resource in sent {
-            self.broker.unmark(run, &resource).await?;
-        }
+        self.unmark(run, sent).await?;
         self.target.retire(run, &own).await
     }
 
     async fn clear(&self, resource: &ResourceName, extent: &Extent) -> Result<(), EdgeError> {
-        match self.queues.get(resource) {
-            Some(queue) => self.broker.set_up(&queue.name).await,
-            None => self.target.clear(resource, extent).await,
+        let Some(queue) = self.queues.get(resource) else {
+            return self.target.clear(resource, extent).await;
+        };
+        for vhost in self.vhosts.each() {
+            vhost.broker.set_up(&queue.name).await?;
         }
+        Ok(())
     }
 
     async fn settle(&self, resources: &[ResourceName]) -> Result<(), EdgeError> {

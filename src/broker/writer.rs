@@ -14,8 +14,9 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     error,
-    link::{self, Broker, Link, PATIENCE},
+    link::{self, Link, PATIENCE},
     message::Composer,
+    vhosts::Vhosts,
 };
 use crate::{
     chunk::{Chunk, Row},
@@ -33,27 +34,27 @@ const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Writes one partition.
 pub(super) struct QueueWriter {
-    broker: Arc<Broker>,
+    vhosts: Arc<Vhosts>,
     queue: String,
     stores: bool,
     composer: Composer,
-    /// Absent before the first chunk and after an error.
-    open: Option<(Arc<Link>, Channel)>,
+    /// One for each vhost; none before the first chunk and after an error.
+    open: Vec<(Arc<Link>, Channel)>,
 }
 
 impl QueueWriter {
-    pub(super) fn new(broker: Arc<Broker>, queue: &QueueConfig) -> Self {
+    pub(super) fn new(vhosts: Arc<Vhosts>, queue: &QueueConfig) -> Self {
         Self {
-            broker,
+            vhosts,
             queue: queue.name.clone(),
             stores: queue.stores,
             composer: Composer::new(queue),
-            open: None,
+            open: Vec::new(),
         }
     }
 
-    /// Returns the message of a row, or why there can be none.
-    fn message(&self, row: &Row<'_>) -> Result<Vec<u8>, &'static str> {
+    /// Returns the messages of a row, each with the number of its vhost, or why there can be none.
+    fn messages(&self, row: &Row<'_>) -> Result<Vec<(usize, Vec<u8>)>, &'static str> {
         let key = str::from_utf8(row.key).map_err(|_| "the key is not UTF-8")?;
         let store = row.beside().next().flatten().filter(|_| self.stores);
         let store = store
@@ -61,33 +62,48 @@ impl QueueWriter {
             .transpose()
             .map_err(|_| "the store is not UTF-8")?;
         let store = store.filter(|store| !store.is_empty());
-        Ok(self.composer.write(key, row.value, store))
+        let routes = self
+            .vhosts
+            .routes(store)
+            .ok_or("its store is none of `broker.stores`")?;
+        let body = |store| self.composer.write(key, row.value, store);
+        Ok(routes
+            .into_iter()
+            .map(|(vhost, store)| (vhost, body(store)))
+            .collect())
     }
 
     /// Sends all messages of `chunk`; returns when each was confirmed.
-    async fn send_all(&self, channel: &Channel, chunk: &Chunk) -> Result<Vec<Rejected>, EdgeError> {
-        let place = self.broker.place();
+    async fn send_all(
+        &self,
+        channels: &[Channel],
+        chunk: &Chunk,
+    ) -> Result<Vec<Rejected>, EdgeError> {
+        let places: Vec<_> = self.vhosts.each().map(|one| one.broker.place()).collect();
         let mut rejected = Vec::new();
         // In the order of their confirmations, which is that of the channel.
         let mut sent = FuturesOrdered::new();
         let rows: Vec<_> = chunk.rows().collect();
         for (row, one) in rows.iter().enumerate() {
-            match self.message(one) {
-                Ok(body) => {
-                    sent.push_back(
-                        async move { publish(place, channel, &self.queue, "", &body).await },
-                    );
+            match self.messages(one) {
+                Ok(messages) => {
+                    for (vhost, body) in messages {
+                        let (place, channel) = (places[vhost], &channels[vhost]);
+                        sent.push_back(async move {
+                            publish(place, channel, &self.queue, "", &body).await
+                        });
+                    }
                 }
                 Err(reason) => rejected.push(Rejected {
                     row,
                     reason: reason.to_owned(),
                 }),
             }
-            if sent.len() >= IN_FLIGHT {
-                confirmed(place, sent.next()).await?;
+            while sent.len() >= IN_FLIGHT {
+                confirmed(places[0], sent.next()).await?;
             }
         }
-        while confirmed(place, sent.next()).await? {}
+        while confirmed(places[0], sent.next()).await? {}
         Ok(rejected)
     }
 }
@@ -151,23 +167,31 @@ pub(super) async fn publish(
 #[async_trait]
 impl ChunkWriter for QueueWriter {
     async fn write(&mut self, _seq: ChunkSeq, chunk: &Chunk) -> Result<Written, EdgeError> {
-        let link = self.broker.publishing().await?;
-        if let Some(why) = link.blocked() {
-            // Nothing is sent into a connection that nobody reads from; the channel is as good as before.
-            return Err(link::blocked(self.broker.place(), &why));
-        }
-        // Taken out while in use: after an error it is never used again, so that no late confirmation is taken for another.
-        let channel = match self.open.take() {
-            Some((had, channel)) if Arc::ptr_eq(&had, &link) && channel.status().connected() => {
-                channel
+        let mut links = Vec::new();
+        for vhost in self.vhosts.each() {
+            let link = vhost.broker.publishing().await?;
+            if let Some(why) = link.blocked() {
+                // Nothing is sent into a connection that nobody reads from; the channels are as good as before.
+                return Err(link::blocked(vhost.broker.place(), &why));
             }
-            _ => link.confirming().await?,
-        };
+            links.push(link);
+        }
+        // Taken out while in use: after an error none is used again, so that no late confirmation is taken for another.
+        let mut had = std::mem::take(&mut self.open).into_iter();
+        let mut channels = Vec::new();
+        for link in &links {
+            channels.push(match had.next() {
+                Some((had, channel)) if Arc::ptr_eq(&had, link) && channel.status().connected() => {
+                    channel
+                }
+                _ => link.confirming().await?,
+            });
+        }
         let rejected = tokio::select! {
-            sent = self.send_all(&channel, chunk) => sent?,
-            why = stopped(&link) => return Err(link::blocked(self.broker.place(), &why)),
+            sent = self.send_all(&channels, chunk) => sent?,
+            blocked = stopped(&links) => return Err(blocked),
         };
-        self.open = Some((link, channel));
+        self.open = links.into_iter().zip(channels).collect();
         Ok(Written {
             rejected,
             length: None,
@@ -175,12 +199,14 @@ impl ChunkWriter for QueueWriter {
     }
 }
 
-/// Waits until the broker stops reading from `link`; returns why.
-async fn stopped(link: &Link) -> String {
+/// Waits until the broker stops reading from one of `links`; returns the error that says why.
+async fn stopped(links: &[Arc<Link>]) -> EdgeError {
     loop {
         sleep(LOOK).await;
-        if let Some(why) = link.blocked() {
-            return why;
+        for link in links {
+            if let Some(why) = link.blocked() {
+                return link::blocked(link.place(), &why);
+            }
         }
     }
 }

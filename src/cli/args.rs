@@ -361,6 +361,19 @@ pub enum DeadLettersCommand {
     Retry(DeadLettersRetry),
     /// Let rows go: they stay out of the target, and are no dead letters any more
     Drop(DeadLettersDrop),
+    /// Count the messages that consumers put aside, in the `.error` queue of each queue of the plan
+    Queues(DeadLettersQueues),
+    /// Put those messages back into their queues, once the cause is mended
+    Replay(DeadLettersQueues),
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLettersQueues {
+    /// The plan file
+    pub plan: PathBuf,
+    /// Only of this queue; may be given several times [default: every queue of the plan]
+    #[arg(long, value_name = "Q")]
+    pub queue: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -146,16 +146,22 @@ pub fn ways(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure> {
         let of_target = queues.entry(&resource.to).or_default();
         of_target.insert(resource.name.clone(), queue);
     }
-    if queues.is_empty() {
+    let mut drains: BTreeMap<&str, BTreeMap<_, _>> = BTreeMap::new();
+    for resource in plan.resources.iter().filter(|one| !one.drains.is_empty()) {
+        let of_target = drains.entry(&resource.to).or_default();
+        of_target.insert(resource.name.clone(), resource.drains.clone());
+    }
+    if queues.is_empty() && drains.is_empty() {
         return Ok(ways);
     }
-    let broker = broker::connect(config).map_err(|error| {
+    let vhosts = broker::connect(config).map_err(|error| {
         engine::refused_by_edge(&error, &plan.name, &plan.path.display().to_string())
     })?;
-    for (name, queues) in queues {
-        if let Some(target) = ways.remove(name) {
-            let through = broker::through(Arc::clone(&broker), target, queues);
-            ways.insert(name.to_owned(), through);
+    for (name, target) in &mut ways {
+        let queues = queues.remove(name.as_str()).unwrap_or_default();
+        let drains = drains.remove(name.as_str()).unwrap_or_default();
+        if !queues.is_empty() || !drains.is_empty() {
+            *target = broker::through(Arc::clone(&vhosts), Arc::clone(target), queues, drains);
         }
     }
     Ok(ways)

@@ -54,7 +54,7 @@ pub fn consume(command: &Consume, screen: Screen) -> Outcome {
             })
         })
         .transpose()?;
-    let broker = broker::connect(config)
+    let vhosts = broker::connect(config)
         .map_err(|error| engine::refused_by_edge(&error, &plan.name, &path))?;
     let targets = connect::targets(&plan)?;
     let runtime = connect::runtime()?;
@@ -64,7 +64,7 @@ pub fn consume(command: &Consume, screen: Screen) -> Outcome {
         let (stop, stopped) = watch::channel(false);
         let work = engine::Consume {
             plan: Arc::clone(&plan),
-            broker,
+            vhosts,
             targets,
             queues,
             until_empty: command.until_empty,
@@ -90,7 +90,7 @@ pub fn consume(command: &Consume, screen: Screen) -> Outcome {
 }
 
 /// Returns the queues that were typed, in the order of the plan; all of them where none was.
-fn chosen(plan: &Plan, typed: &[String]) -> Result<Vec<String>, Failure> {
+pub(super) fn chosen(plan: &Plan, typed: &[String]) -> Result<Vec<String>, Failure> {
     let all = engine::queues(plan);
     for name in typed {
         if !all.contains(name) {
@@ -102,7 +102,7 @@ fn chosen(plan: &Plan, typed: &[String]) -> Result<Vec<String>, Failure> {
             return Err(Failure::new(
                 Exit::Usage,
                 format!("`--queue {name}` names no queue of plan `{}`", plan.name),
-                "nothing was consumed",
+                "nothing was done",
                 format!("use one of: {}", all.join(", ")),
             )
             .why(hint));
@@ -194,7 +194,9 @@ fn conclude(
                 counted(total.failed, "message")
             ),
             "they lie in the `.error` queues, each with its `errorMessage`; all others are in their targets",
-            "look at them there, mend the cause, and publish their rows anew",
+            format!(
+                "look at them there, mend the cause, then `rekindle dead-letters replay {path}`"
+            ),
         ));
     }
     if served.is_empty() && !screen.json {

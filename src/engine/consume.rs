@@ -1,7 +1,7 @@
 //! Carries messages from the shop's queues to the targets of a plan, in place of `queue:task:start`.
 //!
 //! ```text
-//! queues in the order of the plan, each until it is silent or had its turn, and from the first on again:
+//! queues in the order of the plan, in every vhost, each until it is silent or had its turn, and from the first on again:
 //!   batch -> of each key the last message counts -> target -> failed ones to the queue for those -> acknowledged
 //! ```
 //!
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::retry::{Waits, passes};
 use crate::{
-    broker::{Action, Batch, Broker, Intake, Message, Served},
+    broker::{Action, Batch, Intake, Message, Served, Vhost, Vhosts},
     error::{EdgeError, ErrorKind},
     failpoint,
     plan::{Plan, Resource, TargetConfig},
@@ -46,8 +46,8 @@ const REST: Duration = Duration::from_secs(1);
 pub struct Consume {
     /// The plan.
     pub plan: Arc<Plan>,
-    /// Its broker.
-    pub broker: Arc<Broker>,
+    /// The vhosts of its broker.
+    pub vhosts: Arc<Vhosts>,
     /// Its targets by name.
     pub targets: BTreeMap<String, Arc<dyn Target>>,
     /// The queues, in the order in which they are served.
@@ -58,6 +58,13 @@ pub struct Consume {
     pub until: Option<Instant>,
     /// Becomes true when it is to end after the batch in hand.
     pub stop: watch::Receiver<bool>,
+}
+
+/// A queue in one vhost.
+#[derive(Clone, Copy)]
+struct Inlet<'a> {
+    vhost: &'a Vhost,
+    queue: &'a str,
 }
 
 /// One target as messages need it.
@@ -113,8 +120,8 @@ impl Consume {
         served: &mut BTreeMap<String, Served>,
     ) -> Result<bool, EdgeError> {
         let mut any = false;
-        for queue in &self.queues {
-            match self.serve(queue, outlets, served).await? {
+        for inlet in self.inlets() {
+            match self.serve(inlet, outlets, served).await? {
                 Turn::Over => return Ok(true),
                 Turn::Next(0) => {}
                 Turn::Next(_) => any = true,
@@ -129,9 +136,15 @@ impl Consume {
         Ok(self.rest(REST).await)
     }
 
+    fn inlets(&self) -> impl Iterator<Item = Inlet<'_>> {
+        self.queues
+            .iter()
+            .flat_map(|queue| self.vhosts.each().map(move |vhost| Inlet { vhost, queue }))
+    }
+
     async fn all_empty(&self) -> Result<bool, EdgeError> {
-        for queue in &self.queues {
-            if self.broker.depth(queue).await?.ready > 0 {
+        for inlet in self.inlets() {
+            if inlet.vhost.broker.depth(inlet.queue).await?.ready > 0 {
                 return Ok(false);
             }
         }
@@ -155,18 +168,18 @@ impl Consume {
         *self.stop.borrow() || self.until.is_some_and(|until| Instant::now() >= until)
     }
 
-    /// Takes messages from `queue` until none comes any more.
+    /// Takes messages from a queue until none comes any more.
     async fn serve(
         &self,
-        queue: &str,
+        inlet: Inlet<'_>,
         outlets: &mut HashMap<String, Outlet>,
         served: &mut BTreeMap<String, Served>,
     ) -> Result<Turn, EdgeError> {
         if self.is_over() {
             return Ok(Turn::Over);
         }
-        let mut intake = Intake::open(&self.broker, queue, AHEAD).await?;
-        let turn = self.turn(queue, &mut intake, outlets, served).await;
+        let mut intake = Intake::open(&inlet.vhost.broker, inlet.queue, AHEAD).await?;
+        let turn = self.turn(inlet, &mut intake, outlets, served).await;
         // Also after an error: what is in hand goes back to the queue.
         intake.close().await;
         turn
@@ -174,7 +187,7 @@ impl Consume {
 
     async fn turn(
         &self,
-        queue: &str,
+        inlet: Inlet<'_>,
         intake: &mut Intake,
         outlets: &mut HashMap<String, Outlet>,
         served: &mut BTreeMap<String, Served>,
@@ -185,10 +198,11 @@ impl Consume {
             if batch.is_empty() {
                 break;
             }
-            let of_batch = self.carry(queue, &batch, intake, outlets).await?;
+            let of_batch = self.carry(inlet, &batch, intake, outlets).await?;
             failpoint::hit("before_consumed").map_err(|error| failpoint_error(&error))?;
             intake.done(&batch).await?;
-            served.entry(queue.to_owned()).or_default().add(of_batch);
+            let label = self.vhosts.label(inlet.vhost, inlet.queue);
+            served.entry(label).or_default().add(of_batch);
             count += of_batch.messages();
             if self.is_over() {
                 return Ok(Turn::Over);
@@ -200,7 +214,7 @@ impl Consume {
     /// Has the targets carry out the messages of `batch`; those that fail go to the queue for them.
     async fn carry(
         &self,
-        queue: &str,
+        inlet: Inlet<'_>,
         batch: &Batch,
         intake: &mut Intake,
         outlets: &mut HashMap<String, Outlet>,
@@ -211,7 +225,7 @@ impl Consume {
         let mut changes: BTreeMap<&str, Vec<(usize, Change)>> = BTreeMap::new();
         let mut places: HashMap<(String, Option<String>), usize> = HashMap::new();
         for (row, body) in batch.bodies().enumerate() {
-            match self.change(queue, body, outlets).await? {
+            match self.change(inlet, body, outlets).await? {
                 Err(reason) => failed.push((row, reason)),
                 Ok((target, change)) => {
                     let is_search =
@@ -258,7 +272,7 @@ impl Consume {
     /// Returns what a message asks for and of which target, or why nobody can carry it out.
     async fn change<'p>(
         &'p self,
-        queue: &str,
+        inlet: Inlet<'_>,
         body: &[u8],
         outlets: &mut HashMap<String, Outlet>,
     ) -> Result<Result<(&'p str, Change), String>, EdgeError> {
@@ -266,7 +280,7 @@ impl Consume {
             Ok(message) => message,
             Err(why) => return Ok(Err(why.to_string())),
         };
-        let Some(resource) = taker(&self.plan, queue, &message) else {
+        let Some(resource) = taker(&self.plan, inlet.queue, &message) else {
             return Ok(Err(
                 "no resource of the plan takes messages of this resource and type from the queue"
                     .to_owned(),
@@ -286,7 +300,8 @@ impl Consume {
             resource: resource.name.clone(),
             key: message.key,
             value,
-            store: message.store,
+            // One of no store in a vhost that is a store's is that store's, as it is to the shop's workers there.
+            store: message.store.or_else(|| inlet.vhost.store.clone()),
         };
         Ok(Ok((&resource.to, change)))
     }

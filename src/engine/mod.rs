@@ -33,6 +33,7 @@ pub use book::BookError;
 pub use consume::{Consume, queues};
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
 pub use coverage::{Coverage, Uncovered, coverage};
+pub use drain::{Drain, NotDrained};
 pub use handover::{IdPage, all_ids, check_ids, ids_source};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};

@@ -425,16 +425,45 @@ pub(super) const BY_SQL: &[Key] = &[
 /// `broker:`
 pub(super) const BROKER: &[Key] = &[
     must("url", Form::Text, "`amqp://` or `amqps://`, with the vhost"),
+    now("tls", Form::Map(TLS), "Certificates of the connection"),
     now(
         "declare",
         Form::Flag,
         "Make queues that are missing, as the shop's `queue:setup` does",
     ),
+    now(
+        "stores",
+        Form::Named(BROKER_STORE),
+        "The vhost of each store, where stores have their own",
+    ),
+    now(
+        "dynamic_stores",
+        Form::Flag,
+        "A row of no store is sent once for each of `stores`",
+    ),
+];
+
+/// A store of `broker.stores`: exactly one of these.
+pub(super) const BROKER_STORE: &[Key] = &[
+    now(
+        "vhost",
+        Form::Text,
+        "Its vhost, at the broker of `broker.url`",
+    ),
+    now(
+        "url",
+        Form::Text,
+        "`amqp://` or `amqps://` of another broker, with the vhost",
+    ),
 ];
 
 /// `drain:` of a resource.
 pub(super) const DRAIN: &[Key] = &[
-    later("queues"),
+    now(
+        "queues",
+        Form::Texts,
+        "Queues of the shop that have to run empty, too",
+    ),
     now("settle", Form::Time, "How long rows must not change"),
     now("within", Form::Time, "How long this is waited for"),
 ];

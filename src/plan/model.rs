@@ -132,6 +132,8 @@ pub(super) struct Resource {
     pub fallback: Option<Handover>,
     pub settle: Option<Value<Duration>>,
     pub within: Option<Value<Duration>>,
+    /// `drain.queues`
+    pub drains: Vec<Value<String>>,
     pub throttle: Throttle,
 }
 
@@ -477,6 +479,11 @@ impl Resource {
             chunk: Chunk::read(&fields, decoder),
             throttle: Throttle::read(&fields, decoder),
             fallback: Handover::read(&fields, decoder),
+            drains: drain
+                .as_ref()
+                .and_then(|drain| drain.texts("queues", decoder))
+                .map(|queues| queues.value)
+                .unwrap_or_default(),
             settle: drain
                 .as_ref()
                 .and_then(|drain| drain.parsed("settle", decoder, units::duration)),

@@ -117,7 +117,7 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         .map(|resource| self::resource(resource, &model, &targets, &limits, &scene, &mut used))
         .collect::<Option<Vec<_>>>()?;
     let broker = match &model.broker {
-        Some(broker) => Some(broker.resolve(&mut used)?),
+        Some(broker) => Some(broker.resolve(&model, &folder, &mut used)?),
         None => None,
     };
     let plan = Plan {
@@ -517,6 +517,11 @@ fn resource(
         to,
         executor: model.executor(resource),
         queue: broker::queue(resource, model, used),
+        drains: resource
+            .drains
+            .iter()
+            .map(|queue| queue.value.clone())
+            .collect(),
         keys: text(&resource.keys),
         leaves_keys_out: [&from.aliases, &from.mapping_key]
             .into_iter()

@@ -49,8 +49,14 @@ pub enum Preset {
 pub struct BrokerConfig {
     /// `amqp://user:password@host:5672/vhost`, `amqps://` for TLS.
     pub url: SecretString,
+    /// What is trusted, and what we show; for every vhost.
+    pub tls: Option<TlsConfig>,
     /// Whether queues that are missing are made.
     pub declare: bool,
+    /// The URL of each store, where stores have vhosts of their own.
+    pub stores: BTreeMap<String, SecretString>,
+    /// The stores that a row of no store is sent for, once each; none: it is sent once, without one.
+    pub each_store: Vec<String>,
 }
 
 /// `sync:`: who carries the rows of a resource over.
@@ -341,6 +347,8 @@ pub struct Resource {
     pub executor: Executor,
     /// The queue of its messages; always there with [`Executor::Queue`].
     pub queue: Option<QueueConfig>,
+    /// `drain.queues`: queues of the shop that have to run empty, too, before what was sent or triggered counts as done.
+    pub drains: Vec<String>,
     /// What every key of it begins with, and no key of anything else, before the target's prefix.
     pub keys: Option<String>,
     /// Whether the plan says `none` of a column with more keys: rows may own some that it does not name.

@@ -181,6 +181,14 @@ pub(super) fn broker(url: &str) -> Result<(), UrlFault> {
     }
 }
 
+/// Returns the URL of a broker with another vhost.
+pub(super) fn at_vhost(url: &str, vhost: &str) -> Option<String> {
+    let mut url = Url::parse(url).ok()?;
+    let vhost = percent_encoding::utf8_percent_encode(vhost, percent_encoding::NON_ALPHANUMERIC);
+    url.set_path(&format!("/{vhost}"));
+    Some(url.into())
+}
+
 /// Returns the scheme, if there is one that could be meant as such.
 fn scheme(url: &str) -> Option<&str> {
     url.split_once("://")

@@ -193,10 +193,10 @@ pub struct Leftover {
     pub by_hand: String,
 }
 
-/// What lies between a writer that only hands rows over and the target itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A queue between a writer that only hands rows over and the target itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backlog {
-    /// The queue's name.
+    /// The queue's name, behind that of its vhost where there are several.
     pub queue: String,
     /// Messages that nobody has taken yet.
     pub ready: u64,
@@ -347,9 +347,9 @@ pub trait Target: Send + Sync {
         Ok(None)
     }
 
-    /// Returns how much of `resource` is on its way to the target still; `None` where what is written is there.
-    async fn backlog(&self, _resource: &ResourceName) -> Result<Option<Backlog>, EdgeError> {
-        Ok(None)
+    /// Returns the queues between what was written of `resource` and the target; none where what is written is there.
+    async fn backlog(&self, _resource: &ResourceName) -> Result<Vec<Backlog>, EdgeError> {
+        Ok(Vec::new())
     }
 
     /// Begins a list of what the target holds where rows of `resources` go; `None` for a target that cannot be listed.

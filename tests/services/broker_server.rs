@@ -15,8 +15,8 @@ use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind,
     message::Delivery,
     options::{
-        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+        ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::FieldTable,
 };
@@ -122,13 +122,23 @@ impl Vhost {
             .expect("the queue is deleted");
     }
 
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Sends `body` as the shop does.
     pub async fn publish(&self, queue: &str, body: &str) {
+        self.publish_with(queue, "", body).await;
+    }
+
+    /// Sends `body` to the exchange of `queue` with this routing key.
+    pub async fn publish_with(&self, queue: &str, key: &str, body: &str) {
         let properties = BasicProperties::default().with_delivery_mode(2);
         self.channel
             .basic_publish(
                 queue.into(),
-                "".into(),
+                key.into(),
                 BasicPublishOptions::default(),
                 body.as_bytes(),
                 properties,
@@ -137,6 +147,29 @@ impl Vhost {
             .expect("it is sent")
             .await
             .expect("it is confirmed");
+    }
+
+    /// Returns the first messages of `queue`, which go back to their places.
+    pub async fn peek(&self, queue: &str, count: usize) -> Vec<Vec<u8>> {
+        let channel = self.connection.create_channel().await.expect("a channel");
+        let mut bodies = Vec::new();
+        for _ in 0..count {
+            let got = channel
+                .basic_get(queue.into(), BasicGetOptions::default())
+                .await
+                .expect("an answer");
+            bodies.push(got.expect("a message").delivery.data);
+        }
+        // What was not acknowledged is back when this is answered.
+        channel.close(200, "done".into()).await.expect("closed");
+        bodies
+    }
+
+    /// Takes the first message of `queue`.
+    pub async fn take(&self, queue: &str) {
+        let own = BasicGetOptions { no_ack: true };
+        let got = self.channel.basic_get(queue.into(), own).await;
+        got.expect("an answer").expect("a message");
     }
 
     /// Begins to take messages from `queue`.

@@ -25,6 +25,8 @@ mod queues;
 mod queues_faults;
 mod queues_messages;
 mod queues_proof;
+mod queues_vhosts;
+mod queues_watched;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     Coordinator, Finished, Job,
+    published::tell,
     waiting::{BOTH, Passage},
 };
 use crate::{
@@ -14,12 +15,13 @@ use crate::{
         book::BookError,
         breaker::Side,
         copy::Report,
+        drain::NotDrained,
         evidence::{extent, partition_keys},
         handover::{Handed, IdPage, Rebind, Settle, entities_at, ids_query, next_ids},
         retry::retrying,
         sink::told,
     },
-    error::{EdgeError, ErrorKind},
+    error::{EdgeError, ErrorKind, chain},
     fallback,
     ids::ResourceName,
     machine::{Handover, HandoverScope, ResourceState},
@@ -189,7 +191,18 @@ impl Coordinator {
             retry: self.plan.defaults.retry.clone(),
         };
         let waiting = self.waiting(&resource.name, Side::Source);
+        let drain = self.drain_of(resource, config.within);
+        let reports = self.reports.0.clone();
         self.hand(&resource.name, &[Side::Source], async move {
+            // Rows that wait for their events in a queue stand still, too.
+            if let Some(drain) = drain
+                && let Err(stalled) = drain.run(|text| tell(&reports, text)).await
+            {
+                return match stalled {
+                    NotDrained::Still(reason) => Handed::Undrained(reason),
+                    NotDrained::Edge(error) => Handed::Undrained(chain(&error).join(": ")),
+                };
+            }
             Handed::Settled(settle.run(waiting).await)
         });
     }

@@ -207,6 +207,10 @@ impl Coordinator {
                 self.verify_ended(*outcome);
                 Ok(())
             }
+            (Job::Watch(name), Some(Finished::Watched(found))) => {
+                self.watched(&name, found);
+                Ok(())
+            }
             (Job::Drain(name), Some(Finished::Drained(outcome))) => {
                 self.drained(&name, outcome).await
             }

@@ -43,7 +43,7 @@ use super::{
     verify::VerifyEnd,
 };
 use crate::{
-    control::{Held, Live, MemoryFound, Paced, Pause},
+    control::{Held, Live, MemoryFound, Paced, Pause, Queued},
     error::EdgeError,
     failpoint,
     ids::{PartitionId, ResourceName},
@@ -51,7 +51,7 @@ use crate::{
     plan::Plan,
     report,
     source::{Source, TableShape},
-    target::{Evidence, Recorded, Target},
+    target::{Backlog, Evidence, Recorded, Target},
 };
 pub use verify::Verified;
 
@@ -121,6 +121,7 @@ enum Finished {
     Handed(Handed),
     Verified(Box<Result<Verified, VerifyEnd>>),
     Drained(Result<(), NotDrained>),
+    Watched(Result<Vec<Backlog>, EdgeError>),
     Looked(Box<Result<verify::Looked, VerifyEnd>>),
 }
 
@@ -141,6 +142,8 @@ enum Job {
     Verify,
     /// Waits until the queue of a resource ran empty.
     Drain(ResourceName),
+    /// Asks how much lies in the queues of a resource.
+    Watch(ResourceName),
     /// Looks whether the target has the rows of a resource whose queue ran empty.
     Look(ResourceName),
 }
@@ -148,7 +151,10 @@ enum Job {
 impl Job {
     /// Returns whether the job moves rows or decides which rows are moved.
     const fn works(&self) -> bool {
-        !matches!(self, Self::Check(_) | Self::Measure(_) | Self::Drain(_))
+        !matches!(
+            self,
+            Self::Check(_) | Self::Measure(_) | Self::Drain(_) | Self::Watch(_)
+        )
     }
 }
 
@@ -178,6 +184,8 @@ pub struct Coordinator {
     holds: BTreeMap<ResourceName, watch::Sender<bool>>,
     held: BTreeMap<ResourceName, Held>,
     paces: BTreeMap<ResourceName, Paced>,
+    /// What was last seen in the queues of each resource.
+    queued: BTreeMap<(ResourceName, String), Queued>,
     paused: Option<Pause>,
     /// True while the run stands still because of it.
     pause: watch::Sender<bool>,
@@ -249,6 +257,7 @@ impl Coordinator {
             holds: BTreeMap::new(),
             held: BTreeMap::new(),
             paces: BTreeMap::new(),
+            queued: BTreeMap::new(),
             paused: None,
             pause: watch::channel(false).0,
             live: None,

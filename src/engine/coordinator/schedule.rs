@@ -89,7 +89,12 @@ impl Coordinator {
                 Job::Prove(name) => name == target,
                 // It may write, and what it compares must not go back meanwhile.
                 Job::Verify => true,
-                Job::Check(_) | Job::Ask | Job::Measure(_) | Job::Drain(_) | Job::Look(_) => false,
+                Job::Check(_)
+                | Job::Ask
+                | Job::Measure(_)
+                | Job::Drain(_)
+                | Job::Watch(_)
+                | Job::Look(_) => false,
             })
         };
         let due: Vec<_> = self

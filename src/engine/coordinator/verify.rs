@@ -14,11 +14,12 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Coordinator, Finished, Job};
+use super::{Coordinator, Finished, Job, published::tell};
 use crate::{
     engine::{
         book::BookError,
         copy::Report,
+        drain::{Drain, NotDrained},
         preflight::is_skipped,
         verify::{Findings, Repair, Verify, VerifyEnd, ask, verify},
     },
@@ -235,20 +236,24 @@ impl Work {
         Ok(verified)
     }
 
-    /// Looks for the rows of `resource` in its target, again as long as more of them appear within `within`.
-    pub(super) async fn look_for(
-        self,
-        resource: ResourceName,
-        within: Duration,
-    ) -> Result<Looked, VerifyEnd> {
+    /// Looks for the rows of a resource in its target, once its queues are empty; again as long as more of them appear within
+    /// the time that its queues may stand still.
+    pub(super) async fn look_for(self, drain: Drain) -> Result<Looked, VerifyEnd> {
         let scope = Scope {
-            only: vec![resource],
+            only: vec![drain.resource.clone()],
             skip: Vec::new(),
             ..self.scope.clone()
         };
-        let within = within.min(LOOKED_FOR);
+        let within = drain.within.min(LOOKED_FOR);
         let (mut least, mut appeared) = (u64::MAX, Instant::now());
         loop {
+            // What a consumer had in hand when it died lies in its queue again.
+            match drain.run(|text| tell(&self.reports, text)).await {
+                Ok(false) => {}
+                Ok(true) => appeared = Instant::now(),
+                Err(NotDrained::Still(why)) => return Ok(Looked::Trouble(why)),
+                Err(NotDrained::Edge(error)) => return Err(VerifyEnd::Edge(error)),
+            }
             let begun = Instant::now();
             let found = self.compare(&scope, Level::Presence, None).await?;
             if let Some(why) = found.resources.iter().find_map(|one| one.trouble.clone()) {

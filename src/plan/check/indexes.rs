@@ -2,6 +2,7 @@
 
 use crate::plan::{
     Executor,
+    broker::Broker,
     decode::Value,
     diagnostic::{Code, Diagnostic},
     index,
@@ -130,7 +131,8 @@ fn unused_stores(model: &Model, problems: &mut Vec<Diagnostic>) {
     let used = model.resources.iter().any(|resource| {
         template_of(model, resource).is_some_and(|(_, index)| index.value.contains("{store}"))
     });
-    if !used {
+    let is_broker = |broker: &Broker| broker.is_dynamic() || !broker.stores.is_empty();
+    if !used && !model.broker.as_ref().is_some_and(is_broker) {
         problems.push(
             Diagnostic::new(Code::InvalidValue, "`stores` is used by nothing".to_owned())
                 .at(stores.span, "fills no index name")

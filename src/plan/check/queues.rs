@@ -2,6 +2,7 @@
 
 use crate::plan::{
     Executor,
+    broker::{Broker, BrokerStore},
     diagnostic::{Code, Diagnostic, Span},
     model::{Model, Resource, Target, TargetKind},
     quote::quoted,
@@ -34,6 +35,77 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     }
     for resource in model.resources.iter().filter(queued) {
         check_queued(model, resource, problems);
+    }
+    for resource in &model.resources {
+        check_drains(model, resource, queued(&resource), problems);
+    }
+    if let Some(broker) = &model.broker {
+        check_stores(model, broker, problems);
+    }
+}
+
+/// `drain.queues` waits for something, and for queues of a broker.
+fn check_drains(
+    model: &Model,
+    resource: &Resource,
+    is_queued: bool,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let Some(first) = resource.drains.first() else {
+        return;
+    };
+    let falls_back = resource.fallback.is_some();
+    let (why, help) = if model.broker.is_none() && !model.broker_broken {
+        (
+            "the plan has no `broker`",
+            "add `broker: { url: \"${RABBITMQ_URL}\" }`, or remove the key",
+        )
+    } else if !is_queued && !falls_back {
+        (
+            "nothing of it goes through queues",
+            "give it `sync: queue` or a `fallback`, or remove the key",
+        )
+    } else {
+        return;
+    };
+    problems.push(refused(resource, "drain.queues", first.span, why, help));
+}
+
+/// Each store of `broker.stores` has one vhost, and each store of the plan is among them.
+fn check_stores(model: &Model, broker: &Broker, problems: &mut Vec<Diagnostic>) {
+    let listed = model.stores.iter().flat_map(|stores| &stores.value);
+    for store in &broker.stores {
+        let path = quoted(&format!("broker.stores.{}", store.name.value));
+        if store.vhost.is_some() == store.url.is_some() && !store.broken {
+            problems.push(
+                Diagnostic::new(Code::InvalidValue, format!("{path} names no one vhost"))
+                    .at(store.name.span, "has to be one vhost")
+                    .help("write `vhost: de_queue`, or `url: ...` where it is another broker's"),
+            );
+        }
+    }
+    for store in listed {
+        let named = |one: &BrokerStore| one.name.value == store.value;
+        if !broker.stores.is_empty() && !broker.stores.iter().any(named) {
+            problems.push(
+                Diagnostic::new(
+                    Code::MissingKey,
+                    format!("`broker.stores` has no vhost of store {}", store.shown()),
+                )
+                .at(store.span, "its messages go where?")
+                .help("add it to `broker.stores`, for example `DE: { vhost: de_queue }`"),
+            );
+        }
+    }
+    if broker.is_dynamic() && model.stores.is_none() && !model.stores_broken {
+        problems.push(
+            Diagnostic::new(Code::MissingKey, "`stores` is missing")
+                .at_known(
+                    broker.dynamic_stores.as_ref().map(|dynamic| dynamic.span),
+                    "for which stores?",
+                )
+                .help("list them, for example `stores: [DE, AT]`"),
+        );
     }
 }
 

@@ -19,6 +19,14 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     {
         problems.push(problem("broker.url", url, &fault));
     }
+    for store in model.broker.iter().flat_map(|broker| &broker.stores) {
+        if let Some(url) = &store.url
+            && let Err(fault) = urls::broker(&url.value)
+        {
+            let path = format!("broker.stores.{}.url", store.name.value);
+            problems.push(problem(&path, url, &fault));
+        }
+    }
     for target in &model.targets {
         let path = |end: &str| format!("targets.{}.{end}", target.name.value);
         match &target.kind {
