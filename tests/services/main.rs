@@ -1,7 +1,9 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod broken_network;
 mod broker_server;
 mod certificates;
+mod clock;
 mod coverage;
 mod dead_letters;
 mod doctor;
@@ -21,6 +23,7 @@ mod pause;
 mod php;
 mod postgres;
 mod postgres_shop;
+mod proxy;
 mod queues;
 mod queues_faults;
 mod queues_messages;

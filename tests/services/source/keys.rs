@@ -281,7 +281,7 @@ impl Engine for Sqlite {
     }
 }
 
-async fn connect(kind: SourceKind, url: String) -> Arc<dyn Source> {
+pub(super) async fn connect(kind: SourceKind, url: String) -> Arc<dyn Source> {
     let config = SourceConfig {
         kind,
         url: SecretString::from(url),

@@ -1,6 +1,7 @@
 //! The sources against real servers: MariaDB here, the others in files of their own.
 
 mod keys;
+mod names;
 mod postgres;
 mod postgres_keys;
 mod rows;
