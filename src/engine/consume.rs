@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::retry::{Waits, passes};
+use super::retry::Waits;
 use crate::{
     broker::{Action, Batch, Intake, Message, Served, Vhost, Vhosts},
     error::{EdgeError, ErrorKind},
@@ -99,7 +99,7 @@ impl Consume {
             match self.pass(&mut outlets, &mut served).await {
                 Ok(true) => return Ok(served),
                 Ok(false) => waits = Waits::endless(&self.plan.defaults.retry),
-                Err(error) if passes(&error) => {
+                Err(error) if error.kind.disposition().passes() => {
                     // Connections of the target may be half used.
                     outlets.clear();
                     let wait = waits.next().unwrap_or(REST);

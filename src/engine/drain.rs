@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::retry::{Waits, passes};
+use super::retry::Waits;
 use crate::{
     error::EdgeError,
     ids::ResourceName,
@@ -78,7 +78,7 @@ impl Drain {
                     }
                     tokio::time::sleep(LOOK).await;
                 }
-                Err(error) if passes(&error) => {
+                Err(error) if error.kind.disposition().passes() => {
                     let wait = waits.next().unwrap_or(LOOK);
                     // Once for all tries in a row.
                     if !std::mem::replace(&mut failing, true) {

@@ -285,12 +285,16 @@ pub fn control(words: &str) {
     assert!(done.success(), "{words}");
 }
 
-/// Ends the broker as a power cut does, and starts it again on its port with what its disk holds.
-pub fn crash() {
+/// Ends the broker as a power cut does.
+pub fn kill() {
     let node = Path::new(&server_url("RABBITMQ_DIR")).join("pid");
     let pid = fs::read_to_string(node).expect("the broker runs");
     let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
     kill_process(pid.expect("a process"), Signal::KILL).expect("it can be killed");
+}
+
+/// Starts the killed broker again, on its port, with what its disk holds.
+pub fn launch() {
     let up = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/up");
     let done = Command::new(up).arg("rabbitmq").output();
     let done = done.expect("the script starts");

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    broker_server::{Vhost, control, crash},
+    broker_server::{Vhost, control, kill, launch},
     redis_server::RedisServer,
     search_server::SearchServer,
     shop::{PLAN, Running, Shop, assert_same, content_of, told, wait_until},
@@ -81,7 +81,8 @@ impl Scene {
              targets:\n  storage: {{ redis: {{ url: \"${{REDIS_URL}}\" }} }}\n  \
              search: {{ elasticsearch: {{ url: \"{}\", prefix: t_{prefix} }} }}\n\
              broker: {{ url: \"${{RABBITMQ_URL}}\" }}\n\
-             resources: [{{ name: url }}, {{ name: product_abstract/search }}]\n\
+             resources: [{{ name: url, throttle: {{ rows_per_second: 10000 }} }}, \
+             {{ name: product_abstract/search, throttle: {{ rows_per_second: 10000 }} }}]\n\
              defaults: {{ sync: {sync}, chunk: {{ rows: 200 }}, retry: {{ attempts: 60, base: 20ms, cap: 500ms }}, \
              fallback: {{ to: none }} }}\n",
             self.search.url()
@@ -161,20 +162,27 @@ async fn what_goes_through_the_queues_equals_what_goes_directly_whoever_is_kille
         let mut publisher = Publisher::start(&scene);
         let consumer = scene.start(&format!("consume {PLAN}"));
         publisher.stores(stored_before + 1);
-        if round == 2 {
-            crash();
-        } else if round == 4 {
-            control("stop_app");
-            control("start_app");
+        match round {
+            2 => kill(),
+            4 => control("stop_app"),
+            _ => {}
+        }
+        // Held while others are waited for, so that it does not come to its end meanwhile.
+        publisher.running.pause();
+        match round {
+            2 => launch(),
+            4 => control("start_app"),
+            _ => {}
         }
         if round == 2 || round == 4 {
             scene.vhost.connect_again().await;
         }
-        // Fewer than lie in the queues from the round before: it dies with messages in hand.
-        let applied = ROWS * (round - 1) / 7;
+        // Far fewer than lie in the queues from the round before: it dies with messages in hand.
+        let applied = ROWS * (round - 1) / 16;
         wait_until("the consumer works", || scene.applied() > applied);
         consumer.kill_group();
-        publisher.stores(ROWS * round / (ROUNDS + 1));
+        publisher.running.go_on();
+        publisher.stores(ROWS * round / 8);
         publisher.running.kill_group();
         let status = scene.shop.status();
         let stored = status["rows"].as_u64().expect("rows");
