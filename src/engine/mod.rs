@@ -8,6 +8,7 @@ mod bind;
 mod book;
 mod breaker;
 mod budget;
+mod catch_up;
 mod consume;
 mod coordinator;
 mod copy;
@@ -30,6 +31,7 @@ mod verify;
 
 pub use asked_ids::AskedIds;
 pub use book::BookError;
+pub use catch_up::{Reached, warning as catch_up_warning};
 pub use consume::{Consume, queues};
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
 pub use coverage::{Coverage, Uncovered, coverage};

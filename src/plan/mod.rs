@@ -43,10 +43,11 @@ pub use digest::definition_diff;
 pub use explain::Explanation;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    Beside, BrokerConfig, ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults,
-    Executor, FallbackConfig, FileConfig, FileFormat, KeyColumn, Level, Load, MoreKeys, Plan,
-    Preset, PublisherConfig, QueueConfig, RedisConfig, Resource, RetryPolicy, Routing, RowSource,
-    SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
+    Beside, BrokerConfig, CatchUp, ChangeColumn, ChunkLimit, Compression, ConsoleConfig,
+    DeadLetterLimit, Defaults, Executor, FallbackConfig, FileConfig, FileFormat, KeyColumn, Level,
+    Load, MoreKeys, Overlap, Plan, Preset, PublisherConfig, QueueConfig, RedisConfig, Resource,
+    RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig,
+    Throttle, ValueForm,
 };
 pub use schema::schema;
 pub use table_pattern::TablePattern;

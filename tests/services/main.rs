@@ -2,6 +2,7 @@
 
 mod broken_network;
 mod broker_server;
+mod catch_up;
 mod certificates;
 mod clock;
 mod coverage;

@@ -322,6 +322,7 @@ fn names(columns: usize) -> Vec<String> {
 
 fn query(columns: usize) -> RowQuery {
     RowQuery {
+        since: None,
         from: RowSource {
             table: "t".into(),
             cursor: names(columns),
