@@ -222,7 +222,7 @@ fn servers(
     ledger: &Ledger,
     found: &mut Findings,
 ) -> Result<(), Failure> {
-    let targets = connect::targets(&plan)?;
+    let targets = connect::ways(&plan)?;
     let typed = &file.plan;
     let plan = Arc::new(plan);
     let runtime = connect::runtime()?;

@@ -51,7 +51,7 @@ pub fn dry_run(
         }
         None => crate::machine::Ledger::default(),
     };
-    let targets = connect::targets(&plan)?;
+    let targets = connect::ways(&plan)?;
     let runtime = connect::runtime()?;
     let plan = Arc::new(plan);
     let mut preview = runtime.block_on(async {

@@ -160,7 +160,7 @@ pub(super) fn restore(
     let longest_row_bytes = worker.longest_row_bytes.unwrap_or(budget);
     let outcome: Result<Exit, Failure> = runtime.block_on(async {
         let mut signals = supervision::listen()?;
-        let targets = connect::targets(&plan)?;
+        let targets = connect::ways(&plan)?;
         let plan = Arc::new(plan);
         let typed = connect::typed(&plan.path, &scope, global);
         let opening = async {

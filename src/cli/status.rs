@@ -149,6 +149,16 @@ impl Beside {
                 printable(&paced.reason)
             );
         }
+        for queued in &live.queues {
+            text += &format!(
+                "  {} is on its way through {}: {}, {}, as many since {}\n",
+                printable(queued.resource.as_str()),
+                printable(&queued.queue),
+                counted(queued.ready, "message"),
+                counted(queued.consumers.into(), "consumer"),
+                moment(queued.since_ms)
+            );
+        }
         if let Some(memory) = &live.memory {
             text += &format!(
                 "  memory limit {} ({})\n",
@@ -467,6 +477,7 @@ fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>, beside: &Bes
         "paused": beside.paused, "waiting": beside.live.as_ref().map(|live| &live.waiting),
         "held": beside.live.as_ref().map(|live| &live.held),
         "paces": beside.live.as_ref().map(|live| &live.paces),
+        "queues": beside.live.as_ref().map(|live| &live.queues),
         "memory": beside.live.as_ref().and_then(|live| live.memory.as_ref()),
     })
     .to_string()

@@ -210,7 +210,7 @@ fn tell_defaults(loaded: &Loaded) {
 
 fn ask(loaded: &Loaded) -> Result<Connected, Failure> {
     let plan = &loaded.plan;
-    let targets = connect::targets(plan)?;
+    let targets = connect::ways(plan)?;
     let runtime = connect::runtime()?;
     Ok(runtime.block_on(async {
         let mut found = Connected::default();

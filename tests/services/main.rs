@@ -1,6 +1,7 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
 mod broken_network;
+mod broker_server;
 mod catch_up;
 mod certificates;
 mod clock;
@@ -24,6 +25,12 @@ mod php;
 mod postgres;
 mod postgres_shop;
 mod proxy;
+mod queues;
+mod queues_faults;
+mod queues_messages;
+mod queues_proof;
+mod queues_vhosts;
+mod queues_watched;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;

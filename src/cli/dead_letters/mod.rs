@@ -2,6 +2,7 @@
 
 mod drop;
 mod letters;
+mod queues;
 mod retry;
 
 use std::{
@@ -35,6 +36,8 @@ pub fn dead_letters(command: &DeadLetters, global: &Global, screen: Screen) -> O
         DeadLettersCommand::Show(show) => self::show(show, global, screen),
         DeadLettersCommand::Retry(retry) => retry::retry(retry, global, screen),
         DeadLettersCommand::Drop(drop) => drop::drop_letters(drop, global, screen),
+        DeadLettersCommand::Queues(of) => queues::list(of, screen),
+        DeadLettersCommand::Replay(of) => queues::replay(of, screen),
     }
 }
 

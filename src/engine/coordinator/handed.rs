@@ -54,6 +54,7 @@ impl Coordinator {
                 }
                 Err((side, error)) => self.failed(name, side, &error).await,
             },
+            (Handed::Undrained(reason), ResourceState::Draining) => self.block(name, reason).await,
             (
                 Handed::Ids(Err(error)) | Handed::Settled(Err(error)),
                 ResourceState::Triggering | ResourceState::Draining,

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     Coordinator, Finished, Job,
+    published::tell,
     waiting::{BOTH, Passage},
 };
 use crate::{
@@ -14,12 +15,13 @@ use crate::{
         book::BookError,
         breaker::Side,
         copy::Report,
+        drain::NotDrained,
         evidence::{extent, partition_keys},
         handover::{Handed, IdPage, Rebind, SAY, Settle, Waited, entities_at, ids_query, next_ids},
         retry::retrying,
         sink::told,
     },
-    error::{EdgeError, ErrorKind},
+    error::{EdgeError, ErrorKind, chain},
     fallback,
     ids::ResourceName,
     machine::{Handover, HandoverScope, ResourceState},
@@ -197,25 +199,36 @@ impl Coordinator {
             retry: self.plan.defaults.retry.clone(),
         };
         let waiting = self.waiting(&resource.name, Side::Source);
+        let drain = self.drain_of(resource, config.within);
         let (reports, name) = (self.reports.0.clone(), resource.name.clone());
         let (still, within) = (
             human::duration(settle.still),
             human::duration(settle.within),
         );
+        let of_drain = reports.clone();
         let waits = move |waited: Waited| {
             let elapsed = human::duration(waited.elapsed);
             let changed = match waited.changes {
                 0 => "no change seen yet".to_owned(),
                 changes => format!("{} seen", super::count(changes.into(), "change")),
             };
-            let text = format!(
-                "{name}: waiting for {elapsed} (at most {within}) until its rows stand still for {still}: {changed}"
+            tell(
+                &reports,
+                format!(
+                    "{name}: waiting for {elapsed} (at most {within}) until its rows stand still for {still}: {changed}"
+                ),
             );
-            let told = report::Event::Notice { text };
-            // Only for people: a report that finds no room is not worth waiting for.
-            reports.try_send(Report::Told(told)).ok();
         };
         self.hand(&resource.name, &[Side::Source], async move {
+            // Rows that wait for their events in a queue stand still, too.
+            if let Some(drain) = drain
+                && let Err(stalled) = drain.run(|text| tell(&of_drain, text)).await
+            {
+                return match stalled {
+                    NotDrained::Still(reason) => Handed::Undrained(reason),
+                    NotDrained::Edge(error) => Handed::Undrained(chain(&error).join(": ")),
+                };
+            }
             Handed::Settled(settle.run(waiting, waits).await)
         });
     }

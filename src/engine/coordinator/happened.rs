@@ -242,12 +242,28 @@ impl Coordinator {
                 self.verify_ended(*outcome);
                 Ok(())
             }
+            (Job::Watch(name), Some(Finished::Watched(found))) => {
+                self.watched(&name, found);
+                Ok(())
+            }
+            (Job::Drain(name), Some(Finished::Drained(outcome))) => {
+                self.drained(&name, outcome).await
+            }
+            (Job::Look(name), Some(Finished::Looked(outcome))) => {
+                self.looked(&name, *outcome).await
+            }
             (Job::Verify, None) if self.interrupted.is_none() && self.lease_lost.is_none() => {
                 self.not_compared(PANICKED.to_owned());
                 Ok(())
             }
             (Job::Hand(name, _), Some(Finished::Handed(handed))) => {
                 self.handed(&name, handed).await
+            }
+            // Those that only look are dropped where the lease was lost, too.
+            (Job::Drain(name) | Job::Look(name), _)
+                if self.interrupted.is_none() && self.lease_lost.is_none() =>
+            {
+                self.block(&name, PANICKED.to_owned()).await
             }
             (Job::Bind(name) | Job::Walk(name, _) | Job::Hand(name, _), _)
                 if self.interrupted.is_none() =>

@@ -10,6 +10,7 @@ mod idle;
 mod mending;
 mod newer;
 mod proof;
+mod published;
 mod schedule;
 mod share;
 mod siblings;
@@ -36,6 +37,7 @@ use super::{
     breaker::{Breakers, Side},
     budget::Budget,
     copy::{Ended, Report},
+    drain::NotDrained,
     handover::{Handed, IdPage},
     lease::LeaseKeeper,
     open::OpenedRun,
@@ -44,7 +46,7 @@ use super::{
     verify::VerifyEnd,
 };
 use crate::{
-    control::{Held, Live, MemoryFound, Paced, Pause},
+    control::{Held, Live, MemoryFound, Paced, Pause, Queued},
     error::EdgeError,
     failpoint,
     ids::{PartitionId, ResourceName},
@@ -52,7 +54,7 @@ use crate::{
     plan::Plan,
     report,
     source::{RowQuery, Source, TableShape},
-    target::{Evidence, Recorded, Target},
+    target::{Backlog, Evidence, Recorded, Target},
 };
 pub use verify::Verified;
 
@@ -121,6 +123,9 @@ enum Finished {
     Measured(Result<Measured, EdgeError>),
     Handed(Handed),
     Verified(Box<Result<Verified, VerifyEnd>>),
+    Drained(Result<(), NotDrained>),
+    Watched(Result<Vec<Backlog>, EdgeError>),
+    Looked(Box<Result<verify::Looked, VerifyEnd>>),
 }
 
 /// What a background task is about.
@@ -138,12 +143,21 @@ enum Job {
     Hand(ResourceName, &'static [Side]),
     /// Compares the targets with the source, once every row is stored.
     Verify,
+    /// Waits until the queue of a resource ran empty.
+    Drain(ResourceName),
+    /// Asks how much lies in the queues of a resource.
+    Watch(ResourceName),
+    /// Looks whether the target has the rows of a resource whose queue ran empty.
+    Look(ResourceName),
 }
 
 impl Job {
     /// Returns whether the job moves rows or decides which rows are moved.
     const fn works(&self) -> bool {
-        !matches!(self, Self::Check(_) | Self::Measure(_))
+        !matches!(
+            self,
+            Self::Check(_) | Self::Measure(_) | Self::Drain(_) | Self::Watch(_)
+        )
     }
 }
 
@@ -175,6 +189,8 @@ pub struct Coordinator {
     holds: BTreeMap<ResourceName, watch::Sender<bool>>,
     held: BTreeMap<ResourceName, Held>,
     paces: BTreeMap<ResourceName, Paced>,
+    /// What was last seen in the queues of each resource.
+    queued: BTreeMap<(ResourceName, String), Queued>,
     paused: Option<Pause>,
     /// True while the run stands still because of it.
     pause: watch::Sender<bool>,
@@ -248,6 +264,7 @@ impl Coordinator {
             holds: BTreeMap::new(),
             held: BTreeMap::new(),
             paces: BTreeMap::new(),
+            queued: BTreeMap::new(),
             paused: None,
             pause: watch::channel(false).0,
             live: None,

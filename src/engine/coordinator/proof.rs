@@ -36,6 +36,7 @@ impl Coordinator {
         }
         if self.interrupted.is_none() {
             self.measure();
+            self.watch_queues();
         }
         Ok(())
     }

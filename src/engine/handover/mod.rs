@@ -26,6 +26,8 @@ pub enum Handed {
     Ids(Result<Option<IdPage>, EdgeError>),
     /// The publisher was called.
     Called(Result<(), EdgeError>),
+    /// The queues behind the publisher do not run empty; what is wrong.
+    Undrained(String),
     /// Rows stand still, or were waited for long enough.
     Settled(Result<Settled, EdgeError>),
     /// What is to be compared.
