@@ -410,6 +410,9 @@ pub struct DeadLettersShow {
 pub struct DeadLettersRetry {
     #[command(flatten)]
     pub of: DeadLettersOf,
+    /// Give up a retry that is not finished, and begin anew
+    #[arg(long)]
+    pub new: bool,
     #[command(flatten)]
     pub worker: Worker,
 }

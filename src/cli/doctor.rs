@@ -6,6 +6,7 @@ use super::{
     Outcome, Stop,
     args::{Doctor, Global},
     connect,
+    dead_letters::Standing,
     render::{self, Screen, say},
     state_files::{self, StateFile},
 };
@@ -14,6 +15,7 @@ use crate::{
     engine::{self, Preview},
     error::chain,
     failure::{Exit, Failure},
+    ids::{ResourceName, RunId},
     journal::View,
     machine::{Ledger, ResourceState, Scope},
     plan::Plan,
@@ -184,14 +186,30 @@ fn runs(view: &View, ledger: &Ledger, plan: &str, found: &mut Findings) {
             );
         }
     }
-    if let Ok(left @ 1..) = view.dead_letters_left(&run.id) {
+    // Of runs of everything and of runs of a part of it: each read its own rows.
+    let mut rows: BTreeMap<(ResourceName, String), RunId> = BTreeMap::new();
+    let read = Standing::of(ledger).each(view, None, |row| {
+        let place = (row.resource.clone(), row.letter.cursor.exact());
+        rows.insert(place, row.run.clone());
+        true
+    });
+    let mut left: BTreeMap<RunId, u64> = BTreeMap::new();
+    for run in rows.into_values() {
+        *left.entry(run).or_default() += 1;
+    }
+    if read.is_ok() && !left.is_empty() {
+        let of: Vec<String> = left
+            .iter()
+            .map(|(run, rows)| format!("{} of run {run}", counted(*rows, "row")))
+            .collect();
+        let is = if left.values().sum::<u64>() == 1 {
+            "is"
+        } else {
+            "are"
+        };
         found.ill(
             "dead letters",
-            format!(
-                "{} of run {} are not restored",
-                counted(left, "row"),
-                run.id
-            ),
+            format!("{} {is} not restored", of.join(", ")),
             format!("`rekindle dead-letters show {plan}` names them"),
         );
     }

@@ -314,16 +314,16 @@ fn handed(resource: &ResourceLedger, handover: &Handover) -> String {
         .after
         .as_ref()
         .filter(|_| handover.scope == HandoverScope::Resource)
-        .map_or_else(String::new, |id| format!(" up to {id}"));
+        .map_or_else(String::new, |id| format!(", the last of them {id}"));
     let open = handover.open.as_ref().map_or_else(String::new, |open| {
-        format!(", {} under way", count(open.ids))
+        format!("; a call with {} is under way", counted(open.ids, "id"))
     });
     let stands = handover.ended_ms.map_or_else(
         || resource.state.label().to_owned(),
         |ended| format!("back since {}", moment(ended)),
     );
     format!(
-        "{} fell back to its publisher ({}, {what}) at {}: {stands}, {} of about {} out{last}{open}, {}; why: {}",
+        "{} fell back to its publisher ({}, {what}) at {}: {stands}, {} of about {} answered for in {}{last}{open}; why: {}",
         resource.name,
         handover.by,
         moment(handover.since_ms),

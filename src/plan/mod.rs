@@ -314,6 +314,7 @@ defaults:
                 store: None,
                 more_keys: MoreKeys::default(),
                 condition: Some("a = 'b'".to_owned()),
+                reads_ids: false,
             }
         );
         assert_eq!(

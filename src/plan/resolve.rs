@@ -514,6 +514,7 @@ fn resource(
                 mapping: more_keys(from.mapping_key.as_ref()),
             },
             condition: text(&from.condition),
+            reads_ids: false,
         },
         to,
         executor: model.executor(resource),

@@ -453,6 +453,9 @@ pub struct RowSource {
     /// `where:`: an SQL condition of the plan's author, used as it is.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+    /// Whether only ids are wanted: the key column is read as the texts that stand for its values in `--ids`. No part of a plan.
+    #[serde(skip)]
+    pub reads_ids: bool,
 }
 
 impl RowSource {

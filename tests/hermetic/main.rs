@@ -1,14 +1,19 @@
 //! Tests that need no server: fakes and temporary folders only.
 
 mod docs;
+mod entities;
 mod files;
 mod init;
 mod journal;
+mod letters;
 mod mending;
 mod model;
+mod older;
 mod plans;
 mod preset;
 mod said;
 mod schema;
+mod shop;
+mod siblings;
 mod transitions;
 mod values;

@@ -97,6 +97,7 @@ impl Coordinator {
         let chunk = IdChunk {
             until: page.until.clone(),
             ids: page.ids.len() as u64,
+            entities: Some(page.asked.clone()),
         };
         self.fell(name, FallbackEvent::Called(chunk)).await?;
         failpoint::hit("after_intent")?;

@@ -1,5 +1,6 @@
 //! Owns the state of a run and takes messages one at a time: chunk stored, walk ended, check done, tick, signal.
 
+mod anew;
 mod asked;
 mod fallback;
 mod handed;
@@ -7,10 +8,12 @@ mod handing;
 mod happened;
 mod idle;
 mod mending;
+mod newer;
 mod proof;
 mod published;
 mod schedule;
 mod share;
+mod siblings;
 mod steering;
 mod verify;
 mod waiting;
@@ -50,7 +53,7 @@ use crate::{
     machine::ResourceLedger,
     plan::Plan,
     report,
-    source::{Source, TableShape},
+    source::{RowQuery, Source, TableShape},
     target::{Backlog, Evidence, Recorded, Target},
 };
 pub use verify::Verified;
@@ -178,6 +181,8 @@ pub struct Coordinator {
     /// Targets whose evidence has to be compared before anything is written to them.
     unproven: BTreeSet<String>,
     rewinds: BTreeMap<ResourceName, u32>,
+    /// Resources that start over once their targets are proven, and why.
+    anew: BTreeMap<ResourceName, String>,
     breakers: Breakers,
     /// One for each resource with `rows_per_second`, shared by its partitions.
     rates: BTreeMap<ResourceName, Arc<RateLimit>>,
@@ -201,6 +206,8 @@ pub struct Coordinator {
     settled: BTreeSet<ResourceName>,
     /// Places and entities of the dead letters whose rows are read again.
     mends: BTreeMap<ResourceName, Vec<String>>,
+    /// Which rows were read again in this attempt, after their publisher was called.
+    mended: BTreeMap<ResourceName, RowQuery>,
     /// Failures of the source's data since a resource last stored a chunk.
     data_failures: BTreeMap<ResourceName, u32>,
     shares: share::Shares,
@@ -280,10 +287,12 @@ impl Coordinator {
             reports: mpsc::channel(8),
             unproven,
             rewinds: BTreeMap::new(),
+            anew: BTreeMap::new(),
             id_counts: opened.id_counts,
             calls: BTreeMap::new(),
             settled: BTreeSet::new(),
             mends: BTreeMap::new(),
+            mended: BTreeMap::new(),
             data_failures: BTreeMap::new(),
             shares: share::Shares::default(),
             verified: None,
@@ -315,6 +324,7 @@ impl Coordinator {
         }
         if matches!(ending, Ending::Done { .. }) {
             self.tell_asked_ids().await;
+            self.tell_newer().await;
         }
         let (rows, bytes, dead_letters) = self.totals();
         self.emit(&report::Event::RunEnded {
@@ -336,6 +346,7 @@ impl Coordinator {
     }
 
     async fn work(&mut self) -> Result<Ending, BookError> {
+        self.anew = self.of_older_releases();
         self.drift().await?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -6,7 +6,6 @@ use tokio::sync::watch;
 
 use super::{
     Coordinator, Finished, Job,
-    happened::RAISE,
     waiting::{BOTH, Passage},
 };
 use crate::{
@@ -38,6 +37,9 @@ impl Coordinator {
             RunState::Restoring | RunState::Verifying | RunState::Finishing
         ) {
             self.prove_next();
+            if !self.start_anew().await? {
+                return Ok(());
+            }
         }
         if state != RunState::Restoring {
             return Ok(());
@@ -126,7 +128,7 @@ impl Coordinator {
                 && let Some(reason) = self.drowning(&name)
             {
                 // Also when it was blocked for it, unblocked by another `run`, and had nothing left to read.
-                self.fall_back(&name, reason, RAISE).await?;
+                self.drown(&name, reason).await?;
                 continue;
             }
             if copied {

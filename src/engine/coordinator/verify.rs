@@ -101,14 +101,27 @@ impl Coordinator {
         let scope = self.book.run()?.scope.clone();
         let resources = self.plan.resources.iter();
         let catch_up: Vec<_> = resources
-            .filter(|one| one.catch_up.is_some() && !is_skipped(&scope, &one.name))
-            .map(|one| {
+            .filter(|one| !is_skipped(&scope, &one.name))
+            .filter_map(|one| {
+                if self.is_behind_a_publisher(one) {
+                    // A column may not tell what a publisher wrote.
+                    let whole = Resource {
+                        catch_up: None,
+                        ..one.clone()
+                    };
+                    return Some((whole, None));
+                }
+                one.catch_up.as_ref()?;
                 let ledger = self.book.resource(&one.name);
-                (one.clone(), ledger.and_then(|one| one.watermark.clone()))
+                Some((one.clone(), ledger.and_then(|one| one.watermark.clone())))
             })
             .collect();
         let asked = self.plan.defaults.verify.is_some() || !catch_up.is_empty();
-        if !asked || self.verified.is_some() {
+        if self.verified.is_some() {
+            return Ok(false);
+        }
+        self.tell_siblings(&scope);
+        if !asked {
             return Ok(false);
         }
         let work = self.comparison(scope, catch_up);
