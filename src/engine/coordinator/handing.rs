@@ -26,7 +26,7 @@ use crate::{
     ids::ResourceName,
     machine::{Handover, HandoverScope, ResourceState},
     plan::{FallbackConfig, Resource},
-    report::{self, human},
+    report::human,
 };
 
 impl Coordinator {
