@@ -11,6 +11,7 @@ mod init;
 mod manual;
 mod next;
 mod pause;
+mod problems;
 mod render;
 mod run;
 mod state_files;
@@ -20,6 +21,7 @@ mod table;
 mod trigger;
 mod validate;
 mod verify;
+mod wrap;
 
 use clap::Parser;
 

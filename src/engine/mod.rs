@@ -8,9 +8,10 @@ mod bind;
 mod book;
 mod breaker;
 mod budget;
+mod checks;
 mod coordinator;
 mod copy;
-mod coverage;
+mod estimate;
 mod evidence;
 mod handover;
 mod lease;
@@ -28,8 +29,11 @@ mod verify;
 
 pub use asked_ids::AskedIds;
 pub use book::BookError;
+pub use checks::{
+    Answers, Coverage, Described, TargetAnswer, Uncovered, ask as ask_servers, check, no_room,
+};
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
-pub use coverage::{Coverage, Uncovered, coverage};
+pub use estimate::RowEstimate;
 pub use handover::{IdPage, all_ids, check_ids, ids_source};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, preview};

@@ -1,6 +1,7 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
 mod certificates;
+mod checks;
 mod coverage;
 mod dead_letters;
 mod doctor;

@@ -6,6 +6,7 @@
 mod cluster;
 mod cluster_writer;
 mod compare;
+mod conditions;
 mod culprits;
 mod error;
 mod evidence;
@@ -37,8 +38,8 @@ use self::{
     writer::RedisWriter,
 };
 use super::{
-    ChunkWriter, Comparer, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover, PartitionKey,
-    Recorded, Target,
+    ChunkWriter, Comparer, Condition, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover,
+    PartitionKey, Recorded, Target,
 };
 use crate::{
     error::EdgeError,
@@ -154,6 +155,11 @@ impl Target for RedisTarget {
             infos.push(self.watched(Info::read(&node.server).await)?);
         }
         Ok(Info::facts(&infos, self.server.db()))
+    }
+
+    async fn conditions(&self) -> Result<Vec<Condition>, EdgeError> {
+        let view = self.cluster.view().await?;
+        self.watched(conditions::of(&view, &self.prefix, self.allow_eviction).await)
     }
 
     async fn used_percent(&self) -> Result<Option<f64>, EdgeError> {
