@@ -17,7 +17,7 @@ use crate::{
     journal::{LoggedEvent, View},
     machine::{
         AttemptEnd, Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent,
-        RunEvent, RunLedger,
+        RunEvent, RunLedger, Watermark,
     },
     report::human::{bytes, count, counted, duration, moment, printable},
 };
@@ -303,35 +303,33 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             ..
         }
         | Event::Chunk { .. } => return None,
+        Event::Run {
+            event: RunEvent::Verify,
+            ..
+        } => "run: every row is stored; its evidence is compared once more".to_owned(),
         Event::Run { event, .. } => format!("run: {}", event.label().replace('_', " ")),
         Event::Identified {
             source, targets, ..
         } => {
-            let targets: Vec<_> = targets
-                .iter()
-                .map(|(name, identity)| format!("{name} = {identity}"))
-                .collect();
+            let targets = targets.iter();
+            let targets: Vec<_> = targets.map(|(name, id)| format!("{name} = {id}")).collect();
             format!("source {source}; {}", targets.join(", "))
         }
         Event::ResourceBound {
             resource,
             estimated_rows,
             partitions,
+            watermark,
             ..
-        } => format!(
-            "{resource} begins: about {} in {}",
-            counted(*estimated_rows, "row"),
-            counted(partitions.len() as u64, "partition")
-        ),
+        } => {
+            let rows = counted(*estimated_rows, "row");
+            let partitions = counted(partitions.len() as u64, "partition");
+            let again = looked_at_again(watermark.as_ref());
+            format!("{resource} begins: about {rows} in {partitions}{again}")
+        }
         Event::Resource {
             resource, event, ..
-        } => match event {
-            ResourceEvent::Blocked { reason } => format!("{resource} is blocked: {reason}"),
-            ResourceEvent::StartedOver { reason, .. } => {
-                format!("{resource} starts over: {reason}")
-            }
-            event => format!("{resource}: {}", event.label().replace('_', " ")),
-        },
+        } => moved(resource, event),
         Event::Fallback {
             resource, event, ..
         } => handed(resource, event),
@@ -371,6 +369,24 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             text.clone()
         }
         Event::Compacted { .. } => "earlier events are summed up".to_owned(),
+    })
+}
+
+/// Returns a step of a resource in words.
+fn moved(resource: &ResourceName, event: &ResourceEvent) -> String {
+    match event {
+        ResourceEvent::Blocked { reason } => format!("{resource} is blocked: {reason}"),
+        // Rows are compared only where the plan says so, and that has a line of its own.
+        ResourceEvent::Verified => format!("{resource}: its evidence stands"),
+        ResourceEvent::StartedOver { reason, .. } => format!("{resource} starts over: {reason}"),
+        event => format!("{resource}: {}", event.label().replace('_', " ")),
+    }
+}
+
+/// Returns which rows are compared again before the run is done, as the end of a sentence.
+fn looked_at_again(watermark: Option<&Watermark>) -> String {
+    watermark.map_or_else(String::new, |Watermark { column, value }| {
+        format!("; rows whose `{column}` is {value} or later are looked at again")
     })
 }
 

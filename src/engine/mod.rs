@@ -8,6 +8,7 @@ mod bind;
 mod book;
 mod breaker;
 mod budget;
+mod catch_up;
 mod checks;
 mod coordinator;
 mod copy;
@@ -29,6 +30,7 @@ mod verify;
 
 pub use asked_ids::AskedIds;
 pub use book::BookError;
+pub use catch_up::Reached;
 pub use checks::{
     Answers, Coverage, Described, TargetAnswer, Uncovered, ask as ask_servers, check, no_room,
 };

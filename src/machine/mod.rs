@@ -14,6 +14,7 @@ pub mod run;
 pub use chunk::{ChunkEvent, ChunkState};
 pub use event::{
     AttemptEnd, DeadLetter, DeadLetterGroup, Event, PartitionPlan, PlannedResource, Scope,
+    Watermark,
 };
 pub use fallback::{Fallback, FallbackEvent, Handover, HandoverScope, IdChunk};
 pub use ledger::{AttemptLedger, Ledger, PartitionLedger, ResourceLedger, RunLedger};

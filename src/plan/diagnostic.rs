@@ -77,6 +77,8 @@ pub enum Code {
     UnfitCursor,
     /// `where:` that the source does not understand.
     BadCondition,
+    /// Catching up has no index to go by.
+    SlowCatchUp,
     /// The source's user may do more than read.
     WritableUser,
     /// A read model that no resource names.
@@ -115,7 +117,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the declaration.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 54] = [
         Self::Unreadable,
         Self::TooLarge,
         Self::NotText,
@@ -152,6 +154,7 @@ impl Code {
         Self::MissingColumn,
         Self::UnfitCursor,
         Self::BadCondition,
+        Self::SlowCatchUp,
         Self::WritableUser,
         Self::UncoveredTable,
         Self::CoverageUnknown,
@@ -217,6 +220,7 @@ impl Code {
             Self::MissingColumn => "source::missing-column",
             Self::UnfitCursor => "source::cursor",
             Self::BadCondition => "source::condition",
+            Self::SlowCatchUp => "source::slow-catch-up",
             Self::WritableUser => "source::writable-user",
             Self::UncoveredTable => "source::uncovered-table",
             Self::CoverageUnknown => "source::coverage-unknown",
@@ -245,6 +249,7 @@ impl Code {
             | Self::NoEntity
             | Self::NoAliases
             | Self::NoPublisher
+            | Self::SlowCatchUp
             | Self::WritableUser
             | Self::UncoveredTable
             | Self::CoverageUnknown

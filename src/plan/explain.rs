@@ -274,6 +274,11 @@ impl Code {
                 "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data, where: \"is_active =\" }\n",
                 "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data, where: \"is_active = 1\" }\n",
             ),
+            Self::SlowCatchUp => told(
+                "`catch_up.column` says by which column a row tells when it changed, and here it helps little: the table has \
+                 no such column, or no index begins with it. Then every row is compared, or looked at, once more before a run \
+                 is done. That is right and slow.",
+            ),
             Self::WritableUser => told(
                 "A restore reads the source and never writes to it; its sessions are read-only. A user who \
                  may also write is more than it needs: a mistake elsewhere, or a stolen password, could \

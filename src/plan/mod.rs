@@ -44,10 +44,10 @@ pub use explain::Explanation;
 pub use places::{Places, ResourcePlaces, TargetPlaces};
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    Beside, ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig,
-    FileConfig, FileFormat, KeyColumn, Level, Load, MoreKeys, Plan, Preset, PublisherConfig,
-    RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
-    TargetConfig, Throttle, ValueForm,
+    Beside, CatchUp, ChangeColumn, ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit,
+    Defaults, FallbackConfig, FileConfig, FileFormat, KeyColumn, Level, Load, MoreKeys, Overlap,
+    Plan, Preset, PublisherConfig, RedisConfig, Resource, RetryPolicy, Routing, RowSource,
+    SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
 };
 pub use schema::schema;
 pub use table_pattern::TablePattern;

@@ -54,6 +54,8 @@ pub struct ResourcePlaces {
     pub cursor: Option<Span>,
     /// `from.where`
     pub condition: Option<Span>,
+    /// `catch_up.column`
+    pub catch_up: Option<Span>,
     /// `fallback.ids.table`
     pub ids_table: Option<Span>,
     /// `fallback.ids.column`
@@ -97,6 +99,7 @@ impl ResourcePlaces {
             table: of(&from.table),
             cursor: from.cursor.as_ref().map(|cursor| cursor.span),
             condition: of(&from.condition),
+            catch_up: resource.catch_up.as_ref().and_then(|one| of(&one.column)),
             ids_table: ids.and_then(|ids| of(&ids.table)),
             ids_column: ids.and_then(|ids| of(&ids.column)),
             columns,

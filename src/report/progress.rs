@@ -32,6 +32,7 @@ pub struct ProgressBars {
     names: usize,
     bars: MultiProgress,
     resources: BTreeMap<ResourceName, ProgressBar>,
+    paces: BTreeMap<ResourceName, Pace>,
     lines: PlainLines<Above>,
     above: MultiProgress,
 }
@@ -78,18 +79,42 @@ impl ProgressBars {
             bars,
             names: 0,
             resources: BTreeMap::new(),
+            paces: BTreeMap::new(),
             lines: PlainLines::new(above),
         }
     }
 
     fn bar(&mut self, resource: &ResourceName, estimated: u64) -> &ProgressBar {
-        let names = self.names;
+        // A comparison has no run that names all of them first.
+        let names = resource.as_str().chars().count();
+        if names > self.names {
+            self.names = names;
+            for (resource, bar) in &self.resources {
+                bar.set_style(style(width(), names, self.pace(resource)));
+            }
+        }
+        let (names, pace) = (self.names, self.pace(resource));
         self.resources.entry(resource.clone()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(estimated));
-            bar.set_style(style(width(), names, 0));
+            bar.set_style(style(width(), names, pace));
             bar.set_prefix(printable(resource.as_str()));
             bar
         })
+    }
+
+    /// Returns what the rate of a resource is measured from.
+    fn pace(&self, resource: &ResourceName) -> Pace {
+        let known = self.paces.get(resource).copied();
+        known.unwrap_or_else(|| Pace::from(0))
+    }
+
+    /// Measures the rate of a resource from here on, where it has `rows`.
+    fn begin(&mut self, resource: &ResourceName, rows: u64) {
+        let pace = Pace::from(rows);
+        self.paces.insert(resource.clone(), pace);
+        if let Some(bar) = self.resources.get(resource) {
+            bar.set_style(style(width(), self.names, pace));
+        }
     }
 }
 
@@ -108,6 +133,12 @@ struct Pace {
 }
 
 impl Pace {
+    /// Returns the pace of a bar that is at `rows` now.
+    fn from(rows: u64) -> Self {
+        let since = Instant::now();
+        Self { rows, since }
+    }
+
     /// Returns rows a second, at least a little.
     fn rate(self, state: &ProgressState) -> f64 {
         let done = state.pos().saturating_sub(self.rows);
@@ -115,10 +146,8 @@ impl Pace {
     }
 }
 
-/// Returns the look of a bar on `width` columns, with `names` of them for the name where there is room; `rows` were there before.
-fn style(width: usize, names: usize, rows: u64) -> ProgressStyle {
-    let since = Instant::now();
-    let pace = Pace { rows, since };
+/// Returns the look of a bar on `width` columns, with `names` of them for the name where there is room.
+fn style(width: usize, names: usize, pace: Pace) -> ProgressStyle {
     ProgressStyle::with_template(&template(width, names))
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━╸─")
@@ -181,10 +210,9 @@ impl Observer for ProgressBars {
                     .map(|one| one.name.as_str().chars().count());
                 self.names = names.max().unwrap_or_default();
                 for one in resources.iter().filter(|one| one.state == "syncing") {
-                    let (names, width) = (self.names, width());
+                    self.begin(&one.name, one.rows);
                     let bar = self.bar(&one.name, one.estimated_rows);
                     bar.set_position(one.rows);
-                    bar.set_style(style(width, names, one.rows));
                 }
             }
             Event::ResourceStarted {
@@ -193,10 +221,9 @@ impl Observer for ProgressBars {
                 ..
             } => {
                 self.lines.begun(resource);
-                let (names, width) = (self.names, width());
+                self.begin(resource, 0);
                 let bar = self.bar(resource, *estimated_rows);
                 bar.set_length(*estimated_rows);
-                bar.set_style(style(width, names, 0));
             }
             Event::ChunkStored {
                 resource,
@@ -234,8 +261,8 @@ impl Observer for ProgressBars {
             | Event::Comparing { resource, .. } => {
                 if let Some(bar) = self.resources.get(resource) {
                     bar.reset();
-                    bar.set_style(style(width(), self.names, 0));
                 }
+                self.begin(resource, 0);
                 self.lines.observe(event);
             }
             Event::RunEnded { .. } => {

@@ -144,6 +144,17 @@ fn a_cursor_without_a_unique_index_is_shown_with_those_that_would_do() {
 }
 
 #[test]
+fn a_column_for_catching_up_that_no_index_begins_with_is_a_warning() {
+    let shop = Shop::new();
+    let catch_up = "    catch_up: { column: twin }\n";
+    let ignored = "ignore_tables: [page_storage]\n";
+    shop.plan(FROM, catch_up, ignored);
+    assert_eq!(shop.codes("validate"), [], "it has an index");
+    shop.plan(FROM, "    catch_up: { column: fk }\n", ignored);
+    shop.shows(Code::SlowCatchUp, Some(9), 0);
+}
+
+#[test]
 fn tables_that_nobody_named_or_that_are_not_there_are_warnings() {
     let shop = Shop::new();
     shop.plan(FROM, "", "");

@@ -1,7 +1,10 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod broken_network;
+mod catch_up;
 mod certificates;
 mod checks;
+mod clock;
 mod coverage;
 mod dead_letters;
 mod doctor;
@@ -21,6 +24,7 @@ mod pause;
 mod php;
 mod postgres;
 mod postgres_shop;
+mod proxy;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;

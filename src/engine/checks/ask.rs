@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Coverage, coverage};
 use crate::{
-    engine::{handover::ids_source, preflight::is_skipped, retry::patiently},
+    engine::{catch_up, handover::ids_source, preflight::is_skipped, retry::patiently},
     error::EdgeError,
     fallback,
     ids::ResourceName,
@@ -40,6 +40,8 @@ pub struct Described {
     pub resource: ResourceName,
     /// Its table.
     pub shape: Result<TableShape, EdgeError>,
+    /// What a person should know of how it is caught up with, if anything.
+    pub catch_up: Result<Option<String>, EdgeError>,
     /// The table of its fallback's ids; `None` without a fallback.
     pub ids: Option<Result<TableShape, EdgeError>>,
 }
@@ -111,9 +113,15 @@ async fn ask_source(plan: &Plan, chosen: &[&Resource], source: &dyn Source, answ
             }
             None => None,
         };
+        // Of a table that cannot be read nothing more is asked.
+        let catch_up = match &shape {
+            Ok(_) => patiently(retry, || catch_up::warning(resource, source)).await,
+            Err(_) => Ok(None),
+        };
         answers.tables.push(Described {
             resource: resource.name.clone(),
             shape,
+            catch_up,
             ids,
         });
     }

@@ -6,6 +6,7 @@
 //! ```
 
 mod ask;
+mod catch_up;
 mod coverage;
 mod cursor;
 mod database;
@@ -37,11 +38,12 @@ pub(super) struct Scene<'a> {
 /// A rule: notes what it finds.
 type Rule = fn(&Scene<'_>, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     source::check,
     rights::check,
     names::check,
     cursor::check,
+    catch_up::check,
     ids::check,
     program::check,
     targets::check,
