@@ -14,7 +14,7 @@ pub fn wrapped(text: &str, width: Option<usize>) -> String {
 }
 
 fn broken(line: &str, width: usize) -> String {
-    if line.chars().count() <= width {
+    if columns(line) <= width {
         return line.to_owned();
     }
     let before = line.len() - line.trim_start().len();
@@ -22,7 +22,7 @@ fn broken(line: &str, width: usize) -> String {
     let mut text = " ".repeat(before);
     let mut used = before;
     for (i, word) in line.trim_start().split(' ').enumerate() {
-        let length = word.chars().count();
+        let length = columns(word);
         if i > 0 && used + 1 + length > width {
             text.push('\n');
             text.push_str(&" ".repeat(indent));
@@ -37,6 +37,21 @@ fn broken(line: &str, width: usize) -> String {
     text
 }
 
+/// Returns how many columns a text takes; a colour takes none.
+fn columns(text: &str) -> usize {
+    let mut chars = text.chars();
+    let mut columns = 0;
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // `ESC [ 1 ; 31 m`
+            chars.by_ref().find(|c| *c == 'm');
+        } else {
+            columns += 1;
+        }
+    }
+    columns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +63,7 @@ mod tests {
             wrapped(text, Some(40)),
             "short\n  target: redis at cache.test, version\n      7.0.15, no limit"
         );
+        assert_eq!(columns("\u{1b}[1;31merror:\u{1b}[0m no"), 9);
         assert_eq!(wrapped(text, Some(80)), text);
         assert_eq!(wrapped(text, None), text);
     }
