@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     Outcome, Stop,
     args::{Doctor, Global},
-    connect, problems,
+    connect,
+    dead_letters::Standing,
+    problems,
     render::{self, Screen, say},
     state_files::{self, StateFile},
 };
@@ -14,6 +16,7 @@ use crate::{
     engine::{self, Preview},
     error::chain,
     failure::{Exit, Failure},
+    ids::{ResourceName, RunId},
     journal::View,
     machine::{Ledger, ResourceState, Scope},
     plan::{Diagnostic, Loaded, PlanText, ProblemEntry, Severity},
@@ -215,16 +218,30 @@ fn runs(view: &View, ledger: &Ledger, file: &StateFile, found: &mut Findings) {
             );
         }
     }
-    if let Ok(left @ 1..) = view.dead_letters_left(&run.id)
-        && view.running().is_none()
-    {
+    // Of runs of everything and of runs of a part of it: each read its own rows.
+    let mut rows: BTreeMap<(ResourceName, String), RunId> = BTreeMap::new();
+    let read = Standing::of(ledger).each(view, None, |row| {
+        let place = (row.resource.clone(), row.letter.cursor.exact());
+        rows.insert(place, row.run.clone());
+        true
+    });
+    let mut left: BTreeMap<RunId, u64> = BTreeMap::new();
+    for run in rows.into_values() {
+        *left.entry(run).or_default() += 1;
+    }
+    if read.is_ok() && !left.is_empty() && view.running().is_none() {
+        let of: Vec<String> = left
+            .iter()
+            .map(|(run, rows)| format!("{} of run {run}", counted(*rows, "row")))
+            .collect();
+        let is = if left.values().sum::<u64>() == 1 {
+            "is"
+        } else {
+            "are"
+        };
         found.ill(
             "dead letters",
-            format!(
-                "{} of run {} are not restored",
-                counted(left, "row"),
-                run.id
-            ),
+            format!("{} {is} not restored", of.join(", ")),
             format!("`rekindle dead-letters show {plan}` names them"),
         );
     }
@@ -239,7 +256,7 @@ fn servers(
     found: &mut Findings,
 ) -> Result<(), Failure> {
     let plan = &loaded.plan;
-    let targets = connect::targets(plan)?;
+    let targets = connect::ways(plan)?;
     let typed = &file.plan;
     let runtime = connect::runtime()?;
     let scope = ledger

@@ -68,7 +68,7 @@ pub fn dry_run(
         }
         None => crate::machine::Ledger::default(),
     };
-    let targets = connect::targets(plan)?;
+    let targets = connect::ways(plan)?;
     let runtime = connect::runtime()?;
     let (answers, found) = runtime.block_on(connect::checked(loaded, scope, &targets));
     let mut seen = Seen {

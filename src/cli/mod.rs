@@ -2,6 +2,7 @@
 
 mod args;
 mod connect;
+mod consume;
 mod dead_letters;
 mod doctor;
 mod dry_run;
@@ -67,6 +68,7 @@ pub fn main() -> u8 {
             dead_letters::dead_letters(&command, &arguments.global, screen)
         }
         Some(Command::Trigger(command)) => trigger::trigger(&command, &arguments.global, screen),
+        Some(Command::Consume(command)) => consume::consume(&command, screen),
         Some(Command::Explain(command)) => explain::explain(&command, screen),
         Some(Command::Schema) => Ok(manual::schema()),
         Some(Command::Completions(command)) => manual::completions(&command),

@@ -73,6 +73,11 @@ impl Screen {
             )
             .because(&error)
         })?;
+        // It logs messages that come back, and what is in them is a row's value.
+        let filter = match "lapin=off".parse() {
+            Ok(silent) => filter.add_directive(silent),
+            Err(_) => filter,
+        };
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .log_internal_errors(false)

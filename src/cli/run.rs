@@ -165,7 +165,7 @@ pub(super) fn restore(
     let longest_row_bytes = worker.longest_row_bytes.unwrap_or(budget);
     let outcome: Result<Exit, Failure> = runtime.block_on(async {
         let mut signals = supervision::listen()?;
-        let targets = connect::targets(&plan)?;
+        let targets = connect::ways(&plan)?;
         let plan = Arc::new(plan);
         let typed = connect::typed(&plan.path, &scope, global);
         let opening = async {
@@ -256,8 +256,15 @@ struct Hints {
     state: PathBuf,
 }
 
-/// Shows what the comparison before the end found; the failure where that is not what the source says.
-fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Result<(), Failure> {
+/// Shows what the comparison before the end found; the failure where that is not what the source says. Returns what is said
+/// where only the source itself keeps rows out of the targets.
+fn compared(
+    verified: Verified,
+    plan: &Plan,
+    typed: &str,
+    screen: Screen,
+) -> Result<Option<Failure>, Failure> {
+    let mut unrestorable = None;
     let mut failure = verified.trouble.map(|why| {
         Failure::new(
             Exit::Stopped,
@@ -298,11 +305,13 @@ fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Res
         let only_moved = repaired && found.findings.left() == 0 && uncompared == 0;
         // Nor is it one of the run that nobody reads files back.
         let only_files = |one: &Failure| one.exit == Exit::Stopped && uncompared == 0;
-        let not_so =
-            ending::failure(&found, typed, repaired).filter(|one| !only_moved && !only_files(one));
-        failure = failure.or(not_so.filter(|one| one.exit != Exit::DeadLetters));
+        match ending::failure(&found, typed, repaired) {
+            Some(one) if one.exit == Exit::DeadLetters => unrestorable = Some(one),
+            Some(one) if only_moved || only_files(&one) => {}
+            not_so => failure = failure.or(not_so),
+        }
     }
-    failure.map_or(Ok(()), Err)
+    failure.map_or(Ok(unrestorable), Err)
 }
 
 fn conclude(
@@ -316,15 +325,16 @@ fn conclude(
         run,
         state,
     } = hints;
+    let mut unrestorable = None;
     if let Ending::Done { verified, .. } = &mut ending
         && let Some(verified) = verified.take()
     {
-        compared(verified, plan, typed, screen)?;
+        unrestorable = compared(verified, plan, typed, screen)?;
     }
     match ending {
         Ending::Done {
             dead_letters: 0, ..
-        } => Ok(Exit::Done),
+        } => unrestorable.map_or(Ok(Exit::Done), Err),
         Ending::Done { dead_letters, .. } => Err(Failure::new(
             Exit::DeadLetters,
             format!(

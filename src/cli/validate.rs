@@ -26,7 +26,7 @@ struct Connected {
 
 impl Connected {
     fn ask(loaded: &Loaded) -> Result<Self, Failure> {
-        let targets = connect::targets(&loaded.plan)?;
+        let targets = connect::ways(&loaded.plan)?;
         let runtime = connect::runtime()?;
         let (answers, problems) =
             runtime.block_on(connect::checked(loaded, &Scope::default(), &targets));

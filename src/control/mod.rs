@@ -21,7 +21,7 @@ use std::{
 
 use rustix::fs::OFlags;
 
-pub use live::{Held, Live, MemoryFound, Paced, Waiting};
+pub use live::{Held, Live, MemoryFound, Paced, Queued, Waiting};
 pub use pause::{Pause, ask, asked, lift};
 
 /// Returns the file of the state at `state` that ends in `suffix`.

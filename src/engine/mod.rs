@@ -10,8 +10,10 @@ mod breaker;
 mod budget;
 mod catch_up;
 mod checks;
+mod consume;
 mod coordinator;
 mod copy;
+mod drain;
 mod estimate;
 mod evidence;
 mod handover;
@@ -34,7 +36,9 @@ pub use catch_up::Reached;
 pub use checks::{
     Answers, Coverage, Described, TargetAnswer, Uncovered, ask as ask_servers, check, no_room,
 };
+pub use consume::{Consume, queues};
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
+pub use drain::{Drain, NotDrained};
 pub use estimate::RowEstimate;
 pub use handover::{IdPage, all_ids, check_ids, ids_source};
 pub use open::{OpenRun, OpenedRun, RunChoice, open};

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -22,12 +22,13 @@ use tokio::{
 
 use super::{
     Publisher,
-    output::{Redacted, Tail, keep},
+    output::{Redacted, Tail, log},
     said::last_line,
 };
 use crate::{
     error::{EdgeError, ErrorKind},
     plan::ConsoleConfig,
+    report::human::moment,
     supervisor::CHILD_VARIABLE,
 };
 
@@ -319,7 +320,7 @@ impl ConsolePublisher {
         Err(EdgeError::new(
             kind,
             format!(
-                "{} {ended}{why}{said} (all of its output is in {})",
+                "{} {ended}{why}{said} (its output is in {})",
                 self.place,
                 self.output.display()
             ),
@@ -395,7 +396,21 @@ impl ConsolePublisher {
         let ended = timeout(self.within, self.watch(&mut group, &tail)).await;
         drop(group);
         let text = tail.lock().unwrap_or_else(PoisonError::into_inner).text();
-        if let Err(error) = keep(&self.output, &text) {
+        let at_ms = SystemTime::now().duration_since(UNIX_EPOCH);
+        let at_ms = at_ms.map_or(0, |at| i64::try_from(at.as_millis()).unwrap_or(0));
+        let which = format!(
+            "{}: {} {}, the first {}: {}",
+            moment(at_ms),
+            ids.len(),
+            if ids.len() == 1 { "id" } else { "ids" },
+            ids.first().map_or("", String::as_str),
+            match &ended {
+                Ok(Ok(status)) => status.to_string(),
+                Ok(Err(_)) => "lost sight of".to_owned(),
+                Err(_) => "killed after its time was over".to_owned(),
+            }
+        );
+        if let Err(error) = log(&self.output, &which, &text) {
             tracing::warn!(%error, path = %self.output.display(), "the output of the publisher is not kept");
         }
         match ended {
@@ -582,7 +597,7 @@ mod tests {
         assert!(
             failed
                 .message
-                .contains("ended with exit code 1; its last line: Could not build product 17 (all of its output is in "),
+                .contains("ended with exit code 1; its last line: Could not build product 17 (its output is in "),
             "{failed}"
         );
         let mut console = publisher(folder.path(), "", Duration::from_mins(1));

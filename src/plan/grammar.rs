@@ -143,7 +143,11 @@ pub(super) const PLAN: &[Key] = &[
         Form::Texts,
         "Tables that look like read models and are left out on purpose; `*` stands for any text",
     ),
-    later("broker"),
+    now(
+        "broker",
+        Form::Map(BROKER),
+        "The RabbitMQ of the shop, for rows that go through its queues",
+    ),
     now(
         "console",
         Form::Map(CONSOLE),
@@ -301,6 +305,11 @@ pub(super) const RESOURCE: &[Key] = &[
     ),
     now("sync", Form::Word(SYNC), "Who carries the rows over"),
     now(
+        "queue",
+        Form::Text,
+        "The queue of its messages, and the exchange of the same name",
+    ),
+    now(
         "chunk",
         Form::Map(CHUNK),
         "The unit of writing, journaling and repeating",
@@ -426,9 +435,48 @@ pub(super) const BY_SQL: &[Key] = &[
     must("statement", Form::Text, "With `{ids}` where the ids go"),
 ];
 
-/// `drain:` of a resource. Queues need a broker, which this release does not talk to.
+/// `broker:`
+pub(super) const BROKER: &[Key] = &[
+    must("url", Form::Text, "`amqp://` or `amqps://`, with the vhost"),
+    now("tls", Form::Map(TLS), "Certificates of the connection"),
+    now(
+        "declare",
+        Form::Flag,
+        "Make queues that are missing, as the shop's `queue:setup` does",
+    ),
+    now(
+        "stores",
+        Form::Named(BROKER_STORE),
+        "The vhost of each store, where stores have their own",
+    ),
+    now(
+        "dynamic_stores",
+        Form::Flag,
+        "A row of no store is sent once for each of `stores`",
+    ),
+];
+
+/// A store of `broker.stores`: exactly one of these.
+pub(super) const BROKER_STORE: &[Key] = &[
+    now(
+        "vhost",
+        Form::Text,
+        "Its vhost, at the broker of `broker.url`",
+    ),
+    now(
+        "url",
+        Form::Text,
+        "`amqp://` or `amqps://` of another broker, with the vhost",
+    ),
+];
+
+/// `drain:` of a resource.
 pub(super) const DRAIN: &[Key] = &[
-    later("queues"),
+    now(
+        "queues",
+        Form::Texts,
+        "Queues of the shop that have to run empty, too",
+    ),
     now("settle", Form::Time, "How long rows must not change"),
     now("within", Form::Time, "How long this is waited for"),
 ];
@@ -557,7 +605,7 @@ pub(super) const REFRESH: &[Word] = &[word("off")];
 /// `sync`: who carries the rows over.
 pub(super) const SYNC: &[Word] = &[
     word("direct"),
-    later_word("queue"),
+    word("queue"),
     later_word("console"),
     later_word("jenkins"),
 ];

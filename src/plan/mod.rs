@@ -7,6 +7,7 @@
 //! Every step notes what is wrong and goes on, so that one look shows every problem of a plan. Only a file that is not
 //! YAML ends the reading at once.
 
+mod broker;
 mod check;
 mod decode;
 mod diagnostic;
@@ -44,14 +45,16 @@ pub use explain::Explanation;
 pub use places::{Places, ResourcePlaces, TargetPlaces};
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
-    Beside, CatchUp, ChangeColumn, ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit,
-    Defaults, FallbackConfig, FileConfig, FileFormat, KeyColumn, Level, Load, MoreKeys, Overlap,
-    Plan, Preset, PublisherConfig, RedisConfig, Resource, RetryPolicy, Routing, RowSource,
-    SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
+    Beside, BrokerConfig, CatchUp, ChangeColumn, ChunkLimit, Compression, ConsoleConfig,
+    DeadLetterLimit, Defaults, Executor, FallbackConfig, FileConfig, FileFormat, KeyColumn, Level,
+    Load, MoreKeys, Overlap, Plan, Preset, PublisherConfig, QueueConfig, RedisConfig, Resource,
+    RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig,
+    Throttle, ValueForm,
 };
 pub use schema::schema;
 pub use table_pattern::TablePattern;
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
+pub use units::duration;
 
 use decode::Decoder;
 use interpolate::Variables;
@@ -317,6 +320,7 @@ defaults:
                 store: None,
                 more_keys: MoreKeys::default(),
                 condition: Some("a = 'b'".to_owned()),
+                reads_ids: false,
             }
         );
         assert_eq!(

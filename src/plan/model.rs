@@ -10,6 +10,7 @@ mod fallback;
 pub(super) use fallback::{By, Console, Handover};
 
 use super::{
+    broker::Broker,
     decode::{Decoder, Fields, Value},
     diagnostic::{Code, Diagnostic, Span},
     grammar, preset,
@@ -41,6 +42,9 @@ pub(super) struct Model {
     /// `ignore_tables:`
     pub ignored: Vec<Value<String>>,
     pub console: Option<Console>,
+    pub broker: Option<Broker>,
+    /// Whether `broker` is there and could not be read.
+    pub broker_broken: bool,
     pub defaults: Defaults,
 }
 
@@ -95,6 +99,10 @@ pub(super) struct File {
 
 /// An entry of `resources:`.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says of one key whether it was left out, or is broken"
+)]
 pub(super) struct Resource {
     /// `resources.url`, or `resources[0]` for a resource without a name.
     pub path: String,
@@ -110,6 +118,11 @@ pub(super) struct Resource {
     pub kind: Option<Value<String>>,
     /// Whether `type` is there and could not be read.
     pub kind_broken: bool,
+    /// `sync:`, one of [`grammar::SYNC`].
+    pub sync: Option<&'static str>,
+    pub queue: Option<Value<String>>,
+    /// Whether `queue` is there and could not be read.
+    pub queue_broken: bool,
     /// `keys:`
     pub keys: Option<Value<String>>,
     pub catch_up: Option<CatchUp>,
@@ -119,6 +132,8 @@ pub(super) struct Resource {
     pub fallback: Option<Handover>,
     pub settle: Option<Value<Duration>>,
     pub within: Option<Value<Duration>>,
+    /// `drain.queues`
+    pub drains: Vec<Value<String>>,
     pub throttle: Throttle,
 }
 
@@ -172,6 +187,7 @@ pub(super) struct Chunk {
 /// `defaults:`
 #[derive(Debug, Default)]
 pub(super) struct Defaults {
+    pub sync: Option<&'static str>,
     pub sync_given: bool,
     pub chunk: Chunk,
     pub parallel_resources: Option<Value<u64>>,
@@ -226,7 +242,10 @@ impl Model {
         plan.require("resources", "resources: [...]", decoder);
         let stores = plan.texts("stores", decoder);
         let (source_url, source_tls) = source(&plan, decoder);
+        let broker = Broker::read(&plan, decoder);
         let mut model = Self {
+            broker_broken: plan.get("broker").is_some() && broker.is_none(),
+            broker,
             name: plan.text("name", decoder),
             preset: decoder.preset,
             preset_used: Vec::new(),
@@ -436,7 +455,8 @@ impl Resource {
                 decoder,
             );
         }
-        fields.word("sync", grammar::SYNC, decoder);
+        let sync = fields.word("sync", grammar::SYNC, decoder);
+        let queue = filled(&fields, "queue", decoder);
         let after = fields.texts("after", decoder);
         let drain = fields.map("drain", grammar::DRAIN, decoder);
         let kind = filled(&fields, "type", decoder);
@@ -451,6 +471,9 @@ impl Resource {
             to_absent: fields.get("to").is_none(),
             kind_broken: fields.get("type").is_some() && kind.is_none(),
             kind,
+            sync,
+            queue_broken: fields.get("queue").is_some() && queue.is_none(),
+            queue,
             keys: filled(&fields, "keys", decoder),
             catch_up: fields
                 .map("catch_up", grammar::CATCH_UP, decoder)
@@ -459,6 +482,11 @@ impl Resource {
             chunk: Chunk::read(&fields, decoder),
             throttle: Throttle::read(&fields, decoder),
             fallback: Handover::read(&fields, decoder),
+            drains: drain
+                .as_ref()
+                .and_then(|drain| drain.texts("queues", decoder))
+                .map(|queues| queues.value)
+                .unwrap_or_default(),
             settle: drain
                 .as_ref()
                 .and_then(|drain| drain.parsed("settle", decoder, units::duration)),
@@ -539,8 +567,8 @@ impl Throttle {
 
 impl Defaults {
     fn read(defaults: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
-        defaults.word("sync", grammar::SYNC, decoder);
         let mut read = Self {
+            sync: defaults.word("sync", grammar::SYNC, decoder),
             sync_given: defaults.get("sync").is_some(),
             verify: defaults.word("verify", grammar::VERIFY, decoder),
             verify_given: defaults.get("verify").is_some(),

@@ -10,9 +10,10 @@ use std::{
 mod fallback;
 
 use super::{
-    CatchUp, ChangeColumn, ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat,
+    CatchUp, ChangeColumn, ChunkLimit, DeadLetterLimit, Defaults, Executor, FileConfig, FileFormat,
     KeyColumn, Level, Load, MoreKeys, Overlap, Plan, RedisConfig, Resource, RetryPolicy, Routing,
     RowSource, SearchConfig, SourceConfig, SourceKind, TablePattern, TargetConfig, Throttle,
+    broker,
     decode::Value,
     index,
     model::{self, Model, TargetKind},
@@ -70,7 +71,7 @@ pub(super) mod default {
 }
 
 /// A default that was used: its path in the plan, and its value as it would be typed.
-type Used = Vec<(String, String)>;
+pub(super) type Used = Vec<(String, String)>;
 
 /// Returns the folder of the plan file, absolute and without links, so that every way to reach a plan leads to the same
 /// state file.
@@ -114,9 +115,14 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
     let resources = model
         .resources
         .iter()
-        .map(|resource| self::resource(resource, &targets, &limits, &scene, &mut used))
+        .map(|resource| self::resource(resource, &model, &targets, &limits, &scene, &mut used))
         .collect::<Option<Vec<_>>>()?;
+    let broker = match &model.broker {
+        Some(broker) => Some(broker.resolve(&model, &folder, &mut used)?),
+        None => None,
+    };
     let plan = Plan {
+        broker,
         name: model.name?.value,
         path: path.to_owned(),
         source: source(
@@ -457,6 +463,7 @@ impl Limits {
 
 fn resource(
     resource: &model::Resource,
+    model: &Model,
     targets: &BTreeMap<String, TargetConfig>,
     limits: &Limits,
     scene: &fallback::Scene<'_>,
@@ -507,8 +514,16 @@ fn resource(
                 mapping: more_keys(from.mapping_key.as_ref()),
             },
             condition: text(&from.condition),
+            reads_ids: false,
         },
         to,
+        executor: model.executor(resource),
+        queue: broker::queue(resource, model, used),
+        drains: resource
+            .drains
+            .iter()
+            .map(|queue| queue.value.clone())
+            .collect(),
         keys: text(&resource.keys),
         leaves_keys_out: [&from.aliases, &from.mapping_key]
             .into_iter()
@@ -540,6 +555,8 @@ fn resource(
                 .map(|percent| saturated(percent.value)),
         },
         fallback: match &resource.fallback {
+            // Whoever consumes the queue writes; nothing could be compared and copied afterwards.
+            _ if model.executor(resource) == Executor::Queue => None,
             Some(handover) => fallback::handover(resource, handover, scene, used).ok()?,
             None => None,
         },
@@ -589,7 +606,7 @@ pub(super) fn absolute(folder: &Path, path: &str) -> PathBuf {
     absolute
 }
 
-fn or<T: Clone>(
+pub(super) fn or<T: Clone>(
     given: Option<&Value<T>>,
     path: String,
     default: T,

@@ -29,6 +29,8 @@ pub struct Plan {
     pub ignored: Vec<TablePattern>,
     /// What runs the shop's own console.
     pub console: Option<ConsoleConfig>,
+    /// `broker:`: where the shop's queues are.
+    pub broker: Option<BrokerConfig>,
     /// Limits that are not of one resource.
     pub defaults: Defaults,
     /// `preset:`
@@ -40,6 +42,46 @@ pub struct Plan {
 pub enum Preset {
     /// [`spryker`](crate::spryker).
     Spryker,
+}
+
+/// `broker:`.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// `amqp://user:password@host:5672/vhost`, `amqps://` for TLS.
+    pub url: SecretString,
+    /// What is trusted, and what we show; for every vhost.
+    pub tls: Option<TlsConfig>,
+    /// Whether queues that are missing are made.
+    pub declare: bool,
+    /// The URL of each store, where stores have vhosts of their own.
+    pub stores: BTreeMap<String, SecretString>,
+    /// The stores that a row of no store is sent for, once each; none: it is sent once, without one.
+    pub each_store: Vec<String>,
+}
+
+/// `sync:`: who carries the rows of a resource over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Executor {
+    /// This program writes them into the target.
+    #[default]
+    Direct,
+    /// It sends the shop's own messages, and whoever consumes the queue writes them.
+    Queue,
+}
+
+/// `queue:` of a resource: what its messages are like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// The queue, and the exchange of the same name.
+    pub name: String,
+    /// What messages call the resource.
+    pub resource: String,
+    /// `params.type` of messages: the type of index documents go to. `None` for storage.
+    pub kind: Option<String>,
+    /// Whether messages name the store of `from.store`.
+    pub stores: bool,
+    /// How long the queue may stand still before the resource is blocked.
+    pub within: Duration,
 }
 
 /// `console:`.
@@ -209,6 +251,8 @@ pub enum ValueForm {
     Php,
     /// Documents as a shop's search client writes them. Not typed: `preset: spryker` has it for what goes to an index.
     Document,
+    /// JSON as it stands in the shop's messages. Not typed: `sync: queue` has it.
+    Message,
 }
 
 /// `compress` of a target.
@@ -232,6 +276,7 @@ impl ValueForm {
             Self::Raw => "raw",
             Self::Php => "php",
             Self::Document => "document",
+            Self::Message => "message",
         }
     }
 }
@@ -298,6 +343,12 @@ pub struct Resource {
     pub from: RowSource,
     /// The target's name.
     pub to: String,
+    /// Who carries its rows over.
+    pub executor: Executor,
+    /// The queue of its messages; always there with [`Executor::Queue`].
+    pub queue: Option<QueueConfig>,
+    /// `drain.queues`: queues of the shop that have to run empty, too, before what was sent or triggered counts as done.
+    pub drains: Vec<String>,
     /// What every key of it begins with, and no key of anything else, before the target's prefix.
     pub keys: Option<String>,
     /// Whether the plan says `none` of a column with more keys: rows may own some that it does not name.
@@ -402,6 +453,9 @@ pub struct RowSource {
     /// `where:`: an SQL condition of the plan's author, used as it is.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+    /// Whether only ids are wanted: the key column is read as the texts that stand for its values in `--ids`. No part of a plan.
+    #[serde(skip)]
+    pub reads_ids: bool,
 }
 
 impl RowSource {
@@ -562,6 +616,15 @@ impl Plan {
         self.targets
             .get(&resource.to)
             .map_or_else(Default::default, |target| target.encoding(self.preset))
+    }
+
+    /// Returns the form in which the values of `resource` leave this program: its target's, or a message's.
+    #[must_use]
+    pub fn sent_form(&self, resource: &Resource) -> (ValueForm, Compression) {
+        match resource.executor {
+            Executor::Direct => self.encoding(resource),
+            Executor::Queue => (ValueForm::Message, Compression::None),
+        }
     }
 
     /// Returns the resources that somebody means who types `name`: the one called so, or under a preset both halves of

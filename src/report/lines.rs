@@ -23,6 +23,8 @@ pub struct PlainLines<W> {
     seen: BTreeMap<ResourceName, u64>,
     /// When the last line about an edge that is waited for was written, and about which.
     held: Option<(String, Instant)>,
+    /// When the last line about a queue was written.
+    queues: BTreeMap<String, Instant>,
     resources: BTreeMap<ResourceName, UnderWay>,
 }
 
@@ -53,6 +55,7 @@ impl<W: Write + Send> PlainLines<W> {
             here: 0,
             seen: BTreeMap::new(),
             held: None,
+            queues: BTreeMap::new(),
             resources: BTreeMap::new(),
         }
     }
@@ -123,6 +126,19 @@ impl<W: Write + Send> PlainLines<W> {
         };
         self.line(&format!(
             "waiting for {place}, for {waited} so far, {tries}: {error}"
+        ));
+    }
+
+    fn queued(&mut self, queue: &str, ready: u64, consumers: u32) {
+        let told = self.queues.get(queue);
+        if told.is_some_and(|told| told.elapsed() < EVERY) {
+            return;
+        }
+        self.queues.insert(queue.to_owned(), Instant::now());
+        self.line(&format!(
+            "{queue}: {}, {}",
+            counted(ready, "message"),
+            counted(consumers.into(), "consumer")
         ));
     }
 
@@ -300,6 +316,12 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                     "{resource}: {ids} of about {of} with the publisher, {calls}"
                 ));
             }
+            Event::Queue {
+                queue,
+                ready,
+                consumers,
+                ..
+            } => self.queued(queue, *ready, *consumers),
             Event::Settling { resource } => self.line(&format!(
                 "{resource}: every id is out; waiting until its rows stand still"
             )),

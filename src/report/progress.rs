@@ -281,6 +281,12 @@ impl Observer for ProgressBars {
             Event::Settling { resource } => {
                 self.bar(resource, 0).set_message("settling");
             }
+            Event::Queue {
+                resource, ready, ..
+            } => {
+                self.bar(resource, 0)
+                    .set_message(format!("{} in its queue", count(*ready)));
+            }
             Event::Waiting { .. }
             | Event::Held { .. }
             | Event::Recovered { .. }

@@ -236,6 +236,40 @@ pub struct Leftover {
     pub by_hand: String,
 }
 
+/// A queue between a writer that only hands rows over and the target itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// The queue's name, behind that of its vhost where there are several.
+    pub queue: String,
+    /// Messages that nobody has taken yet.
+    pub ready: u64,
+    /// How many take them.
+    pub consumers: u32,
+}
+
+/// What becomes of one key, as a message of the shop says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The resource whose place in the target it goes to.
+    pub resource: ResourceName,
+    /// The key, without the target's prefix.
+    pub key: String,
+    /// What is stored there, in the target's own form; `None` takes the key away.
+    pub value: Option<Vec<u8>>,
+    /// The store it is of; `None` for all.
+    pub store: Option<String>,
+}
+
+/// Carries out what messages say, over a connection of its own: without a lease and without evidence, because a message
+/// that was not acknowledged comes again.
+#[async_trait]
+pub trait Applier: Send {
+    /// Carries out `changes`, of which no two are of one key, in any order. Returns those that the target will never accept.
+    ///
+    /// `Err`: nothing is known about any of them; doing them again leaves the same content.
+    async fn apply(&mut self, changes: &[Change]) -> Result<Vec<Rejected>, EdgeError>;
+}
+
 /// Lists what a target holds, and removes what nobody owns.
 #[async_trait]
 pub trait Inventory: Send + Sync {
@@ -358,6 +392,16 @@ pub trait Target: Send + Sync {
         _resource: &ResourceName,
     ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
         Ok(None)
+    }
+
+    /// Returns what carries out single changes; connects with the first. `None` for files.
+    async fn applier(&self) -> Result<Option<Box<dyn Applier>>, EdgeError> {
+        Ok(None)
+    }
+
+    /// Returns the queues between what was written of `resource` and the target; none where what is written is there.
+    async fn backlog(&self, _resource: &ResourceName) -> Result<Vec<Backlog>, EdgeError> {
+        Ok(Vec::new())
     }
 
     /// Begins a list of what the target holds where rows of `resources` go; `None` for a target that cannot be listed.

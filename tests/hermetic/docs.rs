@@ -184,6 +184,7 @@ fn every_option_of_the_help_is_named() {
         printed(&["dead-letters", "show", "--help"]),
         printed(&["dead-letters", "retry", "--help"]),
         printed(&["dead-letters", "drop", "--help"]),
+        printed(&["consume", "--help"]),
     ] {
         let listed = options(&help);
         assert!(listed.contains(&"--state".to_owned()), "{listed:?}");

@@ -2,14 +2,19 @@
 
 mod checks;
 mod docs;
+mod entities;
 mod files;
 mod init;
 mod journal;
+mod letters;
 mod mending;
 mod model;
+mod older;
 mod plans;
 mod preset;
 mod said;
 mod schema;
+mod shop;
+mod siblings;
 mod transitions;
 mod values;

@@ -35,9 +35,10 @@ resources:
     keys: "url:"
     catch_up: { column: updated_at, overlap: 5m }
     sync: direct
+    queue: sync.storage.url
     chunk: { rows: 100, bytes: 1MiB }
     throttle: { rows_per_second: 1_000, replica_lag: 5s, redis_used_percent: 80 }
-    drain: { settle: 1s, within: 1m }
+    drain: { queues: [publish.url], settle: 1s, within: 1m }
     fallback:
       to: trigger-events
       trigger: url
@@ -52,6 +53,12 @@ resources:
       ids: { table: spy_page, column: id_page }
       by: { sql: { url: "postgres://writer@db.test/shop", statement: "UPDATE spy_page SET touched = 1 WHERE id_page IN ({ids})" } }
 console: { command: [vendor/bin/console], within: 1h }
+broker:
+  url: "amqps://app@mq.test/shop"
+  tls: { verify: full }
+  declare: true
+  stores: { DE: { vhost: de_queue }, AT: { url: "amqps://app@at.test/at" } }
+  dynamic_stores: true
 defaults:
   sync: direct
   chunk: { rows: 1000, bytes: 2MiB }

@@ -1,6 +1,7 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
 mod broken_network;
+mod broker_server;
 mod catch_up;
 mod certificates;
 mod checks;
@@ -25,10 +26,17 @@ mod php;
 mod postgres;
 mod postgres_shop;
 mod proxy;
+mod queues;
+mod queues_faults;
+mod queues_messages;
+mod queues_proof;
+mod queues_vhosts;
+mod queues_watched;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;
 mod refusals;
+mod refused_rows;
 mod restore;
 mod scope;
 mod search;
@@ -36,6 +44,7 @@ mod search_faults;
 mod search_server;
 mod sharing;
 mod shop;
+mod siblings;
 mod source;
 mod spryker;
 mod state_file;

@@ -53,6 +53,8 @@ pub struct TargetAnswer {
     pub place: String,
     /// What it is; an error where it cannot be written to.
     pub identity: Result<String, EdgeError>,
+    /// Resources whose rows have no way to it, and why; not asked where it cannot be written to at all.
+    pub ways: Vec<(ResourceName, EdgeError)>,
     /// What speaks against a restore into it; nothing is known where it could not be asked.
     pub conditions: Vec<Condition>,
 }
@@ -144,21 +146,24 @@ async fn ask_target(
             return TargetAnswer {
                 place,
                 identity: Err(error),
+                ways: Vec::new(),
                 conditions: Vec::new(),
             };
         }
     };
-    let mut identity = patiently(retry, || target.identity()).await;
+    let identity = patiently(retry, || target.identity()).await;
+    let mut ways = Vec::new();
     for resource in chosen.iter().filter(|one| one.to == name) {
         if identity.is_ok()
             && let Err(error) = patiently(retry, || target.incarnation(&resource.name)).await
         {
-            identity = Err(error);
+            ways.push((resource.name.clone(), error));
         }
     }
     TargetAnswer {
         place,
         identity,
+        ways,
         conditions,
     }
 }

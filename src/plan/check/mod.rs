@@ -10,6 +10,7 @@ mod limits;
 mod more_keys;
 mod names;
 mod publishers;
+mod queues;
 mod shared_keys;
 mod targets;
 mod throttle;
@@ -25,7 +26,7 @@ use super::{diagnostic::Diagnostic, model::Model};
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 15] = [
     names::check,
     duplicates::check,
     after::check,
@@ -40,6 +41,7 @@ const RULES: [Rule; 14] = [
     throttle::check,
     more_keys::check,
     publishers::check,
+    queues::check,
 ];
 
 /// Applies every rule. Files that the plan names are looked for in `folder`.

@@ -3,6 +3,7 @@
 //! Three kinds of keys are rekindle's own and carry no prefix: `rekindle:lease`, `rekindle:writer`, and one marker
 //! `rekindle:<run>:<partition>` for each partition. A run that is done leaves none of them.
 
+mod applier;
 mod cluster;
 mod cluster_writer;
 mod compare;
@@ -29,6 +30,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use self::{
+    applier::RedisApplier,
     cluster::{Cluster, View},
     cluster_writer::ClusterWriter,
     compare::RedisComparer,
@@ -38,8 +40,8 @@ use self::{
     writer::RedisWriter,
 };
 use super::{
-    ChunkWriter, Comparer, Condition, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover,
-    PartitionKey, Recorded, Target,
+    Applier, ChunkWriter, Comparer, Condition, Evidence, Extent, Inventory, Lease, LeaseOwner,
+    Leftover, PartitionKey, Recorded, Target,
 };
 use crate::{
     error::EdgeError,
@@ -220,6 +222,11 @@ impl Target for RedisTarget {
     ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
         let comparer = RedisComparer::new(Arc::clone(&self.cluster), &self.prefix);
         Ok(Some(Box::new(comparer)))
+    }
+
+    async fn applier(&self) -> Result<Option<Box<dyn Applier>>, EdgeError> {
+        let applier = RedisApplier::new(Arc::clone(&self.cluster), &self.prefix);
+        Ok(Some(Box::new(applier)))
     }
 
     async fn inventory(

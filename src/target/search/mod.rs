@@ -6,6 +6,7 @@
 //! first; what it lost, it lost with the index.
 
 mod answer;
+mod applier;
 mod compare;
 mod index;
 mod inventory;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use self::{
+    applier::SearchApplier,
     compare::SearchComparer,
     inventory::SearchInventory,
     node::{Cluster, Request},
@@ -32,8 +34,8 @@ use self::{
     writer::SearchWriter,
 };
 use super::{
-    ChunkWriter, Comparer, Condition, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover,
-    PartitionKey, Recorded, Target,
+    Applier, ChunkWriter, Comparer, Condition, Evidence, Extent, Inventory, Lease, LeaseOwner,
+    Leftover, PartitionKey, Recorded, Target,
 };
 use crate::{
     error::{EdgeError, ErrorKind},
@@ -385,6 +387,10 @@ impl Target for SearchTarget {
     ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
         let comparer = SearchComparer::new(Arc::clone(&self.shared), resource)?;
         Ok(Some(Box::new(comparer)))
+    }
+
+    async fn applier(&self) -> Result<Option<Box<dyn Applier>>, EdgeError> {
+        Ok(Some(Box::new(SearchApplier::new(Arc::clone(&self.shared)))))
     }
 
     async fn inventory(
