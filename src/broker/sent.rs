@@ -13,8 +13,8 @@ use crate::{
     ids::{ChunkSeq, ResourceName, RunId},
     plan::QueueConfig,
     target::{
-        Backlog, ChunkWriter, Comparer, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover,
-        PartitionKey, Recorded, Target,
+        Backlog, ChunkWriter, Comparer, Condition, Evidence, Extent, Inventory, Lease, LeaseOwner,
+        Leftover, PartitionKey, Recorded, Target,
     },
 };
 
@@ -150,6 +150,10 @@ impl Target for Sent {
             }
         }
         Ok(facts)
+    }
+
+    async fn conditions(&self) -> Result<Vec<Condition>, EdgeError> {
+        self.target.conditions().await
     }
 
     async fn used_percent(&self) -> Result<Option<f64>, EdgeError> {

@@ -12,13 +12,14 @@ use super::{
     render::{Screen, complain, say},
 };
 use crate::{
-    broker, engine,
+    broker,
+    engine::{self, Answers},
     failure::{Exit, Failure},
     fallback,
     ids::ResourceName,
     machine::Scope,
     nearest::nearest,
-    plan::{self, Executor, Loaded, Plan, PlanProblems},
+    plan::{self, Diagnostic, Executor, Loaded, Plan, PlanProblems},
     source::{self, Source},
     target::{self, Target},
 };
@@ -116,6 +117,19 @@ pub async fn source(plan: &Plan) -> Result<Arc<dyn Source>, Failure> {
     source::connect(&plan.source).await.map_err(|error| {
         engine::refused_by_edge(&error, &plan.name, &plan.path.display().to_string())
     })
+}
+
+/// Returns what the servers of a plan say about the resources of `scope`, and what is wrong with the plan by it.
+pub async fn checked(
+    loaded: &Loaded,
+    scope: &Scope,
+    targets: &BTreeMap<String, Arc<dyn Target>>,
+) -> (Answers, Vec<Diagnostic>) {
+    let plan = &loaded.plan;
+    let source = source::connect(&plan.source).await;
+    let answers = engine::ask_servers(plan, scope, source, targets).await;
+    let problems = engine::check(plan, &loaded.places, &answers);
+    (answers, problems)
 }
 
 /// Returns the plan's targets by name.

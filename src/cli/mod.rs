@@ -12,6 +12,7 @@ mod init;
 mod manual;
 mod next;
 mod pause;
+mod problems;
 mod render;
 mod run;
 mod state_files;
@@ -21,6 +22,7 @@ mod table;
 mod trigger;
 mod validate;
 mod verify;
+mod wrap;
 
 use clap::Parser;
 

@@ -1,6 +1,6 @@
 //! `run` and `resume`.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Outcome, Stop,
@@ -12,6 +12,7 @@ use super::{
     verify::{Found, ending, show},
 };
 use crate::{
+    control,
     engine::{self, Coordinator, Ending, Memory, OpenRun, RunChoice, Verified},
     failure::{Exit, Failure},
     machine::Scope,
@@ -43,7 +44,11 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
         )));
     }
     if command.dry_run {
-        return dry_run::dry_run(loaded, &scope, command.strict, global, screen);
+        let how = dry_run::How {
+            strict: command.strict,
+            accept: command.accept_plan_change,
+        };
+        return dry_run::dry_run(&loaded, &scope, how, global, screen);
     }
     let choice = if command.new {
         RunChoice::New
@@ -181,7 +186,7 @@ pub(super) fn restore(
         };
         let (source, opened) = tokio::select! {
             biased;
-            Some(()) = signals.recv() => return Err(interrupted(&typed)),
+            Some(()) = signals.recv() => return Err(interrupted(&typed, &typed, false)),
             opened = opening => opened?,
         };
         // A resumed run has a scope of its own.
@@ -192,6 +197,7 @@ pub(super) fn restore(
         let hints = Hints {
             plan: connect::typed(&plan.path, &Scope::default(), global),
             run: connect::typed(&plan.path, &scope, global),
+            state: connect::state_path(&plan, global),
         };
         let observers = vec![observer(screen)];
         let coordinator = Coordinator::new(
@@ -213,12 +219,20 @@ pub(super) fn restore(
     outcome.map_err(Stop::Failed)
 }
 
-fn interrupted(typed: &str) -> Failure {
+/// Returns the failure of a run that a signal ended; `plan` is what to type of the plan alone.
+fn interrupted(typed: &str, plan: &str, paused: bool) -> Failure {
+    let next = if paused {
+        format!(
+            "it is paused: `rekindle unpause {plan}`, then `rekindle run {typed}` goes on from there"
+        )
+    } else {
+        format!("`rekindle run {typed}` goes on from there")
+    };
     Failure::new(
         Exit::Interrupted,
         "interrupted",
         "every stored chunk is journaled",
-        format!("`rekindle run {typed}` goes on from there"),
+        next,
     )
 }
 
@@ -238,6 +252,8 @@ struct Hints {
     plan: String,
     /// The same with the run's scope.
     run: String,
+    /// The state file.
+    state: PathBuf,
 }
 
 /// Shows what the comparison before the end found; the failure where that is not what the source says. Returns what is said
@@ -304,7 +320,11 @@ fn conclude(
     hints: &Hints,
     screen: Screen,
 ) -> Result<Exit, Failure> {
-    let Hints { plan: typed, run } = hints;
+    let Hints {
+        plan: typed,
+        run,
+        state,
+    } = hints;
     let mut unrestorable = None;
     if let Ending::Done { verified, .. } = &mut ending
         && let Some(verified) = verified.take()
@@ -327,7 +347,10 @@ fn conclude(
                  `rekindle dead-letters retry {typed}`"
             ),
         )),
-        Ending::Interrupted => Err(interrupted(run)),
+        Ending::Interrupted => {
+            let paused = control::asked(state).is_some();
+            Err(interrupted(run, typed, paused))
+        }
         Ending::Blocked { resources, bug } => Err(Failure {
             why: resources
                 .iter()

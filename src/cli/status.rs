@@ -12,6 +12,7 @@ use super::{
     render::{Screen, say},
     state_files::{self, StateFile},
     table::table,
+    wrap::say_wrapped,
 };
 use crate::{
     control::{self, Live, Pause},
@@ -45,7 +46,11 @@ pub fn status(command: &Status, global: &Global, screen: Screen) -> Outcome {
             // Home and clear below: no flicker, and the scroll-back stays as it was.
             let _ = write!(std::io::stdout(), "\u{1b}[H\u{1b}[J");
         }
-        say(text.trim_end());
+        if screen.json {
+            say(text.trim_end());
+        } else {
+            say_wrapped(text.trim_end());
+        }
         if !command.watch || !working {
             return Ok(Exit::Done);
         }

@@ -3,9 +3,9 @@
 use super::{book::BookError, preflight::Checked};
 use crate::{
     error::{EdgeError, ErrorKind, chain},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, without_scope},
     journal::JournalError,
-    machine::{PlannedResource, RunLedger},
+    machine::{PlannedResource, ResourceLedger, ResourceState, RunLedger},
     plan::definition_diff,
     target::LeaseOwner,
 };
@@ -49,7 +49,9 @@ pub fn check_definitions(
     typed: &str,
 ) -> Result<(), Failure> {
     let mut changes = Vec::new();
-    for now in planned {
+    // What the scope leaves out is not restored, whatever became of it.
+    let is_left_out = |had: &ResourceLedger| had.state == ResourceState::Skipped;
+    for now in planned.iter().filter(|now| !now.skipped) {
         match run.resource(&now.name) {
             None => changes.push(format!("`{}` is new", now.name)),
             Some(had) if had.definition != now.definition => {
@@ -60,7 +62,7 @@ pub fn check_definitions(
             Some(_) => {}
         }
     }
-    for had in &run.resources {
+    for had in run.resources.iter().filter(|had| !is_left_out(had)) {
         if !planned.iter().any(|now| now.name == had.name) {
             changes.push(format!("`{}` is no longer in the plan", had.name));
         }
@@ -133,6 +135,11 @@ pub fn refused_by_journal(error: &JournalError, typed: &str) -> Failure {
 }
 
 fn journal_failure(exit: Exit, error: &JournalError, typed: &str) -> Failure {
+    // Whoever only looks at the run that is at work says no rows.
+    let typed = match error {
+        JournalError::InUse { .. } => without_scope(typed),
+        _ => typed,
+    };
     Failure {
         why: chain(error).into_iter().skip(1).collect(),
         ..Failure::new(

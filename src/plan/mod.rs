@@ -19,6 +19,7 @@ mod interpolate;
 mod mask;
 mod model;
 mod own_keys;
+mod places;
 mod preset;
 mod problems;
 mod quote;
@@ -41,6 +42,7 @@ use std::{
 pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use explain::Explanation;
+pub use places::{Places, ResourcePlaces, TargetPlaces};
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use resolved::{
     Beside, BrokerConfig, CatchUp, ChangeColumn, ChunkLimit, Compression, ConsoleConfig,
@@ -69,6 +71,8 @@ pub struct Loaded {
     pub defaults_used: Vec<(String, String)>,
     /// The text that `warnings` point into; renders them.
     pub text: PlanText,
+    /// Where what its servers may find wrong was typed.
+    pub places: Places,
 }
 
 impl Loaded {
@@ -118,12 +122,14 @@ pub fn load(
     {
         return Err(refused(text, problems));
     }
+    let places = Places::of(&model);
     match resolve::resolve(model, path) {
         Some((plan, defaults_used)) => Ok(Loaded {
             plan,
             warnings: problems,
             defaults_used,
             text: PlanText::new(path, text),
+            places,
         }),
         None => Err(refused(text, problems)),
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     cursor::KeyValue,
-    error::{EdgeError, ErrorKind},
+    error::{EdgeError, ErrorKind, Subject},
     nearest::nearest,
     plan::{Beside, RowSource},
 };
@@ -343,14 +343,16 @@ pub fn schema_changed(table: &str, had: &str, now: &str) -> EdgeError {
 
 /// Returns the error for a table that the catalogue does not have, with the nearest of `tables`.
 pub(super) fn missing_table(place: &str, table: &str, tables: &[String]) -> EdgeError {
+    let near = near(table, tables.iter().map(String::as_str));
     EdgeError::new(
         ErrorKind::Missing,
         format!(
             "{place} has no table `{}`{}",
             table.escape_default(),
-            did_you_mean(table, tables.iter().map(String::as_str))
+            did_you_mean(&near)
         ),
     )
+    .about(Subject::Table { near })
 }
 
 fn find_column<'a>(
@@ -363,14 +365,19 @@ fn find_column<'a>(
         .iter()
         .find(|column| column.name == name)
         .ok_or_else(|| {
+            let near = near(name, columns.iter().map(|column| column.name.as_str()));
             EdgeError::new(
                 ErrorKind::Missing,
                 format!(
                     "table `{table}` at {place} has no column `{}`{}",
                     name.escape_default(),
-                    did_you_mean(name, columns.iter().map(|column| column.name.as_str()))
+                    did_you_mean(&near)
                 ),
             )
+            .about(Subject::Column {
+                name: name.to_owned(),
+                near,
+            })
         })
 }
 
@@ -445,14 +452,14 @@ fn check_cursor<'a>(
                     .any(|column| column.name == *name && column.key.is_some() && !column.nullable)
             })
         })
-        .map(|index| format!("`{}`", index.columns.join(", ")))
+        .map(|index| index.columns.join(", "))
         .collect();
     let advice = if candidates.is_empty() {
         "; no index of the table would do: it needs a PRIMARY or UNIQUE index whose columns are NOT NULL and neither \
          floating-point numbers nor parts of columns"
             .to_owned()
     } else {
-        format!("; {} would do", candidates.join(" or "))
+        format!("; `{}` would do", candidates.join("` or `"))
     };
     Err(EdgeError::new(
         ErrorKind::Refused,
@@ -461,7 +468,11 @@ fn check_cursor<'a>(
             from.cursor.join(", "),
             from.table
         ),
-    ))
+    )
+    .about(Subject::Cursor {
+        why,
+        would_do: candidates,
+    }))
 }
 
 /// Returns the expression that gives a cursor column's value as it is read.
@@ -525,9 +536,15 @@ fn fingerprint(used: &[&Column]) -> String {
     text
 }
 
-/// Returns `; did you mean ...?` with up to three names that are near `wanted`, or nothing.
-fn did_you_mean<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
-    match nearest(wanted, names, 3).as_slice() {
+/// Returns up to three names that are near `wanted`.
+fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let near = nearest(wanted, names, 3);
+    near.into_iter().map(str::to_owned).collect()
+}
+
+/// Returns `; did you mean ...?` with these names, or nothing.
+fn did_you_mean(near: &[String]) -> String {
+    match near {
         [] => String::new(),
         near => format!("; did you mean `{}`?", near.join("` or `")),
     }

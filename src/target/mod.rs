@@ -165,6 +165,49 @@ pub enum Stored {
     Unwritable,
 }
 
+/// What speaks against a restore into a target, as the target itself says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// It drops keys when its memory is full, and the plan does not say that this may be.
+    Evicts {
+        /// Which server, where there are several.
+        place: String,
+        /// `maxmemory-policy`.
+        policy: String,
+    },
+    /// It copies another server and takes no writes.
+    Replica {
+        /// `host:port`
+        master: String,
+    },
+    /// The plan's database is empty, and another one of the same server holds keys with the plan's prefix.
+    OtherDatabase {
+        /// That of the plan.
+        ours: i64,
+        /// The other one.
+        theirs: i64,
+    },
+    /// The memory that is left below its limit, in bytes. Speaks against nothing by itself.
+    Free(u64),
+    /// An index that rows go to is not there.
+    IndexMissing {
+        /// Its name.
+        index: String,
+    },
+    /// An index guesses the types of fields that it does not know.
+    IndexDynamic {
+        /// Its name.
+        index: String,
+    },
+    /// An index takes no writes.
+    IndexBlocked {
+        /// Its name.
+        index: String,
+        /// The setting that says so: `index.blocks.read_only`.
+        setting: String,
+    },
+}
+
 /// How closely a target is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
@@ -284,6 +327,15 @@ pub trait Target: Send + Sync {
 
     /// Returns facts for a dry run, as name and value, in the order to show them (memory, policy, version).
     async fn facts(&self) -> Result<Vec<(String, String)>, EdgeError>;
+
+    /// Returns what speaks against a restore into it, each once; nothing for a target that could take one. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Only where the target cannot be asked.
+    async fn conditions(&self) -> Result<Vec<Condition>, EdgeError> {
+        Ok(Vec::new())
+    }
 
     /// Returns used memory in percent of the target's limit; `None` for a target without one.
     async fn used_percent(&self) -> Result<Option<f64>, EdgeError> {

@@ -240,3 +240,29 @@ fn every_make_target_of_the_readme_is_there() {
         assert!(makefile.contains(&format!("\n{target}: ")), "{target}");
     }
 }
+
+/// The pictures of terminals that `tests/screens/run` takes.
+const SCREENS: [&str; 5] = ["dry-run", "progress", "status", "failed", "fallback"];
+
+#[test]
+fn the_pictures_of_the_readme_are_those_that_the_script_takes() {
+    let (readme, script) = (text("README.md"), text("tests/screens/run"));
+    for name in SCREENS {
+        let start = format!("<!-- screen {name} -->\n```text\n");
+        let parts: Vec<_> = readme.split(&start).collect();
+        assert_eq!(parts.len(), 2, "pictures of `{name}`");
+        let (picture, _) = parts[1].split_once("\n```\n<!-- end -->").expect("an end");
+        assert!(picture.starts_with("$ rekindle "), "{name}: {picture}");
+        for line in picture.lines() {
+            assert!(line.chars().count() <= 100, "{name}: {line}");
+        }
+        let kept = format!("keep {name}\n");
+        assert_eq!(
+            script.matches(&kept).count(),
+            1,
+            "the script takes `{name}`"
+        );
+    }
+    let all = readme.matches("<!-- screen ").count();
+    assert_eq!(all, SCREENS.len());
+}

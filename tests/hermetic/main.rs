@@ -1,5 +1,6 @@
 //! Tests that need no server: fakes and temporary folders only.
 
+mod checks;
 mod docs;
 mod entities;
 mod files;

@@ -4,6 +4,7 @@ mod broken_network;
 mod broker_server;
 mod catch_up;
 mod certificates;
+mod checks;
 mod clock;
 mod coverage;
 mod dead_letters;

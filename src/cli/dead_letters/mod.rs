@@ -147,7 +147,7 @@ fn show(command: &DeadLettersShow, global: &Global, screen: Screen) -> Outcome {
         say("no dead letters");
     } else {
         say(&table(
-            &["resource", "cursor", "key", "why", "attempt"],
+            &["resource", "cursor", "key of the row", "why", "attempt"],
             &rows,
             &[1, 4],
         ));

@@ -7,6 +7,7 @@ mod applier;
 mod cluster;
 mod cluster_writer;
 mod compare;
+mod conditions;
 mod culprits;
 mod error;
 mod evidence;
@@ -39,8 +40,8 @@ use self::{
     writer::RedisWriter,
 };
 use super::{
-    Applier, ChunkWriter, Comparer, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover,
-    PartitionKey, Recorded, Target,
+    Applier, ChunkWriter, Comparer, Condition, Evidence, Extent, Inventory, Lease, LeaseOwner,
+    Leftover, PartitionKey, Recorded, Target,
 };
 use crate::{
     error::EdgeError,
@@ -156,6 +157,11 @@ impl Target for RedisTarget {
             infos.push(self.watched(Info::read(&node.server).await)?);
         }
         Ok(Info::facts(&infos, self.server.db()))
+    }
+
+    async fn conditions(&self) -> Result<Vec<Condition>, EdgeError> {
+        let view = self.cluster.view().await?;
+        self.watched(conditions::of(&view, &self.prefix, self.allow_eviction).await)
     }
 
     async fn used_percent(&self) -> Result<Option<f64>, EdgeError> {

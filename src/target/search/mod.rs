@@ -34,8 +34,8 @@ use self::{
     writer::SearchWriter,
 };
 use super::{
-    Applier, ChunkWriter, Comparer, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover,
-    PartitionKey, Recorded, Target,
+    Applier, ChunkWriter, Comparer, Condition, Evidence, Extent, Inventory, Lease, LeaseOwner,
+    Leftover, PartitionKey, Recorded, Target,
 };
 use crate::{
     error::{EdgeError, ErrorKind},
@@ -276,6 +276,27 @@ impl Target for SearchTarget {
             ));
         }
         Ok(facts)
+    }
+
+    async fn conditions(&self) -> Result<Vec<Condition>, EdgeError> {
+        let shared = &self.shared;
+        let mut found = Vec::new();
+        for index in shared.all_indexes() {
+            let facts = index::Facts::read(&shared.cluster, index).await?;
+            let index = index.to_owned();
+            if facts.documents.is_none() {
+                found.push(Condition::IndexMissing { index });
+                continue;
+            }
+            if let Some(setting) = facts.block {
+                let index = index.clone();
+                found.push(Condition::IndexBlocked { index, setting });
+            }
+            if facts.is_dynamic {
+                found.push(Condition::IndexDynamic { index });
+            }
+        }
+        Ok(found)
     }
 
     async fn take_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError> {
