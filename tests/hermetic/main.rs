@@ -3,6 +3,7 @@
 mod checks;
 mod docs;
 mod entities;
+mod faults;
 mod files;
 mod init;
 mod journal;
