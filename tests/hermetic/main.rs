@@ -11,6 +11,7 @@ mod letters;
 mod mending;
 mod model;
 mod older;
+mod packages;
 mod plans;
 mod preset;
 mod said;
