@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Coordinator, Finished, Job,
-    verify::Looked,
+    look::Looked,
     waiting::{BOTH, Passage},
 };
 use crate::{
