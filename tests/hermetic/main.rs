@@ -7,6 +7,7 @@ mod faults;
 mod files;
 mod init;
 mod journal;
+mod lease;
 mod letters;
 mod mending;
 mod model;
