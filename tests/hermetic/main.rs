@@ -5,6 +5,7 @@ mod docs;
 mod entities;
 mod faults;
 mod files;
+mod half_done;
 mod init;
 mod journal;
 mod lease;
