@@ -108,6 +108,12 @@ fn goes_on(folder: &Path) {
     let rows = |status: &Value| status["rows"].as_u64().unwrap();
     assert!((41..100).contains(&rows(&old)), "half done: {old}");
 
+    // When the process was last heard of. Nobody saw it end.
+    let story = rekindle("show shop.yaml", None);
+    let story = String::from_utf8(story.stdout).unwrap();
+    let last = story.lines().rfind(|line| line.starts_with("20"));
+    let heard = last.and_then(|line| line.split_once("  ")).unwrap().0;
+
     let done = rekindle("run shop.yaml --json", None);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert_eq!(done.status.code(), Some(4), "one dead letter: {said}");
@@ -118,6 +124,15 @@ fn goes_on(folder: &Path) {
     let events: Vec<_> = std::str::from_utf8(&done.stdout).unwrap().lines().collect();
     let redone = events.iter().any(|line| line.contains("\"redone\""));
     assert!(!redone, "nothing is done again: {events:?}");
+
+    let story = rekindle("show shop.yaml", None);
+    let story = String::from_utf8(story.stdout).unwrap();
+    let mut ends = story.lines().filter(|line| line.contains("attempt ends"));
+    let end = ends.next().unwrap();
+    assert!(
+        end.starts_with(heard),
+        "not when it went on: {heard}; {end}"
+    );
 
     let status = rekindle("status shop.yaml --json", None);
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();

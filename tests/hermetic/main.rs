@@ -12,6 +12,7 @@ mod lease;
 mod letters;
 mod mending;
 mod model;
+mod next;
 mod older;
 mod packages;
 mod plans;
