@@ -20,6 +20,15 @@ use crate::{
 
 pub use self::{file::FileTarget, redis::RedisTarget, search::SearchTarget};
 
+/// Ways in for `tests/fuzz`: what writers make of an answer, whoever gave it. Not in a release.
+#[cfg(feature = "failpoints")]
+pub mod answers {
+    pub use super::{
+        redis::answered,
+        search::{Sifted, sifted},
+    };
+}
+
 /// Returns the target that the plan calls `name`. Connects to nothing and creates nothing.
 ///
 /// # Errors

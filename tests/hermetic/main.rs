@@ -3,6 +3,7 @@
 mod checks;
 mod docs;
 mod entities;
+mod faults;
 mod files;
 mod init;
 mod journal;
@@ -10,6 +11,7 @@ mod letters;
 mod mending;
 mod model;
 mod older;
+mod packages;
 mod plans;
 mod preset;
 mod said;

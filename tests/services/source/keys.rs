@@ -478,7 +478,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn pages_of_any_key_cover_a_table_once_in_order() {
+fn s3_pages_of_any_key_cover_a_table_once_in_order() {
     let runtime = runtime();
     for mut engine in runtime.block_on(engines()) {
         let config = Config {
@@ -497,7 +497,7 @@ fn pages_of_any_key_cover_a_table_once_in_order() {
 }
 
 #[test]
-fn every_type_is_a_key_alone_and_first_of_two() {
+fn s4_every_type_is_a_key_alone_and_first_of_two() {
     let runtime = runtime();
     for mut engine in runtime.block_on(engines()) {
         for column in 0..engine.columns().len() {

@@ -231,7 +231,7 @@ async fn read(source: &dyn Source, query: &RowQuery, sink: &mut Sink) {
 }
 
 #[tokio::test]
-async fn keys_of_every_type_give_each_row_once_in_the_servers_order() {
+async fn s5_keys_of_every_type_give_each_row_once_in_the_servers_order() {
     let mut database = PgDatabase::create("keys").await;
     database
         .execute(
@@ -287,7 +287,7 @@ async fn keys_of_every_type_give_each_row_once_in_the_servers_order() {
 }
 
 #[tokio::test]
-async fn keys_that_are_not_exact_are_refused() {
+async fn s5_keys_that_are_not_exact_are_refused() {
     let mut database = PgDatabase::create("inexact").await;
     database
         .execute(
