@@ -282,10 +282,16 @@ impl Observer for ProgressBars {
                 self.bar(resource, 0).set_message("settling");
             }
             Event::Queue {
-                resource, ready, ..
+                resource,
+                ready,
+                unacked,
+                ..
             } => {
+                let held = unacked.map_or_else(String::new, |unacked| {
+                    format!(", {} unacknowledged", count(unacked))
+                });
                 self.bar(resource, 0)
-                    .set_message(format!("{} in its queue", count(*ready)));
+                    .set_message(format!("{} in its queue{held}", count(*ready)));
             }
             Event::Waiting { .. }
             | Event::Held { .. }

@@ -252,6 +252,8 @@ pub struct Backlog {
     pub queue: String,
     /// Messages that nobody has taken yet.
     pub ready: u64,
+    /// Messages that consumers have and did not acknowledge; `None` where nobody tells.
+    pub unacked: Option<u64>,
     /// How many take them.
     pub consumers: u32,
 }
