@@ -17,6 +17,7 @@ mod older;
 mod packages;
 mod plans;
 mod preset;
+mod rules;
 mod said;
 mod schema;
 mod shop;
