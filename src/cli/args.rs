@@ -88,6 +88,10 @@ pub enum Command {
     Pause(PlanOnly),
     /// Let a paused run go on
     Unpause(PlanOnly),
+    /// Answer the step that asks a person
+    Approve(PlanOnly),
+    /// Show how the steps of a run are reversed, and reverse them, the last one first
+    Undo(Undo),
     /// List the runs of a plan
     History(History),
     /// Tell the story of one run
@@ -289,6 +293,18 @@ pub struct Status {
 pub struct PlanOnly {
     /// The plan file
     pub plan: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle undo plans/shop.yaml\n  rekindle undo plans/shop.yaml --yes"
+)]
+pub struct Undo {
+    /// The plan file
+    pub plan: PathBuf,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]

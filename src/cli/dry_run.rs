@@ -11,9 +11,10 @@ use super::{
     table::table,
 };
 use crate::{
-    engine::{self, Preview},
+    cutover,
+    engine::{self, Preview, StepPreview},
     failure::{Exit, Failure},
-    machine::Scope,
+    machine::{Scope, StepPlace},
     plan::{Loaded, Plan},
     report::human::{bytes, count, counted, duration, printable},
     supervisor,
@@ -51,10 +52,23 @@ pub fn dry_run(
     let targets = connect::targets(&plan)?;
     let runtime = connect::runtime()?;
     let plan = Arc::new(plan);
-    let mut preview = runtime.block_on(async {
+    let actions = cutover::connect(&plan, &state_path)
+        .map_err(|error| engine::refused_by_edge(&error, &plan.name, &file.plan))?;
+    let steps = runtime.block_on(engine::preview_steps(&plan, scope, &ledger, &actions));
+    let previewed = runtime.block_on(async {
         let source = connect::source(&plan).await?;
         engine::preview(&plan, scope, &ledger, &*source, &targets, &file.plan).await
-    })?;
+    });
+    let mut preview = match previewed {
+        Ok(preview) => Preview { steps, ..preview },
+        // The steps are shown all the same: one of them may be what brings the source there.
+        Err(failure) => {
+            if !screen.json {
+                tell_steps(&steps, StepPlace::Prepare);
+            }
+            return Err(failure.into());
+        }
+    };
     let of_plan = loaded.text.entries(&loaded.warnings);
     let of_plan = of_plan.into_iter().map(|warning| warning.message);
     preview.warnings.splice(..0, of_plan);
@@ -179,6 +193,7 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
     for (name, value) in &preview.facts {
         say(&format!("  {name}: {}", printable(value)));
     }
+    tell_steps(&preview.steps, StepPlace::Prepare);
     let rows: Vec<_> = preview
         .resources
         .iter()
@@ -226,6 +241,7 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
         counted(sum.rows, "row"),
         bytes(sum.bytes)
     ));
+    tell_steps(&preview.steps, StepPlace::Finish);
     for (target, needed) in target_memory(plan, preview) {
         say(&format!(
             "  target `{target}` needs about {} of memory",
@@ -237,6 +253,25 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
     }
     for warning in &preview.warnings {
         screen.warn(warning);
+    }
+}
+
+/// Says how each step of one list stands now.
+fn tell_steps(steps: &[StepPreview], place: StepPlace) {
+    for step in steps.iter().filter(|one| one.place == place) {
+        let usual = step.usual_ms.map_or_else(String::new, |ms| {
+            format!(
+                ", took {} the last time",
+                duration(Duration::from_millis(ms))
+            )
+        });
+        let text = format!(
+            "{}: {}: {}{usual}",
+            place.label(),
+            step.title,
+            step.standing
+        );
+        say(&format!("  {}", printable(&text)));
     }
 }
 
@@ -287,6 +322,8 @@ fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value 
         "resources": resources, "rows_left": sum.rows, "bytes_left": sum.bytes,
         "expected_seconds": seconds(sum.rows, rate).as_secs_f64(), "rate_measured": rate.is_some(),
         "target_memory": target_memory(plan, preview), "redo": preview.redo, "warnings": preview.warnings,
-        "refusals": preview.refusals, "uncovered": render::uncovered(&preview.uncovered),
+        "refusals": preview.refusals, "steps": preview.steps.iter().map(|step| serde_json::json!({
+            "place": step.place, "title": step.title, "what": step.standing, "usual_ms": step.usual_ms,
+        })).collect::<Vec<_>>(), "uncovered": render::uncovered(&preview.uncovered),
     })
 }

@@ -17,7 +17,7 @@ use crate::{
     journal::{LoggedEvent, View},
     machine::{
         Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent, RunEvent,
-        RunLedger,
+        RunLedger, StepEvent,
     },
     report::human::{bytes, count, counted, duration, moment, printable},
 };
@@ -242,6 +242,18 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         }
         | Event::Chunk { .. } => return None,
         Event::Run { event, .. } => format!("run: {}", event.label().replace('_', " ")),
+        Event::Step { run, step, event } => {
+            let found = ledger.run(run).and_then(|run| run.steps.get(step.index()));
+            // Of a plan that changed since, only the number is left.
+            let name = found.map_or_else(
+                || format!("step {step}"),
+                |step| {
+                    let (place, title) = (step.planned.place.label(), &step.planned.title);
+                    format!("{place}: {title}")
+                },
+            );
+            stepped(&name, event)
+        }
         Event::Identified {
             source, targets, ..
         } => {
@@ -306,6 +318,29 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         Event::Noted { text, .. } => text.clone(),
         Event::Compacted { .. } => "earlier events are summed up".to_owned(),
     })
+}
+
+/// Returns what happened to a step in words.
+fn stepped(name: &str, event: &StepEvent) -> String {
+    match event {
+        StepEvent::Intended { facts } => {
+            let facts: Vec<_> = facts
+                .iter()
+                .map(|(key, value)| format!("{key} {value}"))
+                .collect();
+            let facts = if facts.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", facts.join(", "))
+            };
+            format!("{name} begins{facts}")
+        }
+        StepEvent::Lost => format!("{name} was under way when the process died: looked at first"),
+        StepEvent::Failed { reason } => format!("{name} could not be done: {reason}"),
+        StepEvent::NotDone => format!("{name} was looked at: not done"),
+        StepEvent::Done { how } => format!("{name} done: {how}"),
+        StepEvent::Undone { how } => format!("{name} reversed: {how}"),
+    }
 }
 
 /// Returns a step on a resource's way through its publisher in words.

@@ -12,7 +12,7 @@ use super::{
     verify::{Found, show},
 };
 use crate::{
-    engine::{self, Coordinator, Ending, Memory, OpenRun, RunChoice, Verified},
+    engine::{self, Coordinator, Ending, Memory, Observers, OpenRun, RunChoice, Verified},
     failure::{Exit, Failure},
     machine::Scope,
     plan::{Level, Plan},
@@ -162,28 +162,18 @@ pub(super) fn restore(
         let mut signals = supervision::listen()?;
         let targets = connect::targets(&plan)?;
         let plan = Arc::new(plan);
-        let typed = connect::typed(&plan.path, &scope, global);
-        let opening = async {
-            let source = connect::source(&plan).await?;
-            let opened = engine::open(OpenRun {
-                plan: Arc::clone(&plan),
-                typed: typed.clone(),
-                scope,
-                choice,
-                accept_plan_change,
-                state_path,
-                in_flight_bytes,
-                source: Arc::clone(&source),
-                targets: targets.clone(),
-            })
-            .await?;
-            Ok::<_, Failure>((source, opened))
+        let request = OpenRun {
+            plan: Arc::clone(&plan),
+            typed: connect::typed(&plan.path, &scope, global),
+            scope,
+            choice,
+            accept_plan_change,
+            state_path,
+            in_flight_bytes,
+            targets: targets.clone(),
         };
-        let (source, opened) = tokio::select! {
-            biased;
-            Some(()) = signals.recv() => return Err(interrupted(&typed)),
-            opened = opening => opened?,
-        };
+        let mut observers = Observers::new(vec![observer(screen)]);
+        let opened = engine::open(request, &mut observers, &mut signals).await?;
         // A resumed run has a scope of its own.
         let scope = opened
             .book
@@ -193,11 +183,9 @@ pub(super) fn restore(
             plan: connect::typed(&plan.path, &Scope::default(), global),
             run: connect::typed(&plan.path, &scope, global),
         };
-        let observers = vec![observer(screen)];
         let coordinator = Coordinator::new(
             Arc::clone(&plan),
             opened,
-            source,
             &targets,
             Memory {
                 in_flight_bytes,
@@ -211,15 +199,6 @@ pub(super) fn restore(
     // Connections that hang must not hold up the end: whatever counts is on disk.
     runtime.shutdown_background();
     outcome.map_err(Stop::Failed)
-}
-
-fn interrupted(typed: &str) -> Failure {
-    Failure::new(
-        Exit::Interrupted,
-        "interrupted",
-        "every stored chunk is journaled",
-        format!("`rekindle run {typed}` goes on from there"),
-    )
 }
 
 fn observer(screen: Screen) -> Box<dyn Observer> {
@@ -300,7 +279,8 @@ fn conclude(
                  `rekindle dead-letters retry {typed}`"
             ),
         )),
-        Ending::Interrupted => Err(interrupted(run)),
+        Ending::StepFailed(failure) => Err(*failure),
+        Ending::Interrupted => Err(engine::interrupted(run)),
         Ending::Blocked { resources, bug } => Err(Failure {
             why: resources
                 .iter()

@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::{beside, put, remove, text};
-use crate::ids::{ResourceName, RunId};
+use crate::ids::{ResourceName, RunId, StepNumber};
 
 const SUFFIX: &str = ".live";
 
@@ -28,6 +28,9 @@ pub struct Live {
     /// What bounds the memory of the process.
     #[serde(default)]
     pub memory: Option<MemoryFound>,
+    /// The step that is carried out.
+    #[serde(default)]
+    pub step: Option<AtStep>,
 }
 
 /// An edge that is waited for.
@@ -67,6 +70,15 @@ pub struct Paced {
     pub reason: String,
     /// When, milliseconds since 1970.
     pub at_ms: i64,
+}
+
+/// A step that is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtStep {
+    /// Which.
+    pub number: StepNumber,
+    /// What it waits for, as it last said.
+    pub said: String,
 }
 
 /// The least limit on the memory of a process.
@@ -117,6 +129,7 @@ mod tests {
             held: Vec::new(),
             paces: Vec::new(),
             memory: None,
+            step: None,
         };
         live.write(&state).unwrap();
         assert_eq!(Live::read(&state, 7), Some(live));

@@ -13,6 +13,7 @@ mod coverage;
 mod evidence;
 mod handover;
 mod lease;
+mod observers;
 mod open;
 mod pace;
 mod pairs;
@@ -22,6 +23,7 @@ mod read;
 mod refuse;
 mod retry;
 mod sink;
+mod steps;
 mod throttle;
 mod verify;
 
@@ -29,10 +31,12 @@ pub use book::BookError;
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
 pub use coverage::{Coverage, Uncovered, coverage};
 pub use handover::{IdPage, all_ids};
+pub use observers::Observers;
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
-pub use preview::{Preview, ResourcePreview, preview};
-pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};
+pub use preview::{Preview, ResourcePreview, StepPreview, preview, preview_steps};
+pub use refuse::{interrupted, refused_by_book, refused_by_edge, refused_by_journal};
 pub use retry::{Waits, retrying};
+pub use steps::{ToUndo, to_undo, undo};
 pub use verify::{
     Asked, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Verify, VerifyEnd,
     ask, verify,

@@ -1,34 +1,16 @@
 //! The shop's console: a program that is started for each call, in a process group of its own.
 
-use std::{
-    ffi::OsStr,
-    path::PathBuf,
-    process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{ffi::OsStr, path::PathBuf, process::ExitStatus, time::Duration};
 
 use async_trait::async_trait;
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    process::{Child, Command},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::process::Command;
 
-use super::{
-    Publisher,
-    output::{Redacted, Tail, keep},
-};
+use super::Publisher;
 use crate::{
     error::{EdgeError, ErrorKind},
     plan::ConsoleConfig,
-    supervisor::CHILD_VARIABLE,
+    process::{self, Ran, Redacted, Trouble, keep},
 };
-
-/// How long output may still come after the program ended: something it left behind holds the pipes.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Most bytes of ids in one argument: Linux takes 128 KiB, and a shell in between may double some of it.
 const ARGUMENT_BYTES: usize = 60 * 1024;
@@ -157,50 +139,14 @@ impl ConsolePublisher {
         arguments
     }
 
-    fn start(&self, ids: &[String]) -> Result<Group, EdgeError> {
-        let mut command = Command::new(&self.command[0]);
-        command
-            .args(self.arguments(ids).iter().map(OsStr::new))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ours alone: the program must not take itself for a worker of ours.
-            .env_remove(CHILD_VARIABLE)
-            // So that whatever it starts ends with it, and so that a Ctrl-C on the terminal is ours to pass on.
-            .process_group(0)
-            .kill_on_drop(true);
-        let child = command.spawn().map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::NotFound => ErrorKind::Missing,
-                std::io::ErrorKind::PermissionDenied => ErrorKind::Credentials,
-                std::io::ErrorKind::ArgumentListTooLong => ErrorKind::Refused,
-                _ => ErrorKind::Busy,
-            };
-            EdgeError::new(kind, format!("{} cannot be started", self.place)).because(error)
-        })?;
-        Ok(Group {
-            id: child.id().and_then(|id| Pid::from_raw(id.cast_signed())),
-            child,
-        })
-    }
-
-    /// Returns how the program ended, having read what it printed.
-    async fn watch(
-        &self,
-        group: &mut Group,
-        tail: &Arc<Mutex<Tail>>,
-    ) -> std::io::Result<ExitStatus> {
-        let mut readers = JoinSet::new();
-        if let Some(out) = group.child.stdout.take() {
-            readers.spawn(read(out, Arc::clone(tail)));
-        }
-        if let Some(err) = group.child.stderr.take() {
-            readers.spawn(read(err, Arc::clone(tail)));
-        }
-        let status = group.child.wait().await?;
-        let quiet = async { while readers.join_next().await.is_some() {} };
-        timeout(LAST_WORDS, quiet).await.ok();
-        Ok(status)
+    fn not_started(&self, error: std::io::Error) -> EdgeError {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::Missing,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::Credentials,
+            std::io::ErrorKind::ArgumentListTooLong => ErrorKind::Refused,
+            _ => ErrorKind::Busy,
+        };
+        EdgeError::new(kind, format!("{} cannot be started", self.place)).because(error)
     }
 
     fn judge(&self, status: ExitStatus, output: &str) -> Result<(), EdgeError> {
@@ -284,22 +230,23 @@ impl ConsolePublisher {
     }
 
     async fn call_once(&self, ids: &[String]) -> Result<(), EdgeError> {
-        let mut group = self.start(ids)?;
-        let tail = Arc::new(Mutex::new(Tail::new(self.redacted.clone())));
-        let ended = timeout(self.within, self.watch(&mut group, &tail)).await;
-        drop(group);
-        let text = tail.lock().unwrap_or_else(PoisonError::into_inner).text();
-        if let Err(error) = keep(&self.output, &text) {
+        let mut command = Command::new(&self.command[0]);
+        command.args(self.arguments(ids).iter().map(OsStr::new));
+        let Ran { ended, output } = process::run(command, self.within, &self.redacted).await;
+        if !matches!(ended, Err(Trouble::NotStarted(_)))
+            && let Err(error) = keep(&self.output, &output)
+        {
             tracing::warn!(%error, path = %self.output.display(), "the output of the publisher is not kept");
         }
         match ended {
-            Ok(Ok(status)) => self.judge(status, &text),
-            Ok(Err(error)) => Err(EdgeError::new(
+            Ok(status) => self.judge(status, &output),
+            Err(Trouble::NotStarted(error)) => Err(self.not_started(error)),
+            Err(Trouble::LostSight(error)) => Err(EdgeError::new(
                 ErrorKind::Busy,
                 format!("{} was lost sight of", self.place),
             )
             .because(error)),
-            Err(_) => Err(EdgeError::new(
+            Err(Trouble::TimedOut) => Err(EdgeError::new(
                 ErrorKind::Timeout,
                 format!(
                     "{} did not end within {} s and was killed (its output is in {})",
@@ -326,30 +273,6 @@ fn arguments_long(ids: &[String]) -> impl Iterator<Item = &[String]> {
         rest = left;
         Some(part)
     })
-}
-
-/// A program and whatever it started; all of it ends with this value.
-struct Group {
-    child: Child,
-    id: Option<Pid>,
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            // Nobody is left of most groups: the program has ended.
-            kill_process_group(id, Signal::KILL).ok();
-        }
-    }
-}
-
-async fn read(mut pipe: impl AsyncRead + Unpin, tail: Arc<Mutex<Tail>>) {
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-        tail.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(&buffer[..count]);
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@
 //! Calling a publisher twice with the same ids does no harm: it writes what is true, once more.
 
 mod console;
-mod output;
 mod sql;
 mod statement;
 
@@ -17,10 +16,11 @@ use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
-use self::{console::ConsolePublisher, output::Redacted, sql::SqlPublisher};
+use self::{console::ConsolePublisher, sql::SqlPublisher};
 use crate::{
     error::EdgeError,
     plan::{Plan, PublisherConfig, Resource},
+    process::{Redacted, log_beside},
 };
 
 /// Most ids of one call. Spryker's console queues events 500 at a time; as one argument they stay far below the
@@ -68,12 +68,10 @@ pub fn connect(
                 .trigger
                 .as_deref()
                 .unwrap_or(resource.name.as_str());
-            let mut file = state_path.as_os_str().to_owned();
-            file.push(".publisher.log");
             Arc::new(ConsolePublisher::new(
                 config,
                 trigger,
-                file.into(),
+                log_beside(state_path, "publisher"),
                 Redacted::of(plan),
             ))
         }

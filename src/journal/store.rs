@@ -21,7 +21,7 @@ use crate::{
     cursor::Cursor,
     failpoint,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
-    machine::{Event, PartitionEvent, Progress},
+    machine::{Event, PartitionEvent, Progress, StepEvent},
 };
 
 /// Where the events went.
@@ -339,6 +339,10 @@ const fn moves_marker(event: &Event) -> bool {
             | Event::AttemptStarted { .. }
             | Event::AttemptEnded { .. }
             | Event::Run { .. }
+            | Event::Step {
+                event: StepEvent::Intended { .. },
+                ..
+            }
     )
 }
 

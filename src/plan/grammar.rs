@@ -1,7 +1,13 @@
 //! The keys and words of a plan: what this release carries out, and what it knows but refuses.
 //!
-//! A key of [`Support::Later`] is never skipped in silence: a plan that names `prepare` and runs without it would
-//! leave the shop online during a cutover. Carrying one out means turning it to `now` here and reading it in `model`.
+//! A key of [`Support::Later`] is never skipped in silence: a plan that names `rds_restore` and runs without it would
+//! fill the targets from the wrong database. Carrying one out means turning it to `now` here and reading it in `model`.
+
+mod steps;
+
+pub(super) use steps::{
+    APPROVE, HTTP_CHECK, JENKINS, JENKINS_BUILD, MAINTENANCE, MAINTENANCE_OFF, SHELL, STEP,
+};
 
 /// Whether this release carries something out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub(super) enum Form {
     Named(&'static [Key]),
     /// A list of maps with these keys.
     Maps(&'static [Key]),
+    /// A list of maps with exactly one of these keys each.
+    OneOfs(&'static [Key]),
     /// Nothing that this release reads.
     Unread,
 }
@@ -58,6 +66,13 @@ pub(super) struct Key {
     pub required: bool,
     /// What it is for, in one line, for editors.
     pub about: &'static str,
+}
+
+impl Key {
+    /// Returns whether this release carries it out.
+    pub fn is_supported(&self) -> bool {
+        self.support == Support::Now
+    }
 }
 
 /// A word that a value can be.
@@ -142,10 +157,22 @@ pub(super) const PLAN: &[Key] = &[
         Form::Map(CONSOLE),
         "The shop's own console, for fallbacks",
     ),
-    later("jenkins"),
+    now(
+        "jenkins",
+        Form::Map(JENKINS),
+        "The Jenkins of `jenkins_build`",
+    ),
     later("aws"),
-    later("prepare"),
-    later("finish"),
+    now(
+        "prepare",
+        Form::OneOfs(STEP),
+        "Steps before the resources, one after the other",
+    ),
+    now(
+        "finish",
+        Form::OneOfs(STEP),
+        "Steps after the resources, one after the other",
+    ),
     now(
         "defaults",
         Form::Map(DEFAULTS),

@@ -25,6 +25,7 @@ mod resolve;
 mod resolved;
 mod schema;
 mod search;
+mod steps;
 mod tree;
 mod typed_source;
 mod units;
@@ -47,6 +48,9 @@ pub use resolved::{
     TargetConfig, Throttle, ValueForm,
 };
 pub use schema::schema;
+pub use steps::{
+    Hidden, HttpCheck, JenkinsBuild, JenkinsConfig, JobShell, Maintenance, Shell, Step, StepKind,
+};
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
 
 use decode::Decoder;

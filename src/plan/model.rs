@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 mod fallback;
+mod steps;
 
 pub(super) use fallback::{By, Console, Handover};
+pub(super) use steps::{Jenkins, Step, StepKind};
 
 use super::{
     decode::{Decoder, Fields, Value},
@@ -39,6 +41,9 @@ pub(super) struct Model {
     pub targets: Vec<Target>,
     pub resources: Vec<Resource>,
     pub console: Option<Console>,
+    pub jenkins: Option<Jenkins>,
+    pub prepare: Vec<Step>,
+    pub finish: Vec<Step>,
     pub defaults: Defaults,
 }
 
@@ -232,6 +237,9 @@ impl Model {
             targets: targets(&plan, decoder),
             resources: resources(&plan, decoder),
             console: Console::read(&plan, decoder),
+            jenkins: Jenkins::read(&plan, decoder),
+            prepare: Step::list(&plan, "prepare", decoder),
+            finish: Step::list(&plan, "finish", decoder),
             defaults: plan
                 .map("defaults", grammar::DEFAULTS, decoder)
                 .map(|fields| Defaults::read(&fields, decoder))

@@ -8,6 +8,7 @@ use std::{
 };
 
 mod fallback;
+mod steps;
 
 use super::{
     ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, KeyColumn, Level, Load,
@@ -63,6 +64,12 @@ pub(super) mod default {
     pub const SETTLE: Duration = Duration::from_secs(90);
     /// The longest wait for rows to stand still.
     pub const DRAIN_WITHIN: Duration = Duration::from_mins(30);
+    /// A step: as long as a large database takes to be restored, and then some.
+    pub const STEP_WITHIN: Duration = Duration::from_mins(45);
+    /// A person's answer: nobody is woken up because another one sleeps.
+    pub const APPROVE_WITHIN: Duration = Duration::from_hours(24);
+    /// What a page that is there answers with.
+    pub const STATUS: u64 = 200;
     /// Dead letters of one resource.
     pub const DEAD_LETTERS: u64 = 1000;
     /// Dead letters in percent of the rows.
@@ -116,6 +123,13 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         .iter()
         .map(|resource| self::resource(resource, &targets, &limits, &scene, &mut used))
         .collect::<Option<Vec<_>>>()?;
+    let mut page = None;
+    let prepare = steps::steps(&model.prepare, &mut page, &folder, &mut used)?;
+    let finish = steps::steps(&model.finish, &mut page, &folder, &mut used)?;
+    let jenkins = match &model.jenkins {
+        Some(given) => Some(steps::jenkins(given, &folder, &mut used)?),
+        None => None,
+    };
     let plan = Plan {
         name: model.name?.value,
         path: path.to_owned(),
@@ -128,6 +142,9 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         targets,
         resources,
         console,
+        jenkins,
+        prepare,
+        finish,
         defaults: limits.defaults,
         preset: model.preset,
     };

@@ -9,6 +9,7 @@ use std::{
 use secrecy::SecretString;
 use serde::Serialize;
 
+use super::{JenkinsConfig, Step};
 use crate::{ids::ResourceName, tls::TlsConfig};
 
 /// A checked plan.
@@ -26,6 +27,12 @@ pub struct Plan {
     pub resources: Vec<Resource>,
     /// What runs the shop's own console.
     pub console: Option<ConsoleConfig>,
+    /// What builds jobs.
+    pub jenkins: Option<JenkinsConfig>,
+    /// `prepare:`, in its order.
+    pub prepare: Vec<Step>,
+    /// `finish:`, in its order.
+    pub finish: Vec<Step>,
     /// Limits that are not of one resource.
     pub defaults: Defaults,
     /// `preset:`

@@ -78,6 +78,7 @@ fn form(form: Form) -> Map<String, Value> {
         Form::Maps(keys) => object(json!({
             "type": "array", "minItems": 1, "items": map(keys),
         })),
+        Form::OneOfs(keys) => object(json!({ "type": "array", "items": one_of(keys) })),
         Form::Unread => Map::new(),
     }
 }

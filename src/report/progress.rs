@@ -210,6 +210,9 @@ impl Observer for ProgressBars {
             | Event::Throttled { .. }
             | Event::Paused { .. }
             | Event::Unpaused {}
+            | Event::StepStarted { .. }
+            | Event::StepWaits { .. }
+            | Event::StepDone { .. }
             | Event::Notice { .. } => self.lines.observe(event),
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The fail points of the program.
-pub const FAIL_POINTS: [&str; 22] = [
+pub const FAIL_POINTS: [&str; 27] = [
     "after_ack",
     "after_acknowledged",
     "after_call",
@@ -33,21 +33,31 @@ pub const FAIL_POINTS: [&str; 22] = [
     "before_prune",
     "before_read",
     "before_remove",
+    "before_step",
     "before_write",
     "journal_after_commit",
     "journal_before_commit",
     "marker_before_rename",
     "report",
+    "step_done",
+    "step_intended",
+    "step_performed",
+    "step_reversed",
 ];
 
 /// Those that other tests kill at: `tests/services/sharing.rs` around the cuts of keys without arithmetic, which the shop
-/// here does not have, and `tests/services/verify.rs` in a comparison.
-const STRUCK_ELSEWHERE: [&str; 5] = [
+/// here does not have, `tests/services/verify.rs` in a comparison, and `tests/hermetic/steps.rs` around steps.
+const STRUCK_ELSEWHERE: [&str; 10] = [
     "after_cut",
     "before_compare",
     "before_cut",
     "before_prune",
     "before_remove",
+    "before_step",
+    "step_done",
+    "step_intended",
+    "step_performed",
+    "step_reversed",
 ];
 
 /// The deliberate defects (`RK_MUTANT`).

@@ -13,14 +13,14 @@ use std::{
 use proptest::prelude::*;
 use rekindle::{
     cursor::{Cursor, KeyRange, KeyValue},
-    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId, StepNumber},
     journal::{
         DeadLetterFilter, Journal, JournalError, Limits, Migration, Notice, OpenMode, Settings,
         View,
     },
     machine::{
         AttemptEnd, DeadLetter, Event, Ledger, PartitionEvent, PartitionPlan, PlannedResource,
-        Progress, ResourceEvent, RunEvent, Scope,
+        PlannedStep, Progress, ResourceEvent, RunEvent, Scope, StepEvent, StepPlace,
     },
 };
 
@@ -150,6 +150,29 @@ fn planned(run: &str) -> Event {
         run: RunId::from_text(run),
         scope: Scope::default(),
         resources: vec![resource("url"), resource("price")],
+        steps: Vec::new(),
+        instead_of: None,
+    }
+}
+
+/// Returns a run that is opened with steps, in the place of a lost one.
+fn planned_with_steps(run: &str) -> Event {
+    let mut planned = planned(run);
+    if let Event::RunPlanned {
+        steps, instead_of, ..
+    } = &mut planned
+    {
+        *instead_of = Some(RunId::from_text("LOST22"));
+        steps.extend([step(StepPlace::Prepare, 1), step(StepPlace::Finish, 2)]);
+    }
+    planned
+}
+
+fn step(place: StepPlace, number: u8) -> PlannedStep {
+    PlannedStep {
+        place,
+        title: format!("shell {number}"),
+        definition: format!("{{\"shell\":{number}}}"),
     }
 }
 
@@ -848,11 +871,11 @@ fn a_closed_journal_says_so() {
 // Formats.
 
 const NEXT: &[Migration] = &[Migration {
-    from: 2,
+    from: 3,
     sql: "ALTER TABLE run ADD COLUMN colour TEXT",
 }];
 const BROKEN: &[Migration] = &[Migration {
-    from: 2,
+    from: 3,
     sql: "ALTER TABLE run ADD COLUMN colour TEXT; ALTER TABLE nothing ADD COLUMN x TEXT",
 }];
 
@@ -860,39 +883,39 @@ const BROKEN: &[Migration] = &[Migration {
 fn an_older_format_is_migrated_after_a_copy_and_a_newer_one_refused() {
     let mut rig = Rig::new();
     let ledger = rig.killed_after(5);
-    (rig.settings.format, rig.settings.migrations) = (3, NEXT);
+    (rig.settings.format, rig.settings.migrations) = (4, NEXT);
     let (journal, again, notices) = rig.open();
     assert_eq!(again, ledger);
     let [
         Notice::Migrated {
-            from: 2,
-            to: 3,
+            from: 3,
+            to: 4,
             backup,
         },
     ] = &notices[..]
     else {
         panic!("{notices:?}");
     };
-    assert!(backup.ends_with("shop.sqlite.format2.bak"));
+    assert!(backup.ends_with("shop.sqlite.format3.bak"));
     assert_eq!(backup.metadata().unwrap().mode() & 0o777, 0o600);
     record(&journal, &mut again.clone(), vec![stored(1, 6)]);
     wait(journal.close()).unwrap();
 
-    (rig.settings.format, rig.settings.migrations) = (2, &[]);
+    (rig.settings.format, rig.settings.migrations) = (3, &[]);
     let before = rig.bytes();
     let error = rig.refused();
     assert!(matches!(
         error,
         JournalError::NewerFormat {
-            found: 3,
-            known: 2,
+            found: 4,
+            known: 3,
             ..
         }
     ));
     assert!(
         error
             .to_string()
-            .ends_with("has format 3; this release knows formats up to 2")
+            .ends_with("has format 4; this release knows formats up to 3")
     );
     assert!(matches!(
         View::open(&rig.path()),
@@ -910,32 +933,39 @@ fn an_older_format_is_migrated_after_a_copy_and_a_newer_one_refused() {
 fn a_migration_that_fails_leaves_the_old_format() {
     let mut rig = Rig::new();
     let ledger = rig.killed_after(5);
-    (rig.settings.format, rig.settings.migrations) = (3, BROKEN);
+    (rig.settings.format, rig.settings.migrations) = (4, BROKEN);
     let error = rig.refused();
     assert!(
-        matches!(error, JournalError::Migration { from: 2, to: 3, .. }),
+        matches!(error, JournalError::Migration { from: 3, to: 4, .. }),
         "{error:?}"
     );
-    (rig.settings.format, rig.settings.migrations) = (2, &[]);
+    (rig.settings.format, rig.settings.migrations) = (3, &[]);
     assert_eq!(rig.open().1, ledger);
 }
 
 #[test]
-fn a_state_file_from_before_fallbacks_is_brought_up() {
-    let rig = Rig::new();
-    let ledger = rig.killed_after(5);
-    let old = rusqlite::Connection::open(rig.path()).unwrap();
-    old.execute_batch("ALTER TABLE resource DROP COLUMN fallback; PRAGMA user_version = 1")
-        .unwrap();
-    drop(old);
-    let (journal, again, notices) = rig.open();
-    assert_eq!(again, ledger);
-    assert!(
-        matches!(notices[..], [Notice::Migrated { from: 1, to: 2, .. }]),
-        "{notices:?}"
-    );
-    wait(journal.close()).unwrap();
-    assert!(rig.open().2.is_empty());
+fn state_files_from_before_steps_and_fallbacks_are_brought_up() {
+    let without_steps = "DROP TABLE step; ALTER TABLE run DROP COLUMN instead_of;";
+    let without_fallbacks = "ALTER TABLE resource DROP COLUMN fallback;";
+    for (format, gone) in [
+        (2, without_steps.to_owned()),
+        (1, format!("{without_steps} {without_fallbacks}")),
+    ] {
+        let rig = Rig::new();
+        let ledger = rig.killed_after(5);
+        let old = rusqlite::Connection::open(rig.path()).unwrap();
+        old.execute_batch(&format!("{gone} PRAGMA user_version = {format}"))
+            .unwrap();
+        drop(old);
+        let (journal, again, notices) = rig.open();
+        assert_eq!(again, ledger);
+        assert!(
+            matches!(notices[..], [Notice::Migrated { from, to: 3, .. }] if from == format),
+            "{notices:?}"
+        );
+        wait(journal.close()).unwrap();
+        assert!(rig.open().2.is_empty());
+    }
 }
 
 // Rewinds, dead letters, compaction.
@@ -1026,6 +1056,7 @@ fn dead_letters_vanish_with_what_brought_them() {
                 skipped: false,
             },
         ],
+        steps: Vec::new(),
     };
     record(&journal, &mut ledger, vec![changed.clone()]);
     assert_eq!(count("url"), 6);
@@ -1053,6 +1084,7 @@ fn dead_letters_vanish_with_what_brought_them() {
         vec![Event::PlanChanged {
             run: run.clone(),
             resources,
+            steps: Vec::new(),
         }],
     );
     assert_eq!((count("url"), count("price")), (0, 0));
@@ -1221,7 +1253,7 @@ fn candidate(ledger: &Ledger, choice: (u8, u8, u8)) -> Option<Event> {
         .collect();
     let partition =
         (!partitions.is_empty()).then(|| partitions[usize::from(pick) % partitions.len()]);
-    Some(match kind % 16 {
+    Some(match kind % 18 {
         0 => planned(&format!("RUN{:03}", ledger.runs.len())),
         1 => {
             let run = ledger.runs.last()?;
@@ -1277,7 +1309,20 @@ fn candidate(ledger: &Ledger, choice: (u8, u8, u8)) -> Option<Event> {
                     skipped: false,
                 })
                 .collect(),
+            steps: vec![
+                step(StepPlace::Prepare, 1),
+                step(StepPlace::Prepare, number % 2),
+            ],
         },
+        16 => planned_with_steps(&format!("RUN{:03}", ledger.runs.len())),
+        17 => {
+            let samples = StepEvent::samples();
+            Event::Step {
+                run: run_id()?,
+                step: StepNumber(u32::from(pick % 2) + 1),
+                event: samples[usize::from(number) % samples.len()].clone(),
+            }
+        }
         12 => Event::Identified {
             run: run_id()?,
             source: format!("mariadb {number}"),

@@ -6,5 +6,6 @@ mod journal;
 mod plans;
 mod preset;
 mod schema;
+mod steps;
 mod transitions;
 mod values;

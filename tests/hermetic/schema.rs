@@ -51,6 +51,23 @@ resources:
       ids: { table: spy_page, column: id_page }
       by: { sql: { url: "postgres://writer@db.test/shop", statement: "UPDATE spy_page SET touched = 1 WHERE id_page IN ({ids})" } }
 console: { command: [vendor/bin/console], within: 1h }
+jenkins: { url: "https://ci.test/", user: deploy, token: "t", tls: { verify: full } }
+prepare:
+  - maintenance: { on: "touch m.flag", check: "test -e m.flag", off: "rm -f m.flag", within: 5m }
+  - shell: { run: "true", check: "true", repeatable: true, undo: "true", within: 1h }
+  - http_check: { url: "https://shop.test/", status: 200, within: 5m, tls: { verify: none } }
+  - approve: { question: "does it look right?", within: 12h }
+  - jenkins_build: { job: "shop/resync", shell: "true", within: 1h }
+  - jenkins_build: { job: again, shell_from: nightly }
+  - maintenance_off: { within: 5m }
+finish:
+  - maintenance: { on: "touch m.flag", check: "test -e m.flag", off: "rm -f m.flag", within: 5m }
+  - shell: { run: "true", check: "true", repeatable: true, undo: "true", within: 1h }
+  - http_check: { url: "https://shop.test/", status: 200, within: 5m, tls: { verify: none } }
+  - approve: { question: "does it look right?", within: 12h }
+  - jenkins_build: { job: "shop/resync", shell: "true", within: 1h }
+  - jenkins_build: { job: again, shell_from: nightly }
+  - maintenance_off: { within: 5m }
 defaults:
   sync: direct
   chunk: { rows: 1000, bytes: 2MiB }

@@ -1,6 +1,6 @@
 //! What comes when nothing is running.
 
-use super::{Coordinator, Ending, count};
+use super::{Coordinator, Ending, count, steps};
 use crate::{
     engine::{book::BookError, evidence::partition_keys, retry::retrying},
     error::chain,
@@ -46,7 +46,11 @@ impl Coordinator {
             return Ok(None);
         }
         if state == RunState::Finishing {
-            return self.finish().await.map(Some);
+            return match self.step_next().await? {
+                steps::Next::Nothing => self.finish().await.map(Some),
+                steps::Next::UnderWay => Ok(None),
+                steps::Next::Failed(ending) => Ok(Some(ending)),
+            };
         }
         let blocked: Vec<_> = self
             .book
@@ -117,7 +121,7 @@ impl Coordinator {
     }
 
     /// Returns whether a resource is neither restored nor left out.
-    fn lacks_resources(&self) -> bool {
+    pub(super) fn lacks_resources(&self) -> bool {
         let mut resources = self.book.resources().iter();
         resources.any(|resource| !resource.state.is_restored())
     }

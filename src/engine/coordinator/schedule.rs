@@ -38,6 +38,7 @@ impl Coordinator {
         ) {
             self.prove_next();
         }
+        self.drop_step()?;
         if state != RunState::Restoring {
             return Ok(());
         }
@@ -80,7 +81,7 @@ impl Coordinator {
                 Job::Prove(name) => name == target,
                 // It may write, and what it compares must not go back meanwhile.
                 Job::Verify => true,
-                Job::Check(_) | Job::Ask | Job::Measure(_) => false,
+                Job::Check(_) | Job::Ask | Job::Measure(_) | Job::Step(_) => false,
             })
         };
         let due: Vec<_> = self

@@ -11,6 +11,7 @@ mod more_keys;
 mod names;
 mod publishers;
 mod shared_keys;
+mod steps;
 mod targets;
 mod throttle;
 mod tls;
@@ -25,7 +26,7 @@ use super::{diagnostic::Diagnostic, model::Model};
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 15] = [
     names::check,
     duplicates::check,
     after::check,
@@ -40,6 +41,7 @@ const RULES: [Rule; 14] = [
     throttle::check,
     more_keys::check,
     publishers::check,
+    steps::check,
 ];
 
 /// Applies every rule. Files that the plan names are looked for in `folder`.

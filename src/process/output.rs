@@ -46,6 +46,11 @@ impl Redacted {
                 TargetConfig::File(_) => {}
             }
         }
+        if let Some(jenkins) = &plan.jenkins {
+            urls.push(jenkins.url.expose_secret().to_owned());
+            let token = jenkins.user.as_ref().map(|(_, token)| token);
+            keys.extend(token.map(|token| token.expose_secret().to_owned()));
+        }
         for fallback in plan
             .resources
             .iter()
@@ -102,6 +107,7 @@ pub struct Tail {
 }
 
 impl Tail {
+    /// Returns the end of nothing.
     pub fn new(redacted: Redacted) -> Self {
         Self {
             bytes: VecDeque::new(),

@@ -1,0 +1,112 @@
+//! `prepare:` and `finish:`: the steps around the resources.
+
+use super::{Form, Key, TLS, later, must, now};
+
+/// An entry of `prepare:` or `finish:`: exactly one of these.
+pub(in crate::plan) const STEP: &[Key] = &[
+    now(
+        "maintenance",
+        Form::Map(MAINTENANCE),
+        "Puts the shop's maintenance page up",
+    ),
+    now(
+        "maintenance_off",
+        Form::Map(MAINTENANCE_OFF),
+        "Takes it away again, by the commands of the `maintenance` before it",
+    ),
+    now("shell", Form::Map(SHELL), "A command of your own"),
+    now(
+        "http_check",
+        Form::Map(HTTP_CHECK),
+        "Waits until a page answers as it should",
+    ),
+    now(
+        "approve",
+        Form::Map(APPROVE),
+        "Waits until a person types `rekindle approve PLAN`",
+    ),
+    later("rds_snapshot"),
+    later("rds_rename"),
+    later("rds_restore"),
+    now(
+        "jenkins_build",
+        Form::Map(JENKINS_BUILD),
+        "Builds a job of the plan's Jenkins that runs a command",
+    ),
+];
+
+const WITHIN: Key = now("within", Form::Time, "How long one attempt at it may take");
+
+/// `maintenance:`
+pub(in crate::plan) const MAINTENANCE: &[Key] = &[
+    must("on", Form::Text, "The command that puts the page up"),
+    must(
+        "check",
+        Form::Text,
+        "Ends with 0 while the page is up, with another code while it is not",
+    ),
+    must("off", Form::Text, "The command that takes it away"),
+    WITHIN,
+];
+
+/// `maintenance_off:`
+pub(in crate::plan) const MAINTENANCE_OFF: &[Key] = &[WITHIN];
+
+/// `shell:`
+pub(in crate::plan) const SHELL: &[Key] = &[
+    must(
+        "run",
+        Form::Text,
+        "What `sh` runs, in the folder of the plan; exit code 0 is success",
+    ),
+    now(
+        "check",
+        Form::Text,
+        "Ends with 0 where the command has done its work, so that it is not run again",
+    ),
+    now(
+        "repeatable",
+        Form::Flag,
+        "Instead of `check`: running it twice does no harm",
+    ),
+    now("undo", Form::Text, "What `rekindle undo` runs"),
+    WITHIN,
+];
+
+/// `http_check:`
+pub(in crate::plan) const HTTP_CHECK: &[Key] = &[
+    must("url", Form::Text, "`http://` or `https://`"),
+    now("status", Form::Count, "The status that is waited for"),
+    now("tls", Form::Map(TLS), "Certificates of the connection"),
+    WITHIN,
+];
+
+/// `jenkins_build:`
+pub(in crate::plan) const JENKINS_BUILD: &[Key] = &[
+    must(
+        "job",
+        Form::Text,
+        "The job, `folder/name`; made by rekindle, and never one that somebody else made",
+    ),
+    now("shell", Form::Text, "What it runs"),
+    now(
+        "shell_from",
+        Form::Text,
+        "Instead of `shell`: the job whose steps \"Execute shell\" it runs",
+    ),
+    WITHIN,
+];
+
+/// `jenkins:`
+pub(in crate::plan) const JENKINS: &[Key] = &[
+    must("url", Form::Text, "`http://` or `https://`"),
+    now("user", Form::Text, "Who logs in"),
+    now("token", Form::Text, "That user's API token"),
+    now("tls", Form::Map(TLS), "Certificates of the connection"),
+];
+
+/// `approve:`
+pub(in crate::plan) const APPROVE: &[Key] = &[
+    must("question", Form::Text, "What the person is asked"),
+    WITHIN,
+];
