@@ -1,6 +1,7 @@
 //! Tests that need no server: fakes and temporary folders only.
 
 mod docs;
+mod fake_jenkins;
 mod files;
 mod journal;
 mod plans;

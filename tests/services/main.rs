@@ -10,6 +10,7 @@ mod fallback;
 mod healing;
 mod in_use;
 mod init;
+mod jenkins;
 mod kill;
 mod mariadb_server;
 mod memory;

@@ -91,6 +91,9 @@ impl Coordinator {
                 if self.begin_verify()? {
                     return Ok(None);
                 }
+                if let Some(ending) = self.stop_before_steps().await? {
+                    return Ok(Some(ending));
+                }
                 failpoint::hit("before_finish")?;
                 let run = self.book.run_id().clone();
                 let verified = self

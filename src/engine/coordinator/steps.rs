@@ -1,6 +1,6 @@
 //! The steps of `finish:`, once every row is stored and compared: one task at a time.
 
-use super::{Coordinator, Ending, Finished, Job, PANICKED};
+use super::{Coordinator, Ending, Finished, Job, PANICKED, Verified};
 use crate::{
     control::AtStep,
     engine::{
@@ -9,6 +9,7 @@ use crate::{
         steps::{self, Looked, Work},
     },
     failpoint,
+    failure::{Exit, Failure},
     ids::StepNumber,
     machine::{AttemptEnd, Facts, RunEvent, RunState, StepEvent, StepPlace, StepState},
     report,
@@ -57,6 +58,33 @@ impl Coordinator {
             }
         }
         Ok(Next::UnderWay)
+    }
+
+    /// Stops a run whose comparison found something before its steps of `finish:`: they are what brings the shop back. Without
+    /// such steps a difference keeps no run from being done.
+    pub(super) async fn stop_before_steps(&mut self) -> Result<Option<Ending>, BookError> {
+        let run = self.book.run()?;
+        if run.next_step(StepPlace::Finish).is_none() {
+            return Ok(None);
+        }
+        let Some(why) = self.verified.as_ref().and_then(Verified::objection) else {
+            return Ok(None);
+        };
+        let typed = self.plan_typed();
+        let failure = Failure::new(
+            Exit::Differences,
+            "the targets are not what the source says, so no step of `finish` is begun",
+            "every row is restored, and the steps of `prepare` stay done",
+            format!(
+                "`rekindle verify {typed}` names what differs, `--repair` rewrites it; then `rekindle run {typed}` compares once more"
+            ),
+        )
+        .why(why);
+        let reason = failure.why.join(": ");
+        self.book
+            .attempt_ended(AttemptEnd::Failed { reason }, Some(RunEvent::Fail))
+            .await?;
+        Ok(Some(Ending::StepFailed(Box::new(failure))))
     }
 
     /// Takes note of what a task of step `number` came to.

@@ -38,6 +38,23 @@ pub struct Verified {
     pub trouble: Option<String>,
 }
 
+impl Verified {
+    /// Returns why nobody should act on the targets yet; `None` where they are as the source says.
+    pub fn objection(&self) -> Option<String> {
+        if let Some(why) = &self.trouble {
+            return Some(format!("they could not be compared: {why}"));
+        }
+        let total = self.found.as_ref()?.1.total();
+        (total.missing + total.different > 0).then(|| {
+            format!(
+                "{} missing, {} different",
+                human::counted(total.missing, "row"),
+                total.different
+            )
+        })
+    }
+}
+
 /// What a comparison needs.
 struct Work {
     plan: Arc<Plan>,

@@ -33,9 +33,6 @@ const ANSWER: Duration = Duration::from_mins(1);
 /// Most bytes of an answer that are read: a list of builds has some kilobytes.
 const MOST_BYTES: usize = 8 << 20;
 
-/// Most builds that are looked through for one of ours, the latest first.
-const BUILDS: u32 = 100;
-
 /// What stays as it is in a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -124,7 +121,8 @@ impl Jenkins {
                 .header("content-type", "application/x-www-form-urlencoded")
                 .body(body.clone())
         };
-        let path = format!("{}/buildWithParameters", path_of(job));
+        // At once: nobody else is about to change what is built.
+        let path = format!("{}/buildWithParameters?delay=0sec", path_of(job));
         self.change(&path, request).await.map(drop)
     }
 
@@ -139,8 +137,9 @@ impl Jenkins {
         // Builds come after the queue: one that leaves it in between is seen in one of them at least.
         let queue = "/queue/api/json?tree=items[why,cancelled,task[url],params,actions[parameters[name,value]]]";
         let queue = self.json(queue).await?;
+        // The latest hundred: a range in the tree is not known to every relative of Jenkins.
         let builds = format!(
-            "{}/api/json?tree=builds[number,building,result,actions[parameters[name,value]]]{{0,{BUILDS}}}",
+            "{}/api/json?tree=builds[number,building,result,actions[parameters[name,value]]]",
             path_of(job)
         );
         let builds = match self.ask(&builds).await? {
