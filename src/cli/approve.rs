@@ -24,7 +24,7 @@ const ASKS: &str = "approve";
 pub fn approve(of: &PlanOnly, global: &Global, screen: Screen) -> Outcome {
     let files = state_files::find(Some(&of.plan), global, screen)?;
     let Some(file) = files.into_iter().next() else {
-        return Err(nothing_asks(&of.plan.display().to_string()).into());
+        return Err(nothing_asks(&of.plan.display().to_string()));
     };
     let view = file.view()?;
     let ledger = view
@@ -36,7 +36,7 @@ pub fn approve(of: &PlanOnly, global: &Global, screen: Screen) -> Outcome {
         .unfinished(Some(&Scope::default()))
         .and_then(|run| Some((run, asks(run)?)));
     let Some((run, step)) = asking else {
-        return Err(nothing_asks(&file.plan).into());
+        return Err(nothing_asks(&file.plan));
     };
     let approval = Approval {
         run: run.id.clone(),

@@ -61,13 +61,22 @@ pub fn dry_run(
     });
     let mut preview = match previewed {
         Ok(preview) => Preview { steps, ..preview },
-        // The steps are shown all the same: one of them may be what brings the source there.
-        Err(failure) => {
-            if !screen.json {
-                tell_steps(&steps, StepPlace::Prepare);
+        // A step may be what brings the source there.
+        Err(failure)
+            if scope.is_whole() && plan.prepare.iter().any(|one| one.kind.may_change_source()) =>
+        {
+            let why = failure.why.join(": ");
+            Preview {
+                goes_on: ledger.unfinished(Some(scope)).map(|run| run.id.clone()),
+                steps,
+                warnings: vec![format!(
+                    "{}: {why}; a run asks the source after the steps of `prepare`, so no resource is shown",
+                    failure.what
+                )],
+                ..Preview::default()
             }
-            return Err(failure.into());
         }
+        Err(failure) => return Err(failure.into()),
     };
     let of_plan = loaded.text.entries(&loaded.warnings);
     let of_plan = of_plan.into_iter().map(|warning| warning.message);

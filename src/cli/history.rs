@@ -13,7 +13,7 @@ use super::{
 use crate::{
     engine::refused_by_journal,
     failure::{Exit, Failure},
-    ids::{ResourceName, RunId},
+    ids::{ResourceName, RunId, StepNumber},
     journal::{LoggedEvent, View},
     machine::{
         Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent, RunEvent,
@@ -242,18 +242,7 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         }
         | Event::Chunk { .. } => return None,
         Event::Run { event, .. } => format!("run: {}", event.label().replace('_', " ")),
-        Event::Step { run, step, event } => {
-            let found = ledger.run(run).and_then(|run| run.steps.get(step.index()));
-            // Of a plan that changed since, only the number is left.
-            let name = found.map_or_else(
-                || format!("step {step}"),
-                |step| {
-                    let (place, title) = (step.planned.place.label(), &step.planned.title);
-                    format!("{place}: {title}")
-                },
-            );
-            stepped(&name, event)
-        }
+        Event::Step { run, step, event } => stepped(&step_name(ledger, run, *step), event),
         Event::Identified {
             source, targets, ..
         } => {
@@ -318,6 +307,16 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         Event::Noted { text, .. } => text.clone(),
         Event::Compacted { .. } => "earlier events are summed up".to_owned(),
     })
+}
+
+/// Returns what people call a step; of a plan that changed since, only the number is left.
+fn step_name(ledger: &Ledger, run: &RunId, number: StepNumber) -> String {
+    let run = ledger.run(run);
+    let step = run.and_then(|run| run.steps.get(number.index()));
+    step.map_or_else(
+        || format!("step {number}"),
+        |step| format!("{}: {}", step.planned.place.label(), step.planned.title),
+    )
 }
 
 /// Returns what happened to a step in words.

@@ -77,6 +77,12 @@ pub trait Action: Send + Sync {
     /// Where the world does not say. Never for "not done".
     async fn observe(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Observed, EdgeError>;
 
+    /// Returns whether [`observe`](Self::observe) can tell at all. Where it cannot, a step that was begun is done once more,
+    /// and reversed in doubt.
+    fn can_tell(&self) -> bool {
+        true
+    }
+
     /// Returns what has to be known before [`perform`](Self::perform): names that are filled in, settings that will be
     /// gone. It is journaled first, and handed to every later call of this step. `had` is what an earlier try chose: names
     /// and recorded settings of what may be half done are kept, never chosen anew.

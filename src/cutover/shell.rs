@@ -33,6 +33,10 @@ impl Action for ShellAction {
         })
     }
 
+    fn can_tell(&self) -> bool {
+        self.shell.check.is_some()
+    }
+
     async fn perform(
         &self,
         scene: &Scene,

@@ -278,7 +278,8 @@ fn choose(request: &OpenRun, ledger: &Ledger) -> Result<Chosen, Failure> {
         }
     }
     let plan = &request.plan;
-    if !scope.is_whole() && !(plan.prepare.is_empty() && plan.finish.is_empty()) {
+    let has_steps = !plan.prepare.is_empty() || !plan.finish.is_empty();
+    if has_steps && !scope.is_whole() {
         notices.push(
             "steps of `prepare` and `finish` are part of the whole plan alone: left out".to_owned(),
         );

@@ -110,7 +110,7 @@ impl Code {
             ),
             Self::NotSupported => shown(
                 "Part of the published grammar that this release does not carry out. It is refused and not skipped: a \
-                 plan that puts up a maintenance page and runs without it would surprise you.",
+                 plan that renames a database and runs without it would surprise you.",
                 "defaults: { sync: queue }\n",
                 "defaults: { sync: direct }\n",
             ),

@@ -28,6 +28,7 @@ pub struct Redacted {
 
 impl Redacted {
     /// Returns the passwords in the plan's URLs, as they are typed and as they are meant, those URLs, and its API keys.
+    #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let mut keys = Vec::new();
         let mut urls = vec![plan.source.url.expose_secret().to_owned()];
@@ -108,6 +109,7 @@ pub struct Tail {
 
 impl Tail {
     /// Returns the end of nothing.
+    #[must_use]
     pub fn new(redacted: Redacted) -> Self {
         Self {
             bytes: VecDeque::new(),

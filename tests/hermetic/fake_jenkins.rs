@@ -27,6 +27,9 @@ pub struct Known {
     pub drop_reply: Option<&'static str>,
     /// The session that counts: another one's crumb is refused.
     pub session: u32,
+    /// Whether a session ends with each change.
+    pub restless: bool,
+    /// Changes that were refused for their crumb.
     pub refused: u32,
     looks: u32,
 }
@@ -136,6 +139,7 @@ impl Known {
                 return nothing(403);
             }
             self.changes.push(path.to_owned());
+            self.session += u32::from(self.restless);
             return self.change(asked, path);
         }
         if path == "/crumbIssuer/api/json" {

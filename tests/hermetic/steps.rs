@@ -327,6 +327,18 @@ fn undo_killed_half_way_goes_on() {
 }
 
 #[test]
+#[cfg(feature = "failpoints")]
+fn what_cannot_be_observed_is_reversed_in_doubt() {
+    let shell = "{ run: \"touch ran\", repeatable: true, undo: \"rm -f ran\" }";
+    let shop = Shop::new(&format!("prepare: [{{ shell: {shell} }}]\n"));
+    assert_eq!(shop.run(&[], Some("step_performed:1:kill")).0, None);
+    assert!(shop.has("ran"));
+    let (code, said) = shop.said(&["undo", "shop.yaml", "--yes"], None);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!shop.has("ran"), "{said}");
+}
+
+#[test]
 fn undo_shows_the_way_back_and_asks() {
     let shop = Shop::new(STEPS);
     let (code, said) = shop.said(&["undo", "shop.yaml"], None);
@@ -396,6 +408,13 @@ fn a_step_may_bring_the_source() {
         "prepare: [{ shell: { run: \"mv made.sqlite shop.sqlite\", check: \"test -e shop.sqlite\" } }]\n",
     );
     fs::rename(shop.path("shop.sqlite"), shop.path("made.sqlite")).unwrap();
+    let (code, said) = shop.said(&["run", "shop.yaml", "--dry-run"], None);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("prepare: shell `mv`: not done"), "{said}");
+    assert!(
+        said.contains("a run asks the source after the steps"),
+        "{said}"
+    );
     let said = shop.completes(&[]);
     assert!(
         said.contains("the source is asked again after them"),
@@ -598,18 +617,23 @@ fn a_job_is_made_and_built_and_followed() {
 }
 
 #[test]
-fn an_answer_that_is_lost_is_no_second_build_and_a_crumb_that_ran_out_is_fetched_again() {
+fn an_answer_that_is_lost_is_no_second_build() {
     for dropped in ["/createItem", "/buildWithParameters"] {
         let (part, known) = jenkins("shell: a");
         known.lock().unwrap().drop_reply = Some(dropped);
         jenkins_shop(&part).completes(&[]);
         assert_eq!(builds(&known), 1, "{dropped}");
+        assert!(known.lock().unwrap().drop_reply.is_none(), "{dropped}");
     }
+}
+
+#[test]
+fn a_crumb_that_ran_out_is_fetched_again_once() {
     let (part, known) = jenkins("shell: a");
-    known.lock().unwrap().patience = 3;
-    let shop = jenkins_shop(&part);
-    shop.completes(&[]);
-    assert_eq!(known.lock().unwrap().refused, 0);
+    known.lock().unwrap().restless = true;
+    jenkins_shop(&part).completes(&[]);
+    assert_eq!(builds(&known), 1);
+    assert_eq!(known.lock().unwrap().refused, 1);
 }
 
 #[test]

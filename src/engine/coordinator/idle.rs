@@ -1,6 +1,6 @@
 //! What comes when nothing is running.
 
-use super::{Coordinator, Ending, count, steps};
+use super::{Coordinator, Ending, count};
 use crate::{
     engine::{book::BookError, evidence::partition_keys, retry::retrying},
     error::chain,
@@ -46,11 +46,7 @@ impl Coordinator {
             return Ok(None);
         }
         if state == RunState::Finishing {
-            return match self.step_next().await? {
-                steps::Next::Nothing => self.finish().await.map(Some),
-                steps::Next::UnderWay => Ok(None),
-                steps::Next::Failed(ending) => Ok(Some(ending)),
-            };
+            return self.finishing().await;
         }
         let blocked: Vec<_> = self
             .book

@@ -24,7 +24,7 @@ pub(super) enum Stepped {
 }
 
 /// What there is to do about steps.
-pub(super) enum Next {
+enum Next {
     /// All are done.
     Nothing,
     /// A task was started.
@@ -34,8 +34,17 @@ pub(super) enum Next {
 }
 
 impl Coordinator {
+    /// Goes on with the steps of `finish:`, and ends the run after them.
+    pub(super) async fn finishing(&mut self) -> Result<Option<Ending>, BookError> {
+        match self.step_next().await? {
+            Next::Nothing => self.finish().await.map(Some),
+            Next::UnderWay => Ok(None),
+            Next::Failed(ending) => Ok(Some(ending)),
+        }
+    }
+
     /// Begins with the next step of `finish:`.
-    pub(super) async fn step_next(&mut self) -> Result<Next, BookError> {
+    async fn step_next(&mut self) -> Result<Next, BookError> {
         if let Some((number, reason)) = self.step_failed.take() {
             let failure = steps::stopped(self.book.run()?, number, &reason, &self.plan_typed());
             let reason = format!("{}: {reason}", failure.what);
@@ -48,14 +57,11 @@ impl Coordinator {
         let Some((number, _)) = run.next_step(StepPlace::Finish) else {
             return Ok(Next::Nothing);
         };
-        match Work::new(&self.plan, &self.actions, run, number) {
-            Some(work) => {
-                self.spawn_step(number, async move { Stepped::Looked(work.look().await) })
-            }
-            None => {
-                let gone = "the plan has no such step any more".to_owned();
-                self.step_failed = Some((number, gone));
-            }
+        if let Some(work) = Work::new(&self.plan, &self.actions, run, number) {
+            self.spawn_step(number, async move { Stepped::Looked(work.look().await) });
+        } else {
+            let gone = "the plan has no such step any more".to_owned();
+            self.step_failed = Some((number, gone));
         }
         Ok(Next::UnderWay)
     }

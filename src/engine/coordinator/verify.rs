@@ -40,6 +40,7 @@ pub struct Verified {
 
 impl Verified {
     /// Returns why nobody should act on the targets yet; `None` where they are as the source says.
+    #[must_use]
     pub fn objection(&self) -> Option<String> {
         if let Some(why) = &self.trouble {
             return Some(format!("they could not be compared: {why}"));

@@ -133,7 +133,7 @@ impl Stages<'_> {
         let actions = actions(request)?;
         let instead_of = self.moved_aside.run.clone();
         let (events, attempt) = opening_events(request, &chosen, &ledger, instead_of, None)?;
-        let stale = stale_partitions(&ledger, &events);
+        let given_up = stale_partitions(&ledger, &events);
         let mut book = Book::new(journal.clone(), ledger, chosen.run.clone());
         begin(&mut book, events).await.map_err(by_book)?;
         self.announce(&book, attempt, observers);
@@ -175,7 +175,7 @@ impl Stages<'_> {
             release(&leases).await;
             return Err(by_book(error));
         }
-        forget(&stale, &leases, &request.targets).await;
+        forget(&given_up, &leases, &request.targets).await;
         Ok(OpenedRun {
             book,
             source,

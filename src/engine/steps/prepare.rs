@@ -43,9 +43,9 @@ pub fn is_due(request: &OpenRun) -> bool {
     if request.plan.prepare.is_empty() {
         return false;
     }
-    let ledger = match View::open(&request.state_path).map(|view| view.map(|view| view.runs())) {
-        Ok(Some(Ok(ledger))) => ledger,
-        _ => return request.scope.is_whole(),
+    let runs = View::open(&request.state_path).map(|view| view.map(|view| view.runs()));
+    let Ok(Some(Ok(ledger))) = runs else {
+        return request.scope.is_whole();
     };
     let found = match request.choice {
         RunChoice::New => None,

@@ -136,7 +136,7 @@ async fn reverse(
             continue;
         };
         let facts = step.facts.as_ref();
-        if step.state == StepState::Unknown {
+        if step.state == StepState::Unknown && work.action.can_tell() {
             match work.action.observe(&work.scene, facts).await {
                 Ok(Observed::NotDone(how)) => {
                     record(book, one.number, vec![StepEvent::NotDone]).await?;

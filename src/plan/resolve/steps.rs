@@ -107,11 +107,11 @@ pub(super) fn jenkins(
     used: &mut Used,
 ) -> Option<JenkinsConfig> {
     let url = &given.url.as_ref()?.value;
-    let user = given.user.as_ref().zip(given.token.as_ref());
+    let login = given.user.as_ref().zip(given.token.as_ref());
     Some(JenkinsConfig {
         url: url.clone().into(),
         shown: server_of(url)?,
-        user: user.map(|(user, token)| (user.value.clone(), token.value.clone().into())),
+        user: login.map(|(name, token)| (name.value.clone(), token.value.clone().into())),
         tls: given.tls.as_ref().map(|given| tls(given, folder, used)),
     })
 }

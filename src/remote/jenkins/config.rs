@@ -6,13 +6,11 @@ const OURS: &str = "Made by rekindle";
 /// Returns the definition of a freestyle job that runs `commands`, one after the other, and takes the parameter `token`.
 #[must_use]
 pub fn freestyle(plan: &str, token: &str, commands: &[String]) -> String {
-    let builders: String = commands
-        .iter()
-        .map(|command| {
-            let command = escaped(command);
-            format!("<hudson.tasks.Shell><command>{command}</command></hudson.tasks.Shell>")
-        })
-        .collect();
+    let builders = commands.iter().map(|command| {
+        let command = escaped(command);
+        format!("<hudson.tasks.Shell><command>{command}</command></hudson.tasks.Shell>")
+    });
+    let builders = builders.collect::<Vec<_>>().concat();
     let (plan, token) = (escaped(plan), escaped(token));
     format!(
         "<?xml version='1.0' encoding='UTF-8'?>\n<project><actions/>\

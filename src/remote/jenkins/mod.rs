@@ -323,10 +323,9 @@ impl Jenkins {
 
 /// Returns the path of a job in folders: `/job/a/job/b`. Empty for the top.
 fn path_of(job: &str) -> String {
-    job.split('/')
-        .filter(|part| !part.is_empty())
-        .map(|part| format!("/job/{}", utf8_percent_encode(part, SEGMENT)))
-        .collect()
+    let parts = job.split('/').filter(|part| !part.is_empty());
+    let parts = parts.map(|part| format!("/job/{}", utf8_percent_encode(part, SEGMENT)));
+    parts.collect::<Vec<_>>().concat()
 }
 
 fn form(parameters: &[(&str, &str)]) -> String {
