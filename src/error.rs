@@ -35,6 +35,8 @@ pub enum ErrorKind {
     SchemaChanged,
     /// The server refuses the request for good.
     Refused,
+    /// A program ended badly, and nothing tells whether it would another time.
+    Failed,
     /// A bug in rekindle.
     Internal,
 }
@@ -48,6 +50,9 @@ pub enum Disposition {
     Throttle,
     /// As [`Retry`](Self::Retry), with smaller pages until it passes.
     Shrink,
+    /// Repeat it after a pause, `retry.attempts` times in all; then stop the resource until a person acted: nothing says that
+    /// waiting helps.
+    Try,
     /// Compare the target with the journal, void what is gone, go on.
     Recheck,
     /// Keep the row as a dead letter, go on with the others.
@@ -64,11 +69,17 @@ impl Disposition {
     pub const fn passes(self) -> bool {
         matches!(self, Self::Retry | Self::Throttle | Self::Shrink)
     }
+
+    /// Returns whether the same again may do.
+    #[must_use]
+    pub const fn is_tried_again(self) -> bool {
+        self.passes() || matches!(self, Self::Try)
+    }
 }
 
 impl ErrorKind {
     /// Every kind, for tests and for the table in `ARCHITECTURE.md`.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Connection,
         Self::Timeout,
         Self::Busy,
@@ -82,6 +93,7 @@ impl ErrorKind {
         Self::Missing,
         Self::SchemaChanged,
         Self::Refused,
+        Self::Failed,
         Self::Internal,
     ];
 
@@ -94,6 +106,7 @@ impl ErrorKind {
             Self::Busy => Disposition::Throttle,
             // The larger the chunk, the longer it takes and the more memory it needs there.
             Self::Timeout | Self::TargetMemory => Disposition::Shrink,
+            Self::Failed => Disposition::Try,
             Self::EvidenceLost => Disposition::Recheck,
             Self::LeaseLost => Disposition::Stop,
             Self::RowBroken | Self::RowTooLarge => Disposition::DeadLetter,
@@ -130,6 +143,7 @@ impl ErrorKind {
             | Self::Missing
             | Self::SchemaChanged
             | Self::Refused
+            | Self::Failed
             | Self::Internal => false,
         }
     }
@@ -151,6 +165,7 @@ impl ErrorKind {
             Self::Missing => "missing",
             Self::SchemaChanged => "schema_changed",
             Self::Refused => "refused",
+            Self::Failed => "failed",
             Self::Internal => "internal",
         }
     }

@@ -130,7 +130,7 @@ pub struct Completions {
     after_help = "Examples:\n  rekindle man | man -l -\n  rekindle man /usr/local/share/man/man1"
 )]
 pub struct Man {
-    /// An existing folder
+    /// A folder; made where there is none
     pub folder: Option<PathBuf>,
 }
 
@@ -146,7 +146,7 @@ pub struct Init {
     /// Whose tables these are: their names, entities and index types are known then
     #[arg(long, value_enum, value_name = "NAME")]
     pub preset: Option<Preset>,
-    /// Write the plan to this file [default: stdout]
+    /// Write the plan to this file, whose name becomes the plan's [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Overwrite FILE if it is there
@@ -352,7 +352,7 @@ pub enum DeadLettersCommand {
     List(DeadLettersOf),
     /// Show each dead letter: where it is, its key, and why
     Show(DeadLettersShow),
-    /// Read just those rows again and restore them, once they are mended in the source
+    /// Read those rows and all others of their entities again and restore them, once they are mended in the source
     Retry(DeadLettersRetry),
     /// Let rows go: they stay out of the target, and are no dead letters any more
     Drop(DeadLettersDrop),

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     engine,
     failure::{Exit, Failure},
+    fallback,
     ids::ResourceName,
     machine::Scope,
     nearest::nearest,
@@ -96,6 +97,18 @@ pub fn scope_flags(scope: &Scope) -> String {
         flags += &format!(" --ids '{}'", serde_json::json!(ids));
     }
     flags
+}
+
+/// Returns the plan's source, after what a killed statement of the plan left half done in it was taken back: for commands that
+/// may write.
+pub async fn healed_source(plan: &Plan) -> Result<Arc<dyn Source>, Failure> {
+    if let Some(file) = fallback::heal(plan) {
+        complain(&format!(
+            "a statement was killed half-way in {}: what it had done was taken back",
+            file.display()
+        ));
+    }
+    source(plan).await
 }
 
 /// Returns the plan's source.

@@ -6,7 +6,7 @@ use super::{
     Outcome, Stop,
     args::{Doctor, Global},
     connect,
-    render::{Screen, say},
+    render::{self, Screen, say},
     state_files::{self, StateFile},
 };
 use crate::{
@@ -255,6 +255,9 @@ async fn leftovers(
 fn asked(preview: Preview, typed: &str, found: &mut Findings) {
     for (name, value) in preview.facts {
         found.well(&name, value);
+    }
+    if let Some(ignored) = render::ignored(&preview.ignored) {
+        found.well("tables", ignored);
     }
     for refusal in preview.refusals {
         found.ill(

@@ -16,7 +16,10 @@ use crate::{
     failure::{Exit, Failure},
     machine::{Scope, StepPlace},
     plan::{Loaded, Plan},
-    report::human::{bytes, count, counted, duration, printable},
+    report::{
+        human::{bytes, count, counted, duration, printable},
+        without_row_text,
+    },
     supervisor,
 };
 
@@ -203,12 +206,15 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
         say(&format!("  {name}: {}", printable(value)));
     }
     tell_steps(&preview.steps, StepPlace::Prepare);
+    // Where every resource has just the keys of its rows, there is nothing to tell.
+    let mut columns = preview.resources.iter().map(|one| one.key_columns.len());
+    let has_more = columns.any(|columns| columns > 1);
     let rows: Vec<_> = preview
         .resources
         .iter()
         .enumerate()
         .map(|(i, one)| {
-            vec![
+            let mut cells = vec![
                 (i + 1).to_string(),
                 printable(one.name.as_str()),
                 one.after
@@ -222,11 +228,13 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
                 one.row_bytes
                     .map_or_else(String::new, |size| bytes(size * one.rows_left)),
                 one.fallback.clone().unwrap_or_else(|| "none".to_owned()),
-                one.standing.clone(),
-            ]
+            ];
+            cells.extend(has_more.then(|| printable(&one.key_columns.join(", "))));
+            cells.push(one.standing.clone());
+            cells
         })
         .collect();
-    let header = [
+    let mut header = vec![
         "",
         "resource",
         "after",
@@ -235,8 +243,9 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
         "left",
         "bytes left",
         "fallback",
-        "what happens",
     ];
+    header.extend(has_more.then_some("keys from"));
+    header.push("what happens");
     say(&table(&header, &rows, &[0, 4, 5, 6]));
     let sum = totals(preview);
     let expected = duration(seconds(sum.rows, rate));
@@ -259,6 +268,9 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
     }
     for redo in &preview.redo {
         say(&format!("  {}", printable(redo)));
+    }
+    if let Some(ignored) = render::ignored(&preview.ignored) {
+        say(&format!("  {ignored}"));
     }
     for warning in &preview.warnings {
         screen.warn(warning);
@@ -289,11 +301,15 @@ fn tell_ids(plan: &Plan, preview: &Preview) {
     for one in &preview.resources {
         if let Some(resource) = plan.resource(&one.name) {
             let column = resource.from.ids_column().unwrap_or("no column");
+            let asked = one.ids.as_ref();
+            let without =
+                asked.and_then(|ids| without_row_text(ids.asked, ids.without_row, &ids.named));
             say(&format!(
-                "  ids of `{}` are of column `{}.{}`",
+                "  ids of `{}` are of column `{}.{}`{}",
                 printable(one.name.as_str()),
                 printable(&resource.from.table),
-                printable(column)
+                printable(column),
+                without.map_or_else(String::new, |text| format!("; {}", printable(&text)))
             ));
         }
     }
@@ -323,6 +339,8 @@ fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value 
                 "resource": one.name, "after": one.after, "to": one.to, "rows": one.rows, "rows_left": one.rows_left,
                 "row_bytes": one.row_bytes, "what": one.standing, "fallback": one.fallback,
                 "ids_column": plan.resource(&one.name).and_then(|resource| resource.from.ids_column()),
+                "ids_asked": one.ids.as_ref().map(|ids| ids.asked),
+                "ids_without_row": one.ids.as_ref().map(|ids| ids.without_row), "key_columns": one.key_columns,
             })
         })
         .collect();
@@ -334,5 +352,6 @@ fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value 
         "refusals": preview.refusals, "steps": preview.steps.iter().map(|step| serde_json::json!({
             "place": step.place, "title": step.title, "what": step.standing, "usual_ms": step.usual_ms,
         })).collect::<Vec<_>>(), "uncovered": render::uncovered(&preview.uncovered),
+        "ignored": render::uncovered(&preview.ignored),
     })
 }

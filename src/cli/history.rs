@@ -29,6 +29,7 @@ const PAGE: u32 = 1000;
 pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
     let mut rows = Vec::new();
     let mut listed = Vec::new();
+    let mut notes = Vec::new();
     for file in state_files::find(command.plan.as_deref(), global, screen)? {
         let Some(view) = file.view()? else { continue };
         let ledger = view
@@ -68,10 +69,27 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
                 status::scope(run),
             ]);
         }
+        let beside = view
+            .notes()
+            .map_err(|error| refused_by_journal(&error, &file.plan))?;
+        for logged in beside {
+            let Event::Noted { text, .. } = logged.event else {
+                continue;
+            };
+            if screen.json {
+                listed.push(serde_json::json!({
+                    "run": null, "noted": text, "at_ms": logged.at_ms, "state_file": file.path,
+                }));
+            } else {
+                notes.push(format!("{}  {}", moment(logged.at_ms), printable(&text)));
+            }
+        }
     }
     if screen.json {
         say(&serde_json::Value::from(listed).to_string());
-    } else if rows.is_empty() {
+        return Ok(Exit::Done);
+    }
+    if rows.is_empty() {
         say("no run yet");
     } else {
         let header = [
@@ -86,6 +104,9 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
             "scope",
         ];
         say(&table(&header, &rows, &[3, 4, 5, 6, 7]));
+    }
+    for note in notes {
+        say(&note);
     }
     Ok(Exit::Done)
 }
@@ -107,7 +128,7 @@ pub fn show(command: &Show, global: &Global, screen: Screen) -> Outcome {
     Err(Stop::Failed(
         Failure::new(
             Exit::Usage,
-            format!("there is no run {}", printable(id.as_str())),
+            format!("there is no run {}", printable(&command.id)),
             "nothing was written",
             format!(
                 "`rekindle history{}` lists the runs; `rekindle show ID PLAN` shows one",
@@ -304,7 +325,11 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
                 counted(number as u64, "dead letter")
             )
         }
-        Event::Noted { text, .. } => text.clone(),
+        // What belongs to no run is told by `history`.
+        Event::Noted { run, text } => {
+            run.as_ref()?;
+            text.clone()
+        }
         Event::Compacted { .. } => "earlier events are summed up".to_owned(),
     })
 }

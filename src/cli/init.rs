@@ -1,7 +1,7 @@
 //! `init`: writes a plan from what a database holds.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{self, Write as _},
     path::Path,
 };
@@ -53,9 +53,14 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
     if draft.resources.is_empty() {
         return Err(nothing(&place, &draft).into());
     }
+    // Two plans of one database, each with a file of its own, must not share a state file.
+    let stem = file.and_then(Path::file_stem);
+    let name = stem.map_or(source.database.as_str().into(), |stem| {
+        stem.to_string_lossy()
+    });
     let heading = Heading {
         place: &place,
-        database: &source.database,
+        name: &name,
         source_url: &source.written,
         preset: command.preset,
         file: &file.map_or_else(|| "PLAN".to_owned(), |file| file.display().to_string()),
@@ -73,6 +78,15 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
             counted(draft.resources.len() as u64, "resource"),
             counted(draft.left_out.len() as u64, "table"),
         ));
+        for one in &draft.resources {
+            if !one.maybe_keys.is_empty() {
+                screen.warn(&format!(
+                    "more keys of the rows of `{}` may stand in `{}`: see CHECK there",
+                    one.table,
+                    one.maybe_keys.join("`, `")
+                ));
+            }
+        }
     } else {
         say(text.trim_end());
     }
@@ -112,6 +126,7 @@ fn nothing(place: &str, draft: &Draft) -> Failure {
     failure
 }
 
+/// Writes the plan, into a new folder where there is none.
 fn write(file: &Path, text: &str, force: bool) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     options.write(true);
@@ -121,20 +136,26 @@ fn write(file: &Path, text: &str, force: bool) -> Result<(), Failure> {
         // Somebody may have made it since we looked.
         options.create_new(true);
     }
-    let written = options
-        .open(file)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            return is_there(file);
-        }
+    let failed = || {
         Failure::new(
             Exit::Refused,
             format!("{} cannot be written", file.display()),
             "the database was only read",
             "mend what the cause says, or leave out `-o` to see the plan on stdout",
         )
-        .because(&error)
+    };
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).map_err(|error| {
+            let what = format!("its folder {} cannot be made", folder.display());
+            failed().why(what).because(&error)
+        })?;
+    }
+    let written = options
+        .open(file)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => is_there(file),
+        _ => failed().because(&error),
     })
 }
 
@@ -143,7 +164,10 @@ fn json(file: Option<&Path>, text: &str, draft: &Draft) -> serde_json::Value {
         .resources
         .iter()
         .map(
-            |one| serde_json::json!({ "resource": one.name, "table": one.table, "rows": one.rows }),
+            |one| serde_json::json!({
+                "resource": one.name, "table": one.table, "rows": one.rows, "entity": one.entity, "aliases": one.aliases,
+                "mapping_key": one.mapping_key, "maybe_keys": one.maybe_keys,
+            }),
         )
         .collect();
     let left_out: Vec<_> = draft

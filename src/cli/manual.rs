@@ -42,6 +42,7 @@ pub fn pages(command: &Man) -> Outcome {
             Err(error) => Err(failed(&error)),
         };
     };
+    std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
     clap_mangen::generate_to(Arguments::command(), folder).map_err(|error| failed(&error))?;
     say(&format!("manual pages are in {}", folder.display()));
     Ok(Exit::Done)
@@ -61,8 +62,8 @@ fn failed(error: &io::Error) -> Stop {
             Exit::Usage,
             "the manual could not be written",
             "no plan and no run was touched",
-            "name an existing folder that you may write to",
+            "name a folder that you may write to, or one that you may make",
         )
-        .why(error.to_string()),
+        .because(error),
     )
 }

@@ -9,7 +9,7 @@ use crate::{
     engine::Uncovered,
     failure::{Exit, Failure},
     plan::Look,
-    report::human::printable,
+    report::human::{counted, printable},
 };
 
 /// The person's terminal, or the pipe in its place.
@@ -145,6 +145,21 @@ pub fn uncovered(tables: &[Uncovered]) -> serde_json::Value {
         .iter()
         .map(|one| serde_json::json!({ "table": one.table, "rows": one.rows }));
     tables.collect()
+}
+
+/// Returns what a person is told of tables that the plan ignores; `None` where there are none.
+pub fn ignored(tables: &[Uncovered]) -> Option<String> {
+    let named: Vec<_> = tables
+        .iter()
+        .map(|one| {
+            format!(
+                "`{}` (about {})",
+                printable(&one.table),
+                counted(one.rows, "row")
+            )
+        })
+        .collect();
+    (!named.is_empty()).then(|| format!("ignored by the plan: {}", named.join(", ")))
 }
 
 /// Prints one line to stdout. A reader that went away is no error.

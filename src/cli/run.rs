@@ -9,7 +9,7 @@ use super::{
     render::{Screen, say},
     state_files::StateFile,
     supervision,
-    verify::{Found, show},
+    verify::{Found, ending, show},
 };
 use crate::{
     engine::{self, Coordinator, Ending, Memory, Observers, OpenRun, RunChoice, Verified},
@@ -236,6 +236,7 @@ fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Res
         let found = Found {
             findings,
             pruned: 0,
+            left: None,
             refused: None,
         };
         if screen.json {
@@ -245,7 +246,7 @@ fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Res
         } else if !repaired {
             show::tell(&found.findings, level);
         }
-        let not_so = show::failure(&found, typed, repaired);
+        let not_so = ending::failure(&found, typed, repaired);
         failure = failure.or(not_so.filter(|one| one.exit != Exit::DeadLetters));
     }
     failure.map_or(Ok(()), Err)

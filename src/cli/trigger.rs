@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cursor::Cursor,
     engine::{self, IdPage, Waits},
-    error::{Disposition, EdgeError, chain},
+    error::{Disposition, EdgeError, ErrorKind, chain},
     failure::{Exit, Failure},
     fallback::{self, Publisher},
     plan::{FallbackConfig, Plan, Resource},
@@ -91,11 +91,12 @@ impl Work<'_> {
     async fn all(&self, typed: Option<Vec<String>>) -> Result<Exit, Failure> {
         let (mut calls, mut ids) = (0, 0);
         if let Some(typed) = typed {
+            self.check(&typed).await?;
             for page in typed.chunks(fallback::IDS_PER_CALL as usize) {
                 self.one(page, &mut calls, &mut ids, None).await?;
             }
         } else {
-            let source = connect::source(self.plan).await?;
+            let source = connect::healed_source(self.plan).await?;
             let mut after: Option<Cursor> = None;
             while let Some(page) = self.next(&*source, after.clone(), ids).await? {
                 self.one(&page.ids, &mut calls, &mut ids, Some(&page.until))
@@ -116,6 +117,39 @@ impl Work<'_> {
             },
         );
         Ok(Exit::Done)
+    }
+
+    /// Refuses ids that cannot be ids of the plan's table, before the first call. Numbers pass unasked.
+    async fn check(&self, typed: &[String]) -> Result<(), Failure> {
+        let is_number = |id: &String| {
+            let digits = id.strip_prefix('-').unwrap_or(id);
+            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if typed.iter().all(is_number) {
+            return Ok(());
+        }
+        let source = connect::healed_source(self.plan).await?;
+        let refuse = |error: &EdgeError| match error.kind {
+            ErrorKind::Refused => Failure::new(
+                Exit::Usage,
+                "`-i` names what is no id of an entity",
+                "nothing was called",
+                format!(
+                    "name ids as `{}` of table `{}` has them: `-i 17,18`",
+                    self.config.column, self.config.table
+                ),
+            )
+            // The source speaks of the flag of `run`.
+            .why(error.to_string().replace("`--ids`", "`-i`")),
+            _ => engine::refused_by_edge(
+                error,
+                &self.plan.name,
+                &self.plan.path.display().to_string(),
+            ),
+        };
+        engine::check_ids(&*source, self.config, typed)
+            .await
+            .map_err(|error| refuse(&error))
     }
 
     async fn next(

@@ -23,6 +23,12 @@ pub struct Drafted {
     pub entity: Option<String>,
     /// The columns that may be meant, where they leave some.
     pub entities: Vec<String>,
+    /// The column with more keys of its rows and their values.
+    pub aliases: Option<&'static str>,
+    /// The column with one more key of its rows, which leads to their own.
+    pub mapping_key: Option<&'static str>,
+    /// Columns that may hold more keys by their names, and that nobody knows.
+    pub maybe_keys: Vec<String>,
     /// Whether it has a column `store`.
     pub by_store: bool,
     /// Whether it goes to the search cluster.
@@ -143,27 +149,12 @@ fn resource(
     {
         return Err("a name has control characters");
     }
-    let stem = stem(table.table());
-    let mut entities: Vec<String> = table
-        .columns
-        .iter()
-        .filter(|name| name.starts_with("fk_"))
-        .cloned()
-        .collect();
-    let own = format!("fk_{stem}");
-    let of_console = known.and_then(|known| known.entity);
-    let entity = if let Some(entity) = of_console.filter(|entity| table.has(entity)) {
-        Some(entity.to_owned())
-    } else if entities.contains(&own) {
-        Some(own)
-    } else if entities.len() == 1 {
-        entities.pop()
-    } else {
-        None
-    };
-    if entity.is_some() {
-        entities.clear();
-    }
+    let (entity, entities) = entity(table, cursor);
+    let search = known.map_or(table.table().ends_with("_search"), |known| {
+        known.kind == Kind::Search
+    });
+    // A document has one `_id`.
+    let has = |column: &'static str| (!search && table.has(column)).then_some(column);
     Ok(Drafted {
         name: known
             .and_then(known_name)
@@ -173,14 +164,52 @@ fn resource(
         cursor: cursor.clone(),
         entity,
         entities,
-        by_store: table.has("store"),
-        search: known.map_or(table.table().ends_with("_search"), |known| {
-            known.kind == Kind::Search
-        }),
+        aliases: has(spryker::ALIAS_KEYS),
+        mapping_key: has(spryker::MAPPING_KEY),
+        maybe_keys: match known {
+            None if !search => maybe_keys(table),
+            _ => Vec::new(),
+        },
+        by_store: table.has(spryker::STORE),
+        search,
         kind: known.and_then(|known| known.source),
         short: known.is_some_and(|known| is_as_known(table, known, cursor)),
         no_publisher: preset.and_then(|_| no_publisher(known)),
     })
+}
+
+/// Returns the column that `--ids` filters, or those that may be meant. Of a table of Spryker's own, with a preset or
+/// without one, it is what the shop's console compares: the ids of the table itself where the facts name no other.
+fn entity(table: &ReadModel, cursor: &[String]) -> (Option<String>, Vec<String>) {
+    let mut entities: Vec<String> = table
+        .columns
+        .iter()
+        .filter(|name| name.starts_with("fk_"))
+        .cloned()
+        .collect();
+    let facts = spryker::by_table(table.table()).filter(|facts| cursor == [facts.cursor]);
+    let own = format!("fk_{}", stem(table.table()));
+    let entity = match facts.map(|facts| facts.entity) {
+        Some(None) => None,
+        Some(Some(entity)) if table.has(entity) => Some(entity.to_owned()),
+        _ if entities.contains(&own) => Some(own),
+        _ if entities.len() == 1 => entities.pop(),
+        _ => None,
+    };
+    if entity.is_some() {
+        entities.clear();
+    }
+    (entity, entities)
+}
+
+/// Returns the columns whose names sound as if they held more keys of a row.
+fn maybe_keys(table: &ReadModel) -> Vec<String> {
+    let sounds = |name: &&String| {
+        let name = name.to_lowercase();
+        ![spryker::ALIAS_KEYS, spryker::MAPPING_KEY].contains(&name.as_str())
+            && ["alias", "mapping"].iter().any(|part| name.contains(part))
+    };
+    table.columns.iter().filter(sounds).cloned().collect()
 }
 
 /// Returns what a table is about: `spy_loyalty_card_storage` is about `loyalty_card`.
@@ -226,135 +255,4 @@ fn name(table: &str, taken: &BTreeSet<String>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(name: &str, columns: &[&str]) -> ReadModel {
-        ReadModel {
-            names: vec![name.to_owned()],
-            columns: columns.iter().map(|&name| name.to_owned()).collect(),
-            cursors: vec![vec!["id".to_owned()]],
-            estimated_rows: 3,
-        }
-    }
-
-    #[test]
-    fn the_columns_tell_entity_and_store() {
-        for (columns, entity, entities) in [
-            (&["key", "data", "fk_x"][..], Some("fk_x"), 0),
-            (&["key", "data", "fk_x", "fk_card"], Some("fk_card"), 0),
-            (&["key", "data", "fk_x", "fk_y"], None, 2),
-            (&["key", "data"], None, 0),
-        ] {
-            let found = draft(&[table("spy_card_storage", columns)], None);
-            let card = &found.resources[0];
-            assert_eq!(card.entity.as_deref(), entity);
-            assert_eq!(card.entities.len(), entities);
-            assert!(!card.by_store && !card.search);
-        }
-        let found = draft(&[table("spy_card_search", &["key", "data", "store"])], None);
-        assert!(found.resources[0].by_store && found.resources[0].search);
-    }
-
-    #[test]
-    fn every_resource_has_a_name_of_its_own() {
-        let tables = [
-            "spy_card_storage",
-            "card_storage",
-            "Card",
-            "spy_card_search",
-            "card_search",
-            "größe storage",
-            "-",
-        ];
-        let found = draft(&tables.map(|name| table(name, &["key", "data"])), None);
-        let names: Vec<_> = found.resources.iter().map(|one| &*one.name).collect();
-        assert_eq!(
-            names,
-            [
-                "card",
-                "card_storage",
-                "Card_storage_2",
-                "card_search",
-                "card_search_2",
-                "gr__e_storage",
-                "table"
-            ]
-        );
-    }
-
-    #[test]
-    fn known_tables_have_the_names_of_the_console() {
-        let columns = ["key", "data", "store", "fk_product_abstract", "fk_x"];
-        let tables = [
-            ("spy_product_abstract_page_search", ""),
-            (
-                "spy_product_abstract_storage",
-                "id_product_abstract_storage",
-            ),
-            ("spy_customer_invalidated_storage", ""),
-            ("url_storage", "id_url_storage"),
-            ("spy_url_storage", "id_url_storage"),
-        ];
-        let found = draft(
-            &tables.map(|(name, cursor)| ReadModel {
-                cursors: vec![vec![cursor.to_owned()]],
-                ..table(name, &columns)
-            }),
-            Some(Preset::Spryker),
-        );
-        let told: Vec<_> = found
-            .resources
-            .iter()
-            .map(|one| {
-                let told = (&*one.name, one.search, one.kind);
-                (told, one.short, one.no_publisher.is_some())
-            })
-            .collect();
-        assert_eq!(
-            told,
-            [
-                // Another cursor; and `url` has no `fk_url` here.
-                (
-                    ("product_abstract/search", true, Some("page")),
-                    false,
-                    false
-                ),
-                (("product_abstract/storage", false, None), true, false),
-                (("customer_invalidated", false, None), false, true),
-                (("url_storage", false, None), false, true),
-                (("url", false, None), false, false),
-            ]
-        );
-        let entity = found.resources[1].entity.as_deref();
-        assert_eq!(entity, Some("fk_product_abstract"));
-    }
-
-    #[test]
-    fn what_cannot_be_a_resource_is_left_out_with_the_reason() {
-        let mut unsorted = table("d_storage", &["key", "data"]);
-        unsorted.cursors.clear();
-        let found = draft(
-            &[
-                table("a_storage", &["key"]),
-                table("b_storage", &["data"]),
-                table("c_storage", &["id"]),
-                unsorted,
-                table("e_storage", &[]),
-            ],
-            None,
-        );
-        assert_eq!(found.resources, []);
-        let why: Vec<_> = found.left_out.iter().map(|one| &one.why[..20]).collect();
-        assert_eq!(
-            why,
-            [
-                "it has no column `da",
-                "it has no column `ke",
-                "it has neither a col",
-                "it has no PRIMARY or",
-                "this user may not re"
-            ]
-        );
-    }
-}
+mod tests;

@@ -5,13 +5,17 @@ use std::fmt::Write as _;
 use super::{Draft, Drafted, Preset};
 use crate::report::human::{count, counted, printable};
 
+/// The same with a preset and without: nothing in a source tells which database its application reads.
+const REDIS_URL: &str = "url: \"${REDIS_URL:-redis://127.0.0.1:6379/0}\"   # CHECK: `/0` is the server's first database; \
+    a Spryker shop calls the number `namespace`, often 1";
+
 /// What stands above the resources.
 #[derive(Debug, Clone, Copy)]
 pub struct Heading<'a> {
     /// What was asked, without its password: `mariadb at db.test:3306/shop`.
     pub place: &'a str,
-    /// The name of the database; the plan's, as far as it can be one.
-    pub database: &'a str,
+    /// The name of the plan, as far as it can be one.
+    pub name: &'a str,
     /// `source.url`, variables and all.
     pub source_url: &'a str,
     /// How the plan file will be called, for the commands in the comments.
@@ -37,6 +41,8 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
     let search = draft.resources.iter().any(|one| one.search);
     let storage = draft.resources.iter().any(|one| !one.search);
     let file = printable(heading.file);
+    // For editors, which look for it beside the plan.
+    writeln!(text, "# yaml-language-server: $schema=schema.json")?;
     writeln!(
         text,
         "# Written by `rekindle init` from {}: {}, about {}.",
@@ -48,11 +54,15 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
         text,
         "# Read what the comments say, then: rekindle validate {file}; rekindle run {file} --dry-run"
     )?;
+    writeln!(
+        text,
+        "# The first line is for editors: `rekindle schema > schema.json` in the folder of this file."
+    )?;
     writeln!(text, "version: 1")?;
     writeln!(
         text,
         "name: {}                       # also names the state file",
-        quoted(&plan_name(heading.database))
+        quoted(&plan_name(heading.name))
     )?;
     if heading.preset == Some(Preset::Spryker) {
         writeln!(
@@ -77,13 +87,13 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
     if storage && spryker {
         writeln!(
             text,
-            "  storage:\n    redis:\n      url: \"${{REDIS_URL:-redis://127.0.0.1:6379/1}}\"\n      \
+            "  storage:\n    redis:\n      {REDIS_URL}\n      \
              compress: none                 # CHECK: `gzip` where the shop packs values"
         )?;
     } else if storage {
         writeln!(
             text,
-            "  storage:\n    redis:\n      url: \"${{REDIS_URL:-redis://127.0.0.1:6379/0}}\"\n      \
+            "  storage:\n    redis:\n      {REDIS_URL}\n      \
              # prefix: \"kv:\"                  # CHECK: what the shop puts before each key\n      \
              value: raw                     # the column's bytes; `php`: as PHP's json_encode writes them, for Spryker shops"
         )?;
@@ -103,12 +113,13 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
     }
     writeln!(text, "\nresources:")?;
     for resource in &draft.resources {
-        write_resource(text, resource)?;
+        write_resource(text, resource, spryker)?;
     }
     if !draft.left_out.is_empty() {
         writeln!(
             text,
-            "\n# Left out: these look like read models, but a person has to say what they are."
+            "\n# Left out: these look like read models, but a person has to say what they are. Those that are not wanted go into\n\
+             # `ignore_tables: [...]`, or `validate` warns of them."
         )?;
     }
     for one in &draft.left_out {
@@ -123,7 +134,7 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
     Ok(())
 }
 
-fn write_resource(text: &mut String, resource: &Drafted) -> std::fmt::Result {
+fn write_resource(text: &mut String, resource: &Drafted, spryker: bool) -> std::fmt::Result {
     let cursor: Vec<_> = resource.cursor.iter().map(|name| quoted(name)).collect();
     writeln!(
         text,
@@ -152,12 +163,17 @@ fn write_resource(text: &mut String, resource: &Drafted) -> std::fmt::Result {
         )?;
     } else if !resource.entities.is_empty() {
         let names: Vec<_> = resource.entities.iter().map(|one| printable(one)).collect();
+        let without = match &resource.cursor[..] {
+            [only] => format!("; without it, {}", printable(only)),
+            _ => String::new(),
+        };
         writeln!(
             text,
-            "      # entity:                      # what `--ids` means: one of {}",
+            "      # entity:                      # what `--ids` means: one of {}{without}",
             names.join(", ")
         )?;
     }
+    write_keys(text, resource, spryker)?;
     if resource.search {
         if resource.by_store {
             writeln!(
@@ -177,9 +193,50 @@ fn write_resource(text: &mut String, resource: &Drafted) -> std::fmt::Result {
     }
 }
 
-/// Returns a plan name made of `database`: it names a file.
-fn plan_name(database: &str) -> String {
-    let name: String = database
+/// Writes where the further keys of a resource's rows stand.
+fn write_keys(text: &mut String, resource: &Drafted, spryker: bool) -> std::fmt::Result {
+    let known = [
+        (
+            "aliases",
+            resource.aliases,
+            "more keys of each row, and their values",
+        ),
+        (
+            "mapping_key",
+            resource.mapping_key,
+            "one more key of each row, which leads to its own",
+        ),
+    ];
+    for (key, column, about) in known {
+        let Some(column) = column else { continue };
+        if spryker {
+            // What is typed counts as more than what the preset looks for: `verify` would know less of the rows' keys.
+            writeln!(
+                text,
+                "      # {key}: {column}           # {about}; the preset writes them"
+            )?;
+        } else {
+            writeln!(text, "      {key}: {column}           # {about}")?;
+        }
+    }
+    if !resource.maybe_keys.is_empty() {
+        let names: Vec<_> = resource
+            .maybe_keys
+            .iter()
+            .map(|one| printable(one))
+            .collect();
+        writeln!(
+            text,
+            "      # aliases:                     # CHECK: more keys of each row may stand in {}; they are not restored",
+            names.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
+/// Returns a plan name made of `name`: it names a file.
+fn plan_name(name: &str) -> String {
+    let name: String = name
         .chars()
         .map(|c| match c {
             c if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') => c,

@@ -206,10 +206,13 @@ impl Breakers {
         self.troubles.get(edge)
     }
 
-    /// Returns the edges that are waited for.
+    /// Returns the edges that are waited for. A publisher is from its first failure on: one call may take minutes.
     pub fn waited_for(&self) -> impl Iterator<Item = &Trouble> {
-        let troubles = self.troubles.values();
-        troubles.filter(|trouble| trouble.state != State::Closed)
+        let waits = |edge: &Edge, trouble: &Trouble| {
+            trouble.state != State::Closed || matches!(edge, Edge::Publisher(_))
+        };
+        let troubles = self.troubles.iter();
+        troubles.filter_map(move |(edge, trouble)| waits(edge, trouble).then_some(trouble))
     }
 
     fn is(&self, edge: &Edge, state: State) -> bool {
@@ -267,6 +270,22 @@ mod tests {
         assert_eq!(recovered.after, Duration::from_mins(1));
         assert_eq!(recovered.tries, 2);
         assert!(breakers.trouble(&Edge::Source).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publisher_is_waited_for_from_its_first_failure_on() {
+        let mut breakers = breakers();
+        let publisher = Edge::Publisher("url".into());
+        breakers.failed(&Edge::Source, PLACE, "reset", 5);
+        assert_eq!(breakers.waited_for().count(), 0);
+        breakers.failed(&publisher, PLACE, "ended with exit code 1", 5);
+        let errors: Vec<_> = breakers
+            .waited_for()
+            .map(|one| one.error.as_str())
+            .collect();
+        assert_eq!(errors, ["ended with exit code 1"]);
+        assert_eq!(breakers.passed(&publisher), None);
+        assert_eq!(breakers.waited_for().count(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     breaker::Side,
     budget::Budget,
+    handover::entities_at,
     lease::LeaseKeeper,
     pace::{Gate, Pace},
     pairs::Pairs,
@@ -47,6 +48,8 @@ pub struct Walk {
     pub compares: bool,
     /// What to read.
     pub query: RowQuery,
+    /// The column of the entity to which a row belongs, if the plan names one.
+    pub entity: Option<String>,
     /// Where from.
     pub source: Arc<dyn Source>,
     /// Where to.
@@ -254,7 +257,8 @@ impl Walk {
                 .state
                 .apply(ChunkEvent::Acknowledged)
                 .map_err(internal)?;
-            let dead_letters = dead_letters(&mut filled, &written);
+            let mut dead_letters = dead_letters(&mut filled, &written);
+            self.name_entities(&mut dead_letters, &mut stop).await?;
             next.dead_letters += dead_letters.len() as u64;
             next.length = written.length;
             next.page_rows = pace.rows();
@@ -273,6 +277,35 @@ impl Walk {
                 told(&mut stop).await;
             }
         }
+    }
+
+    /// Names the entities of rows that do not pass: whoever mends one may give it another place.
+    async fn name_entities(
+        &self,
+        letters: &mut [DeadLetter],
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), Ended> {
+        let Some(entity) = self.entity.as_ref().filter(|_| !letters.is_empty()) else {
+            return Ok(());
+        };
+        let places: Vec<String> = letters.iter().map(|one| one.cursor.exact()).collect();
+        let mut waits = Waits::new(&self.retry);
+        let mut entities = loop {
+            // The chunk is in the target: it is worth one question, also when this is to stop.
+            let asked = entities_at(&*self.source, &self.query.from, entity, &places).await;
+            let error = match asked {
+                Ok(entities) => break entities,
+                Err(error) => error,
+            };
+            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+                return Err(Ended::Failed(Side::Source, error));
+            };
+            self.wait_out(Side::Source, &error, wait, stop).await?;
+        };
+        for (letter, place) in letters.iter_mut().zip(&places) {
+            letter.entity = entities.remove(place);
+        }
+        Ok(())
     }
 
     /// Cuts off what a dead process may have left after the last journaled chunk, for a partition that turned out to have
@@ -348,21 +381,32 @@ impl Walk {
                     // What the target asked for, as far as the plan lets anything wait.
                     let asked = error.not_before.unwrap_or_default();
                     let wait = wait.max(asked.min(self.retry.cap));
-                    self.report(Report::Waiting {
-                        resource: self.partition.resource.clone(),
-                        side: Side::Target,
-                        error: error.to_string(),
-                        wait,
-                    })
-                    .await?;
-                    tokio::select! {
-                        biased;
-                        () = told(stop) => return Err(Ended::Stopped),
-                        () = tokio::time::sleep(wait) => {}
-                    }
+                    self.wait_out(Side::Target, &error, wait, stop).await?;
                 }
                 Err(error) => return Err(not_written(error)),
             }
+        }
+    }
+
+    /// Says why nothing goes on, and waits before the next try.
+    async fn wait_out(
+        &self,
+        side: Side,
+        error: &EdgeError,
+        wait: Duration,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), Ended> {
+        self.report(Report::Waiting {
+            resource: self.partition.resource.clone(),
+            side,
+            error: error.to_string(),
+            wait,
+        })
+        .await?;
+        tokio::select! {
+            biased;
+            () = told(stop) => Err(Ended::Stopped),
+            () = tokio::time::sleep(wait) => Ok(()),
         }
     }
 
@@ -481,6 +525,7 @@ fn dead_letters(filled: &mut FilledChunk, written: &Written) -> Vec<DeadLetter> 
             key: Some(shown_key(row.key)),
             kind: ErrorKind::Refused.label().to_owned(),
             reason: rejected.reason.clone(),
+            entity: None,
         });
     }
     letters

@@ -2,7 +2,7 @@
 //! synchronization nobody thought of is missing in the shop, and no run would tell.
 
 use crate::{
-    plan::Plan,
+    plan::{Plan, TablePattern},
     source::{ReadModel, Source},
 };
 
@@ -23,6 +23,8 @@ pub struct Uncovered {
 pub struct Coverage {
     /// Sorted by name.
     pub uncovered: Vec<Uncovered>,
+    /// Those that `ignore_tables` of the plan names; sorted by name.
+    pub ignored: Vec<Uncovered>,
     /// In words, for a person.
     pub warnings: Vec<String>,
 }
@@ -31,38 +33,66 @@ pub struct Coverage {
 pub async fn coverage(plan: &Plan, source: &dyn Source) -> Coverage {
     match source.read_models().await {
         Ok(found) => {
-            let uncovered = uncovered(plan, &found);
-            let warnings = warnings(&uncovered);
+            let (uncovered, ignored) = uncovered(plan, &found);
+            let mut warnings = warnings(&uncovered);
+            warnings.extend(without_table(&plan.ignored, &found));
             Coverage {
                 uncovered,
+                ignored,
                 warnings,
             }
         }
         Err(error) => Coverage {
-            uncovered: Vec::new(),
             warnings: vec![format!(
                 "whether the plan covers every table is not known: {}",
                 crate::error::chain(&error).join(": ")
             )],
+            ..Coverage::default()
         },
     }
 }
 
-fn uncovered(plan: &Plan, found: &[ReadModel]) -> Vec<Uncovered> {
+fn means(pattern: &TablePattern, table: &ReadModel) -> bool {
+    table.names.iter().any(|name| pattern.matches(name))
+}
+
+/// Returns the tables that no resource covers: those that nobody thought of, and those that the plan ignores.
+fn uncovered(plan: &Plan, found: &[ReadModel]) -> (Vec<Uncovered>, Vec<Uncovered>) {
     let is_covered = |table: &ReadModel| {
         let mut resources = plan.resources.iter();
         resources.any(|resource| table.names.contains(&resource.from.table))
     };
-    let mut uncovered: Vec<_> = found
+    let is_ignored = |table: &ReadModel| plan.ignored.iter().any(|one| means(one, table));
+    let (ignored, uncovered) = found
         .iter()
         .filter(|table| !is_covered(table))
-        .map(|table| Uncovered {
-            table: table.table().to_owned(),
-            rows: table.estimated_rows,
+        .partition(|table| is_ignored(table));
+    let listed = |tables: Vec<&ReadModel>| {
+        let mut listed: Vec<_> = tables
+            .into_iter()
+            .map(|table| Uncovered {
+                table: table.table().to_owned(),
+                rows: table.estimated_rows,
+            })
+            .collect();
+        listed.sort_unstable_by(|a, b| a.table.cmp(&b.table));
+        listed
+    };
+    (listed(uncovered), listed(ignored))
+}
+
+/// Returns a warning for each pattern that means no table: it was mistyped, or its table is gone.
+fn without_table(patterns: &[TablePattern], found: &[ReadModel]) -> Vec<String> {
+    patterns
+        .iter()
+        .filter(|pattern| !found.iter().any(|table| means(pattern, table)))
+        .map(|pattern| {
+            format!(
+                "`ignore_tables` names `{}`, and no table that looks like a read model is called so",
+                pattern.typed
+            )
         })
-        .collect();
-    uncovered.sort_unstable_by(|a, b| a.table.cmp(&b.table));
-    uncovered
+        .collect()
 }
 
 fn warnings(uncovered: &[Uncovered]) -> Vec<String> {

@@ -3,6 +3,7 @@
 //! [`open`] finds out which run goes on and makes the journal say so; [`Coordinator`] owns the run's state from
 //! there and takes messages one at a time; a [`copy::Walk`] per partition reads, writes and reports.
 
+mod asked_ids;
 mod bind;
 mod book;
 mod breaker;
@@ -27,10 +28,11 @@ mod steps;
 mod throttle;
 mod verify;
 
+pub use asked_ids::AskedIds;
 pub use book::BookError;
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
 pub use coverage::{Coverage, Uncovered, coverage};
-pub use handover::{IdPage, all_ids};
+pub use handover::{IdPage, all_ids, check_ids, ids_source};
 pub use observers::Observers;
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, StepPreview, preview, preview_steps};
@@ -38,6 +40,6 @@ pub use refuse::{interrupted, refused_by_book, refused_by_edge, refused_by_journ
 pub use retry::{Waits, retrying};
 pub use steps::{ToUndo, to_undo, undo};
 pub use verify::{
-    Asked, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Verify, VerifyEnd,
-    ask, verify,
+    Asked, Broken, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Unlisted,
+    Verify, VerifyEnd, ask, verify,
 };

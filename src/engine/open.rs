@@ -30,6 +30,7 @@ use crate::{
     cutover::{self, Action},
     failpoint,
     failure::{Exit, Failure},
+    fallback,
     ids::{PartitionId, ResourceName, RunId},
     journal::{Journal, Notice, OpenMode, View, host_name, now_ms},
     machine::{
@@ -123,7 +124,7 @@ pub async fn open(
 /// Opens a run that has no steps to do before its resources.
 async fn at_once(request: &OpenRun) -> Result<OpenedRun, Failure> {
     let typed = request.typed.as_str();
-    let source = connected(request).await?;
+    let (source, healed) = connected(request).await?;
     let checked = preflight(
         &request.plan,
         &request.scope,
@@ -155,9 +156,10 @@ async fn at_once(request: &OpenRun) -> Result<OpenedRun, Failure> {
             return Err(failure);
         }
     };
-    opened
-        .notices
-        .splice(0..0, notices.iter().map(Notice::to_string));
+    let before = healed
+        .into_iter()
+        .chain(notices.iter().map(Notice::to_string));
+    opened.notices.splice(0..0, before);
     Ok(opened)
 }
 
@@ -195,10 +197,18 @@ fn open_journal(request: &OpenRun) -> Result<(Journal, Ledger, Vec<Notice>), Fai
         .map_err(|error| refused_by_journal(&error, &request.typed))
 }
 
-async fn connected(request: &OpenRun) -> Result<Arc<dyn Source>, Failure> {
-    source::connect(&request.plan.source)
+/// Returns the source, and what had to be taken back in it first.
+async fn connected(request: &OpenRun) -> Result<(Arc<dyn Source>, Option<String>), Failure> {
+    let healed = fallback::heal(&request.plan).map(|file| {
+        format!(
+            "a statement was killed half-way in {}: what it had done was taken back",
+            file.display()
+        )
+    });
+    let source = source::connect(&request.plan.source)
         .await
-        .map_err(|error| refused_by_edge(&error, &request.plan.name, &request.typed))
+        .map_err(|error| refused_by_edge(&error, &request.plan.name, &request.typed))?;
+    Ok((source, healed))
 }
 
 /// Returns whether there never was a state file at `path`.

@@ -50,7 +50,6 @@ pub async fn preflight(
             failure.what = format!("resource `{}` cannot be read", resource.name);
             failure
         };
-        // As it will be read: a retry looks for its rows by the cursor, whatever the entity column is.
         let query = row_query(resource, scope);
         let shape = patiently(retry, || source.describe(&query.from))
             .await
@@ -115,12 +114,11 @@ pub fn is_skipped(scope: &Scope, name: &ResourceName) -> bool {
 /// Returns what a resource's walk reads.
 #[must_use]
 pub fn row_query(resource: &Resource, scope: &Scope) -> RowQuery {
-    let mut from = resource.from.clone();
+    let from = resource.from.clone();
     let mut ids = scope.ids.clone();
     if let Some(rows) = scope.rows.get(&resource.name) {
-        // Without an entity column, ids are those of the cursor.
-        from.entity = None;
-        ids = Some(rows.clone());
+        let entities = scope.entities.get(&resource.name).into_iter().flatten();
+        ids = Some(rows.iter().chain(entities).cloned().collect());
     }
     RowQuery { from, ids }
 }

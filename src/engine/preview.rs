@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    asked_ids::{AskedIds, asked_ids},
     coverage::{Uncovered, coverage},
     evidence::recorded,
     open::planned_resources,
@@ -36,6 +37,8 @@ pub struct Preview {
     pub warnings: Vec<String>,
     /// Tables that look like read models and are in no resource; `warnings` has them in words.
     pub uncovered: Vec<Uncovered>,
+    /// Such tables that the plan ignores.
+    pub ignored: Vec<Uncovered>,
     /// Why the run would be refused.
     pub refusals: Vec<String>,
     /// The steps around the resources, in their order.
@@ -117,6 +120,10 @@ pub struct ResourcePreview {
     pub standing: String,
     /// What its fallback calls; `None` where it has none.
     pub fallback: Option<String>,
+    /// The columns whose keys are written, the row's own first.
+    pub key_columns: Vec<String>,
+    /// The ids of the scope, and those of them that no row has; `None` where it names none.
+    pub ids: Option<AskedIds>,
 }
 
 /// Returns what `run` would do with `scope`, given the journal's `ledger`. Writes nothing.
@@ -178,6 +185,7 @@ pub async fn preview(
     let coverage = coverage(plan, source).await;
     preview.warnings.extend(coverage.warnings);
     preview.uncovered = coverage.uncovered;
+    preview.ignored = coverage.ignored;
     Ok(preview)
 }
 
@@ -274,10 +282,20 @@ async fn look(
     warnings: &mut Vec<String>,
 ) -> ResourcePreview {
     let query = row_query(resource, scope);
-    let mut rows = checked
-        .shapes
-        .get(&resource.name)
-        .map_or(0, |shape| shape.estimated_rows);
+    let shape = checked.shapes.get(&resource.name);
+    let mut rows = shape.map_or(0, |shape| shape.estimated_rows);
+    let key_columns = resource
+        .from
+        .key_columns(shape.map_or(&[][..], |shape| &shape.absent[..]))
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    let ids = asked_ids(source, resource, scope)
+        .await
+        .unwrap_or_else(|error| {
+            warnings.push(one_line(&error));
+            None
+        });
     if query.ids.is_some() {
         // Few rows, by an index or not: the estimate of the whole table would mislead.
         match source.count(&query).await {
@@ -327,5 +345,7 @@ async fn look(
             let by = fallback.by.label();
             format!("{by}, ids of {}.{}", fallback.table, fallback.column)
         }),
+        key_columns,
+        ids,
     }
 }

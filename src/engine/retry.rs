@@ -65,7 +65,7 @@ pub fn passes(error: &EdgeError) -> bool {
     error.kind.disposition().passes()
 }
 
-/// Returns what `operation` returns, having repeated it while its errors pass by themselves. `told` hears of each.
+/// Returns what `operation` returns, having repeated it while its errors pass by themselves, or may. `told` hears of each.
 pub async fn retrying<T, F, Fut>(
     policy: &RetryPolicy,
     mut told: impl FnMut(&EdgeError, Duration),
@@ -78,7 +78,7 @@ where
     operation
         .retry(Waits::new(policy))
         .sleep(tokio::time::sleep)
-        .when(passes)
+        .when(|error: &EdgeError| error.kind.disposition().is_tried_again())
         .notify(|error, wait| told(error, wait))
         .await
 }

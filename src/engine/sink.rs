@@ -199,6 +199,7 @@ impl ChunkSink {
             key,
             kind: kind.label().to_owned(),
             reason,
+            entity: None,
         });
     }
 }

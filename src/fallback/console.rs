@@ -3,9 +3,10 @@
 use std::{ffi::OsStr, path::PathBuf, process::ExitStatus, time::Duration};
 
 use async_trait::async_trait;
+use rustix::fs::{Access, access};
 use tokio::process::Command;
 
-use super::Publisher;
+use super::{Publisher, said::last_line};
 use crate::{
     error::{EdgeError, ErrorKind},
     plan::ConsoleConfig,
@@ -19,7 +20,7 @@ const ARGUMENT_BYTES: usize = 60 * 1024;
 const KNOWN: &[(&str, ErrorKind, &str)] = &[
     (
         "allowed memory size of",
-        ErrorKind::Busy,
+        ErrorKind::Failed,
         "PHP ran out of memory",
     ),
     (
@@ -53,6 +54,62 @@ const KNOWN: &[(&str, ErrorKind, &str)] = &[
         "a connection was reset",
     ),
     (
+        "server has gone away",
+        ErrorKind::Connection,
+        "its database closed the connection",
+    ),
+    (
+        "lost connection to",
+        ErrorKind::Connection,
+        "its database closed the connection",
+    ),
+    (
+        "the database system is",
+        ErrorKind::Busy,
+        "its database starts or stops",
+    ),
+    (
+        "too many connections",
+        ErrorKind::Busy,
+        "its database has too many connections",
+    ),
+    (
+        "lock wait timeout",
+        ErrorKind::Busy,
+        "its database was locked",
+    ),
+    ("deadlock found", ErrorKind::Busy, "its database was locked"),
+    (
+        "access denied for user",
+        ErrorKind::Credentials,
+        "its database did not let it in",
+    ),
+    (
+        "access_refused",
+        ErrorKind::Credentials,
+        "its queue did not let it in",
+    ),
+    (
+        "unknown database",
+        ErrorKind::Missing,
+        "its database is not there",
+    ),
+    (
+        "base table or view not found",
+        ErrorKind::Missing,
+        "a table of the shop is not there",
+    ),
+    (
+        "not_found - no ",
+        ErrorKind::Missing,
+        "a queue of the shop is not there",
+    ),
+    (
+        "not_allowed - ",
+        ErrorKind::Missing,
+        "the queue's virtual host is not there",
+    ),
+    (
         "no such container",
         ErrorKind::Missing,
         "the container is not there",
@@ -78,6 +135,16 @@ const KNOWN: &[(&str, ErrorKind, &str)] = &[
         "the console does not know the command",
     ),
     (
+        "no commands defined",
+        ErrorKind::Missing,
+        "the console does not know the command",
+    ),
+    (
+        "option does not exist",
+        ErrorKind::Missing,
+        "the console does not know the option",
+    ),
+    (
         "there is no resource with the name",
         ErrorKind::Missing,
         "the console does not know the resource",
@@ -88,6 +155,36 @@ const KNOWN: &[(&str, ErrorKind, &str)] = &[
         "the console does not know the resource",
     ),
 ];
+
+/// Returns why the program of `config` cannot be started here, `None` where it can. What a prefix like `ssh` starts elsewhere
+/// is not asked.
+pub(super) fn unstartable(config: &ConsoleConfig) -> Option<String> {
+    let program = config.command.first()?;
+    let paths: Vec<PathBuf> = if program.contains('/') {
+        vec![program.into()]
+    } else {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&folders)
+            .map(|folder| folder.join(program))
+            .collect()
+    };
+    let may_run = |path: &&PathBuf| path.is_file() && access(*path, Access::EXEC_OK).is_ok();
+    if paths.iter().any(|path| may_run(&path)) {
+        return None;
+    }
+    let why = if paths.iter().any(|path| path.is_file()) {
+        "this user may not execute it"
+    } else if program.contains('/') {
+        "there is no such file, as seen from the working folder"
+    } else {
+        "no folder of `PATH` has it"
+    };
+    // As typed: a variable in it may hold anything.
+    let typed = config.typed.first().unwrap_or(program);
+    Some(format!(
+        "`console.command`: `{typed}` cannot be started: {why}"
+    ))
+}
 
 /// Calls `publish:trigger-events`.
 pub(super) struct ConsolePublisher {
@@ -159,10 +256,13 @@ impl ConsolePublisher {
         );
         let (kind, why) = meaning(status.code(), output);
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        let said = last_line(output)
+            .map(|line| format!("; its last line: {line}"))
+            .unwrap_or_default();
         Err(EdgeError::new(
             kind,
             format!(
-                "{} {ended}{why} (its output is in {})",
+                "{} {ended}{why}{said} (all of its output is in {})",
                 self.place,
                 self.output.display()
             ),
@@ -184,7 +284,8 @@ fn meaning(code: Option<i32>, output: &str) -> (ErrorKind, Option<&'static str>)
         Some(127) => (ErrorKind::Missing, Some("the program was not found")),
         // ssh's own trouble, mostly the network's.
         Some(255) => (ErrorKind::Connection, None),
-        _ => (ErrorKind::Busy, None),
+        // A bug in the shop's code looks like this, and so does a moment of bad luck.
+        _ => (ErrorKind::Failed, None),
     }
 }
 
@@ -354,10 +455,22 @@ mod tests {
     async fn exit_codes_and_known_texts_tell_what_passes_from_what_does_not() {
         let folder = tempfile::tempdir().unwrap();
         for (script, kind) in [
-            ("exit 1", ErrorKind::Busy),
+            ("exit 1", ErrorKind::Failed),
             ("exit 127", ErrorKind::Missing),
             ("exit 255", ErrorKind::Connection),
-            ("kill -9 $$", ErrorKind::Busy),
+            ("kill -9 $$", ErrorKind::Failed),
+            (
+                "echo 'SQLSTATE[HY000] [2006] MySQL server has gone away'; exit 1",
+                ErrorKind::Connection,
+            ),
+            (
+                "echo 'NOT_FOUND - no queue publish.url in vhost de'; exit 1",
+                ErrorKind::Missing,
+            ),
+            (
+                "echo 'The \"-i\" option does not exist.'; exit 1",
+                ErrorKind::Missing,
+            ),
             (
                 "echo 'Could not open input file: vendor/bin/console'; exit 1",
                 ErrorKind::Missing,
@@ -374,6 +487,18 @@ mod tests {
                 "{script}"
             );
         }
+        let console = publisher(
+            folder.path(),
+            "echo 'Could not build product 17' >&2; exit 1",
+            Duration::from_mins(1),
+        );
+        let failed = console.call(&ids()).await.unwrap_err();
+        assert!(
+            failed
+                .message
+                .contains("ended with exit code 1; its last line: Could not build product 17 (all of its output is in "),
+            "{failed}"
+        );
         let mut console = publisher(folder.path(), "", Duration::from_mins(1));
         console.command[0] = "/nowhere/console".to_owned();
         assert_eq!(

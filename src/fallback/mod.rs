@@ -9,17 +9,22 @@
 //! Calling a publisher twice with the same ids does no harm: it writes what is true, once more.
 
 mod console;
+mod said;
 mod sql;
 mod statement;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
+use secrecy::ExposeSecret;
 
 use self::{console::ConsolePublisher, sql::SqlPublisher};
 use crate::{
     error::EdgeError,
-    plan::{Plan, PublisherConfig, Resource},
+    plan::{FallbackConfig, Plan, PublisherConfig, Resource, SourceKind},
     process::{Redacted, log_beside},
 };
 
@@ -40,11 +45,48 @@ pub trait Publisher: Send + Sync {
     ///
     /// # Errors
     ///
-    /// `Busy`, `Connection`, `Timeout` for what may pass; `Missing`, `Credentials`, `Refused` for what will not.
+    /// `Busy`, `Connection`, `Timeout` for what may pass; `Missing`, `Credentials`, `Refused` for what will not; `Failed` where
+    /// nobody can tell.
     async fn call(&self, ids: &[String]) -> Result<(), EdgeError>;
 
     /// Returns what [`call`](Self::call) would do, without any secret: a command, or a statement.
     fn shown(&self, ids: &[String]) -> String;
+}
+
+/// Returns why the console of the plan cannot be started on this machine; `None` where it can, and where no resource has one.
+#[must_use]
+pub fn unstartable(plan: &Plan) -> Option<String> {
+    let mut fallbacks = plan
+        .resources
+        .iter()
+        .filter_map(|one| one.fallback.as_ref());
+    fallbacks.find_map(|fallback| match &fallback.by {
+        PublisherConfig::Console(config) => Some(console::unstartable(config)),
+        PublisherConfig::Sql { .. } => None,
+    })?
+}
+
+/// Takes back what a killed statement of the plan left half done in its SQLite source, which a reader may not do. Returns the
+/// file that was put in order.
+///
+/// Only a file that the plan's own statement writes to is opened for this; whether there is anything to take back, and
+/// whether nobody is at work on it, SQLite itself decides. What cannot be done is the source's to say.
+#[must_use]
+pub fn heal(plan: &Plan) -> Option<PathBuf> {
+    if plan.source.kind != SourceKind::Sqlite {
+        return None;
+    }
+    let source = sql::sqlite_path(plan.source.url.expose_secret())?;
+    let is_written = plan.resources.iter().any(|one| match &one.fallback {
+        Some(FallbackConfig {
+            by: PublisherConfig::Sql { url, .. },
+            ..
+        }) => sql::sqlite_path(url.expose_secret()).is_some_and(|path| path == source),
+        _ => false,
+    });
+    is_written
+        .then(|| sql::roll_back(&source))?
+        .then_some(source)
 }
 
 /// Returns the publisher of `resource`; `None` where the plan names none. Starts nothing and connects to nothing.

@@ -1,6 +1,11 @@
 //! The plan's own statement: one transaction for each call, on a connection of its own.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use rusqlite::OpenFlags;
@@ -25,6 +30,36 @@ const STATEMENT: Duration = Duration::from_mins(10);
 
 /// How long a locked SQLite file is tried.
 const LOCKED: Duration = Duration::from_secs(10);
+
+/// Returns the file that a SQLite URL names, whatever way it is written; `None` for another URL, and where there is none.
+pub(super) fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite:")?;
+    fs::canonicalize(path.strip_prefix("//").unwrap_or(path)).ok()
+}
+
+/// Has SQLite take back what a process that died left half done in the file at `path`; returns whether it did.
+pub(super) fn roll_back(path: &Path) -> bool {
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-journal");
+    let journal = PathBuf::from(journal);
+    if !journal.exists() {
+        return false;
+    }
+    let work = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = rusqlite::Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(LOCKED)?;
+        // The first look at the file finds the journal, and plays it back if its writer is gone.
+        connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |_| Ok(()))
+    };
+    match work() {
+        Ok(()) => !journal.exists(),
+        Err(error) => {
+            tracing::debug!(%error, "a half-done change is not taken back");
+            false
+        }
+    }
+}
 
 /// Where the statement runs. The options hold the password; nothing prints them.
 enum Server {

@@ -211,9 +211,12 @@ impl Log {
             | Event::Identified { run, .. }
             | Event::ResourceBound { run, .. }
             | Event::Resource { run, .. }
-            | Event::Fallback { run, .. }
-            | Event::Noted { run, .. } => Place {
+            | Event::Fallback { run, .. } => Place {
                 run: Some(run.clone()),
+                ..Place::default()
+            },
+            Event::Noted { run, .. } => Place {
+                run: run.clone(),
                 ..Place::default()
             },
             Event::DeadLettersDropped { .. }

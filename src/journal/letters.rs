@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::error::Fault;
 use crate::{
     cursor::Cursor,
+    error::ErrorKind,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     machine::{
         DeadLetter, Event, FallbackEvent, Ledger, PartitionEvent, ResourceEvent,
@@ -216,8 +217,8 @@ pub(super) fn project(
             letters,
         } => {
             let mut statement = connection.prepare_cached(
-                "INSERT INTO dead_letter (run, resource, partition, chunk, n, cursor, key, kind, reason, attempt, at_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                "INSERT INTO dead_letter (run, resource, partition, chunk, n, cursor, key, kind, reason, attempt, at_ms, entity)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?;
             for row in rows(ledger, at_ms, partition, chunk, letters) {
                 statement.execute(params![
@@ -231,7 +232,8 @@ pub(super) fn project(
                     row.kind,
                     row.reason,
                     row.attempt,
-                    row.at_ms
+                    row.at_ms,
+                    row.entity
                 ])?;
             }
         }
@@ -278,6 +280,74 @@ pub(super) fn project(
         }
     }
     Ok(())
+}
+
+/// Which dead letters are looked for.
+#[derive(Debug, Clone)]
+pub struct WhichLetters {
+    /// Of this run.
+    pub run: RunId,
+    /// Of this resource.
+    pub resource: ResourceName,
+    /// Only of this kind.
+    pub kind: Option<ErrorKind>,
+    /// Only of partitions before this one.
+    pub before: Option<PartitionId>,
+    /// Only those after this number.
+    pub after: i64,
+    /// So many at most.
+    pub limit: u32,
+}
+
+/// What finds the row of a dead letter again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LetterPlace {
+    /// The number of the letter.
+    pub number: i64,
+    /// Where the row was.
+    pub place: Cursor,
+    /// The entity that it belongs to, if it was asked for.
+    pub entity: Option<String>,
+}
+
+/// Returns the places of dead letters in the order of their numbers.
+pub(super) fn places(
+    connection: &Connection,
+    which: &WhichLetters,
+) -> rusqlite::Result<Vec<LetterPlace>> {
+    let before = which.before.map(|id| id.0.cast_signed());
+    connection
+        .prepare_cached(
+            "SELECT rowid, cursor, entity FROM dead_letter
+             WHERE run = ?1 AND resource = ?2 AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR partition < ?4) AND rowid > ?5
+             ORDER BY rowid LIMIT ?6",
+        )?
+        .query_map(
+            params![
+                which.run.as_str(),
+                which.resource.as_str(),
+                which.kind.map(ErrorKind::label),
+                before,
+                which.after,
+                which.limit
+            ],
+            |row| {
+                let place = serde_json::from_str(row.get_ref(1)?.as_str()?);
+                let place = place.map_err(|error| {
+                    rusqlite::Error::FromSqlConversionFailure(
+                        1,
+                        rusqlite::types::Type::Text,
+                        Box::new(error),
+                    )
+                })?;
+                Ok(LetterPlace {
+                    number: row.get(0)?,
+                    place,
+                    entity: row.get(2)?,
+                })
+            },
+        )?
+        .collect()
 }
 
 /// An event that is still to be recorded, and how many dead letters it settles.
@@ -358,7 +428,7 @@ fn read_again(ledger: &Ledger, run: &RunId, resource: &ResourceName) -> Option<P
 }
 
 const COLUMNS: &str =
-    "run, resource, partition, chunk, n, cursor, key, kind, reason, attempt, at_ms";
+    "run, resource, partition, chunk, n, cursor, key, kind, reason, attempt, at_ms, entity";
 
 /// A row of the table.
 struct LetterRow {
@@ -373,6 +443,7 @@ struct LetterRow {
     reason: String,
     attempt: i64,
     at_ms: i64,
+    entity: Option<String>,
 }
 
 impl LetterRow {
@@ -389,6 +460,7 @@ impl LetterRow {
             reason: row.get(8)?,
             attempt: row.get(9)?,
             at_ms: row.get(10)?,
+            entity: row.get(11)?,
         })
     }
 }
@@ -418,6 +490,7 @@ fn rows(
             reason: letter.reason.clone(),
             attempt: attempt.into(),
             at_ms,
+            entity: letter.entity.clone(),
         })
         .collect()
 }
@@ -456,6 +529,11 @@ impl Checksum {
         for text in texts.into_iter().map(String::as_str).chain(key) {
             self.hasher.update(&(text.len() as u64).to_le_bytes());
             self.hasher.update(text.as_bytes());
+        }
+        // Nothing where there is none: groups of format 2 keep their checksums.
+        if let Some(entity) = &row.entity {
+            self.hasher.update(&(entity.len() as u64).to_le_bytes());
+            self.hasher.update(entity.as_bytes());
         }
     }
 

@@ -53,7 +53,7 @@ mod view;
 pub use clock::now_ms;
 pub use compact::Limits;
 pub use error::JournalError;
-pub use letters::Settled;
+pub use letters::{LetterPlace, Settled, WhichLetters};
 pub use lock::{Owner, host_name};
 pub use notice::Notice;
 pub use open::{OpenMode, Settings};

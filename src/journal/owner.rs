@@ -7,13 +7,12 @@ use tokio::sync::{mpsc, oneshot};
 pub use super::store::Recorded;
 use super::{
     error::JournalError,
-    letters::Settled,
+    letters::{LetterPlace, Settled, WhichLetters},
     notice::Notice,
     open::{self, OpenMode, Settings},
     store::{Bound, Store},
 };
 use crate::{
-    cursor::Cursor,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     machine::{Event, Ledger, Progress},
 };
@@ -28,14 +27,7 @@ enum Request {
     Progress(PartitionId, Bound, Reply<Option<Progress>>),
     DeadLetterCount(RunId, ResourceName, Reply<u64>),
     Settled(SettleRequest, Reply<Option<Settled>>),
-    DeadLetters {
-        run: RunId,
-        resource: ResourceName,
-        kind: Option<&'static str>,
-        after: i64,
-        limit: u32,
-        reply: Reply<Vec<(i64, Cursor)>>,
-    },
+    DeadLetters(WhichLetters, Reply<Vec<LetterPlace>>),
     WriteMarker(Reply<()>),
     Close(Reply<()>),
 }
@@ -151,26 +143,12 @@ impl Journal {
         self.ask(|reply| Request::Settled(request, reply)).await
     }
 
-    /// Returns at most `limit` dead letters of `resource` in `run` after number `after`, of one kind if one is given, by
-    /// number and place.
+    /// Returns where the rows of dead letters were, in the order of the letters' numbers.
     pub async fn dead_letters(
         &self,
-        run: &RunId,
-        resource: &ResourceName,
-        kind: Option<&'static str>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<(i64, Cursor)>, JournalError> {
-        let (run, resource) = (run.clone(), resource.clone());
-        self.ask(|reply| Request::DeadLetters {
-            run,
-            resource,
-            kind,
-            after,
-            limit,
-            reply,
-        })
-        .await
+        which: WhichLetters,
+    ) -> Result<Vec<LetterPlace>, JournalError> {
+        self.ask(|reply| Request::DeadLetters(which, reply)).await
     }
 
     /// Writes the marker for everything recorded so far. To be called every few seconds.
@@ -222,17 +200,7 @@ fn serve(mut store: Store, mut inbox: mpsc::Receiver<Request>) {
                 let settled = store.settled(&resource, &cursors, but.as_ref(), how);
                 answer(reply, settled);
             }
-            Request::DeadLetters {
-                run,
-                resource,
-                kind,
-                after,
-                limit,
-                reply,
-            } => answer(
-                reply,
-                store.dead_letters(&run, &resource, kind, after, limit),
-            ),
+            Request::DeadLetters(which, reply) => answer(reply, store.dead_letters(&which)),
             Request::Close(reply) => {
                 let closed = match failed {
                     Some(error) => {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 /// Format of a state file that this release writes.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 /// `RKDL` in `SQLite`'s application id: tells a state file from any other database.
 pub(super) const APPLICATION: i32 = 0x524B_444C;
@@ -24,9 +24,14 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         from: 1,
         sql: "ALTER TABLE resource ADD COLUMN fallback TEXT NOT NULL DEFAULT '{}'",
     },
-    // Steps before and after the resources, and the run in whose place one came.
+    // Whom a row belongs to that did not pass.
     Migration {
         from: 2,
+        sql: "ALTER TABLE dead_letter ADD COLUMN entity TEXT",
+    },
+    // Steps before and after the resources, and the run in whose place one came.
+    Migration {
+        from: 3,
         sql: STEPS,
     },
 ];
@@ -138,6 +143,7 @@ CREATE TABLE dead_letter (
     reason    TEXT NOT NULL,
     attempt   INTEGER NOT NULL,
     at_ms     INTEGER NOT NULL,
+    entity    TEXT,
     PRIMARY KEY (partition, chunk, n)
 ) STRICT;
 CREATE INDEX dead_letter_of_resource ON dead_letter (run, resource);

@@ -11,14 +11,13 @@ use super::{
     clock, compact,
     error::JournalError,
     files::{FileId, StateFiles, file_id},
-    letters::{self, Settled},
+    letters::{self, LetterPlace, Settled, WhichLetters},
     lock::Lock,
     marker::{self, Marker},
     open::Settings,
     projection,
 };
 use crate::{
-    cursor::Cursor,
     failpoint,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
     machine::{Event, PartitionEvent, Progress, StepEvent},
@@ -219,39 +218,13 @@ impl Store {
             .map_err(|error| JournalError::sqlite("read", &self.files.database, error))
     }
 
-    /// Returns dead letters in the order of their numbers, by number and place.
+    /// Returns the places of dead letters; see [`letters::places`].
     pub(super) fn dead_letters(
         &self,
-        run: &RunId,
-        resource: &ResourceName,
-        kind: Option<&str>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<(i64, Cursor)>, JournalError> {
-        let read = || {
-            self.connection
-                .prepare_cached(
-                    "SELECT rowid, cursor FROM dead_letter
-                     WHERE run = ?1 AND resource = ?2 AND (?3 IS NULL OR kind = ?3) AND rowid > ?4
-                     ORDER BY rowid LIMIT ?5",
-                )?
-                .query_map(
-                    params![run.as_str(), resource.as_str(), kind, after, limit],
-                    |row| {
-                        let cursor = serde_json::from_str(row.get_ref(1)?.as_str()?);
-                        let cursor = cursor.map_err(|error| {
-                            rusqlite::Error::FromSqlConversionFailure(
-                                1,
-                                rusqlite::types::Type::Text,
-                                Box::new(error),
-                            )
-                        })?;
-                        Ok((row.get(0)?, cursor))
-                    },
-                )?
-                .collect::<rusqlite::Result<_>>()
-        };
-        read().map_err(|error| JournalError::sqlite("read", &self.files.database, error))
+        which: &WhichLetters,
+    ) -> Result<Vec<LetterPlace>, JournalError> {
+        letters::places(&self.connection, which)
+            .map_err(|error| JournalError::sqlite("read", &self.files.database, error))
     }
 
     /// Folds `SQLite`'s log into the file, writes the marker and lets go of everything.

@@ -223,6 +223,17 @@ impl View {
         )
     }
 
+    /// Returns what stands in the history beside any run, oldest first.
+    pub fn notes(&self) -> Result<Vec<LoggedEvent>, JournalError> {
+        self.select_events(
+            "SELECT seq, at_ms, body FROM event
+             WHERE seq > ?1 AND ?2 IS NULL AND label = 'noted' AND run IS NULL ORDER BY seq LIMIT ?3",
+            None,
+            0,
+            u32::MAX,
+        )
+    }
+
     /// Returns the last `limit` events of one run or of all, oldest first.
     pub fn last_events(
         &self,
@@ -250,7 +261,7 @@ impl View {
         let read = || {
             self.connection
                 .prepare(
-                    "SELECT rowid, run, resource, partition, chunk, cursor, key, kind, reason, attempt, at_ms
+                    "SELECT rowid, run, resource, partition, chunk, cursor, key, kind, reason, attempt, at_ms, entity
                      FROM dead_letter
                      WHERE rowid > ?1 AND (?2 IS NULL OR run = ?2) AND (?3 IS NULL OR resource = ?3)
                      ORDER BY rowid LIMIT ?4",
@@ -338,6 +349,7 @@ fn read_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetterRow> {
             key: row.get(6)?,
             kind: row.get(7)?,
             reason: row.get(8)?,
+            entity: row.get(11)?,
         },
         attempt: row.get(9)?,
         at_ms: row.get(10)?,

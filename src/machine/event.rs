@@ -165,8 +165,9 @@ pub enum Event {
     },
     /// Something a person should find in the history; changes nothing.
     Noted {
-        /// The run.
-        run: RunId,
+        /// The run it is about; `None` where there was none yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<RunId>,
         /// One line.
         text: String,
     },
@@ -221,6 +222,9 @@ pub struct Scope {
     /// Single rows by their cursors, for each resource of `only` (`dead-letters retry`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rows: BTreeMap<ResourceName, Vec<String>>,
+    /// The entities of those rows: whoever mended one may have given it another cursor.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub entities: BTreeMap<ResourceName, Vec<String>>,
 }
 
 impl Scope {
@@ -351,6 +355,9 @@ pub struct DeadLetter {
     pub kind: String,
     /// Why, in one line without values.
     pub reason: String,
+    /// The entity that the row belongs to, where the plan names its column: whoever mends the row may give it another place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<String>,
 }
 
 /// The dead letters of one chunk in short: what compaction keeps to check their table against.

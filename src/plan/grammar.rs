@@ -151,6 +151,11 @@ pub(super) const PLAN: &[Key] = &[
         Form::Maps(RESOURCE),
         "What is restored, each a table",
     ),
+    now(
+        "ignore_tables",
+        Form::Texts,
+        "Tables that look like read models and are left out on purpose; `*` stands for any text",
+    ),
     later("broker"),
     now(
         "console",

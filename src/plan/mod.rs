@@ -26,6 +26,7 @@ mod resolved;
 mod schema;
 mod search;
 mod steps;
+mod table_pattern;
 mod tree;
 mod typed_source;
 mod units;
@@ -51,6 +52,7 @@ pub use schema::schema;
 pub use steps::{
     Hidden, HttpCheck, JenkinsBuild, JenkinsConfig, JobShell, Maintenance, Shell, Step, StepKind,
 };
+pub use table_pattern::TablePattern;
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
 
 use decode::Decoder;

@@ -40,6 +40,8 @@ pub(super) struct Model {
     pub source_tls: Option<Tls>,
     pub targets: Vec<Target>,
     pub resources: Vec<Resource>,
+    /// `ignore_tables:`
+    pub ignored: Vec<Value<String>>,
     pub console: Option<Console>,
     pub jenkins: Option<Jenkins>,
     pub prepare: Vec<Step>,
@@ -236,6 +238,10 @@ impl Model {
             stores,
             targets: targets(&plan, decoder),
             resources: resources(&plan, decoder),
+            ignored: plan
+                .texts("ignore_tables", decoder)
+                .map(|ignored| ignored.value)
+                .unwrap_or_default(),
             console: Console::read(&plan, decoder),
             jenkins: Jenkins::read(&plan, decoder),
             prepare: Step::list(&plan, "prepare", decoder),

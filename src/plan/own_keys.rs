@@ -1,6 +1,6 @@
-//! Which keys of a target are certainly a resource's own, so that one without a row is an orphan.
+//! Which keys of a target are a resource's own, so that one without a row is an orphan, and whose rows may own keys there.
 
-use super::{Plan, Resource, SourceKind, resolved::MoreKeys};
+use super::{KeyColumn, Plan, Resource, RowSource, TargetConfig, resolved::MoreKeys};
 use crate::spryker;
 
 impl Plan {
@@ -8,48 +8,78 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Why that is not known. Further keys of a row cannot be looked for by its `key` column, so nothing is taken for an
-    /// orphan that could be one of them.
+    /// Why that is not known.
     pub fn own_keys<'a>(&self, resource: &'a Resource) -> Result<&'a str, String> {
         let begin = resource.keys.as_deref().ok_or_else(|| {
             "`keys` of the resource does not say what all its keys begin with".to_owned()
         })?;
-        if self.source.kind == SourceKind::Sqlite {
-            return Err(
-                "SQLite may hold a key as bytes, which cannot be looked for as text".to_owned(),
-            );
-        }
-        let kind = |to: &str| self.targets.get(to).map(std::mem::discriminant);
-        let other = self
-            .targets
-            .keys()
-            .find(|name| **name != resource.to && kind(name) == kind(&resource.to));
-        if let Some(other) = other {
-            return Err(format!(
-                "target `{other}` may be the same server, and what its rows own is not looked at here"
-            ));
-        }
-        let neighbours = self.resources.iter().filter(|one| one.to == resource.to);
-        // Keys that the shop's own tables, or columns that somebody typed, hold may begin like anything.
-        if let Some(one) = neighbours.into_iter().find(|one| {
-            let MoreKeys { aliases, mapping } = &one.from.more_keys;
-            let mut columns = [aliases, mapping].into_iter().flatten();
-            let known = spryker::by_table(&one.from.table).is_some();
-            columns.any(|column| !column.optional || !known)
-        }) {
-            return Err(format!(
-                "rows of `{}` may own keys beside their own (`from.aliases`, `from.mapping_key`), which cannot be told from orphans",
-                one.name
-            ));
-        }
-        let shared = |table: &spryker::Table| !table.owns_its_prefix();
-        if resource.from.more_keys != MoreKeys::default()
-            && spryker::by_table(&resource.from.table).is_some_and(shared)
-        {
-            return Err(
-                "its rows own keys beside their own, which cannot be told from orphans".to_owned(),
-            );
+        if matches!(self.targets.get(&resource.to), Some(TargetConfig::File(_))) {
+            return Err("files are not read back in this release".to_owned());
         }
         Ok(begin)
+    }
+
+    /// Returns the resources whose rows may own names of target `to`: its own, and those of targets of the same kind, which
+    /// may be the same server under another name.
+    pub fn owners<'a>(&'a self, to: &'a str) -> impl Iterator<Item = &'a Resource> {
+        let kind = |name: &str| self.targets.get(name).map(std::mem::discriminant);
+        let wanted = kind(to);
+        let mine = move |one: &&Resource| one.to == to || kind(&one.to) == wanted;
+        self.resources.iter().filter(mine)
+    }
+
+    /// Returns what is read to know which keys the rows of `resource` own: rows that a condition leaves out have theirs too,
+    /// and so have columns of more keys that the plan leaves out, where they have the names that a shop gives them.
+    #[must_use]
+    pub fn owned_by(&self, resource: &Resource) -> RowSource {
+        let usual = |name: &str| {
+            Some(KeyColumn {
+                name: name.to_owned(),
+                optional: true,
+            })
+        };
+        let more_keys = match self.targets.get(&resource.to) {
+            Some(TargetConfig::Redis(_)) => {
+                let MoreKeys { aliases, mapping } = resource.from.more_keys.clone();
+                MoreKeys {
+                    aliases: aliases.or_else(|| usual(spryker::ALIAS_KEYS)),
+                    mapping: mapping.or_else(|| usual(spryker::MAPPING_KEY)),
+                }
+            }
+            // A document has one `_id`.
+            _ => MoreKeys::default(),
+        };
+        RowSource {
+            more_keys,
+            condition: None,
+            ..resource.from.clone()
+        }
+    }
+}
+
+impl Resource {
+    /// Returns whether rows own keys that no column known here names: the plan leaves them out, and the table is none whose
+    /// columns are known.
+    #[must_use]
+    pub fn hides_keys(&self) -> bool {
+        self.leaves_keys_out && spryker::by_table(&self.from.table).is_none()
+    }
+
+    /// Returns whether a row without more keys says nothing: a shop makes some of each row of the table, also where it did
+    /// not note them.
+    #[must_use]
+    pub fn has_aliases(&self) -> bool {
+        spryker::by_table(&self.from.table).is_some_and(|table| table.mappings.is_some())
+    }
+
+    /// Returns whether a row may own `key`; what a person calls a column of more keys may hold any.
+    #[must_use]
+    pub fn may_own(&self, key: &[u8]) -> bool {
+        let MoreKeys { aliases, mapping } = &self.from.more_keys;
+        let typed = |column: &Option<KeyColumn>| column.as_ref().is_some_and(|one| !one.optional);
+        match &self.keys {
+            Some(begin) => key.starts_with(begin.as_bytes()) || typed(aliases) || typed(mapping),
+            None => true,
+        }
     }
 }

@@ -124,7 +124,7 @@ fn expand(typed: Resource, model: &mut Model, used: &mut Used, problems: &mut Ve
         if let Some(from) = typed.from.as_mut().filter(|from| from.table.is_some())
             && takes_keys(typed.to.as_ref(), &model.targets)
         {
-            fill_keys(from, typed.at);
+            note_from(&typed.path, &fill_keys(from, typed.at), used);
         }
         model.resources.push(typed);
         return;
@@ -250,13 +250,18 @@ fn one(
     if keys {
         filled.extend(fill_keys(from, typed.at));
     }
+    note_from(&path, &filled, used);
+    resource
+}
+
+/// Notes what `from` of the resource at `path` got.
+fn note_from(path: &str, filled: &[String], used: &mut Used) {
     if !filled.is_empty() {
         used.push((
             format!("{path}.from"),
             format!("{{ {} }}", filled.join(", ")),
         ));
     }
-    resource
 }
 
 /// Returns the servers that take tables of `kind`, or the files where there is no server.

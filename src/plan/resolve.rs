@@ -13,7 +13,7 @@ mod steps;
 use super::{
     ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, KeyColumn, Level, Load,
     MoreKeys, Plan, RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig,
-    SourceConfig, SourceKind, TargetConfig, Throttle,
+    SourceConfig, SourceKind, TablePattern, TargetConfig, Throttle,
     decode::Value,
     index,
     model::{self, Model, TargetKind},
@@ -141,6 +141,11 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         )?,
         targets,
         resources,
+        ignored: model
+            .ignored
+            .into_iter()
+            .map(|one| TablePattern::new(one.value, one.typed))
+            .collect(),
         console,
         jenkins,
         prepare,
@@ -522,6 +527,10 @@ fn resource(
         },
         to,
         keys: text(&resource.keys),
+        leaves_keys_out: [&from.aliases, &from.mapping_key]
+            .into_iter()
+            .flatten()
+            .any(|column| column.name.value == model::NO_KEYS),
         catch_up: resource.catch_up.is_some(),
         chunk: ChunkLimit {
             rows: chunk

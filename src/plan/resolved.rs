@@ -9,7 +9,7 @@ use std::{
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::{JenkinsConfig, Step};
+use super::{JenkinsConfig, Step, TablePattern};
 use crate::{ids::ResourceName, tls::TlsConfig};
 
 /// A checked plan.
@@ -25,6 +25,8 @@ pub struct Plan {
     pub targets: BTreeMap<String, TargetConfig>,
     /// What to restore, in the order of the plan file.
     pub resources: Vec<Resource>,
+    /// `ignore_tables:`: tables that are left out on purpose.
+    pub ignored: Vec<TablePattern>,
     /// What runs the shop's own console.
     pub console: Option<ConsoleConfig>,
     /// What builds jobs.
@@ -304,6 +306,8 @@ pub struct Resource {
     pub to: String,
     /// What every key of it begins with, and no key of anything else, before the target's prefix.
     pub keys: Option<String>,
+    /// Whether the plan says `none` of a column with more keys: rows may own some that it does not name.
+    pub leaves_keys_out: bool,
     /// `catch_up:`: whether its rows are compared and rewritten before a run is done.
     pub catch_up: bool,
     /// Bounds of one chunk.
@@ -368,6 +372,17 @@ impl RowSource {
             (None, [cursor]) => Some(cursor),
             (None, _) => None,
         }
+    }
+
+    /// Returns the columns whose keys are written, the row's own first, in a table that lacks `absent`.
+    #[must_use]
+    pub fn key_columns<'a>(&'a self, absent: &[String]) -> Vec<&'a str> {
+        let MoreKeys { aliases, mapping } = &self.more_keys;
+        let more = [aliases, mapping].into_iter().flatten();
+        let there = more.filter(|column| !column.optional || !absent.contains(&column.name));
+        let own = std::iter::once(self.key.as_str());
+        own.chain(there.map(|column| column.name.as_str()))
+            .collect()
     }
 
     /// Returns the columns that are read beside cursor, key and value, in the order in which rows carry them.

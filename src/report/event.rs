@@ -221,6 +221,17 @@ pub enum Event {
         /// How long it took; `None` where nothing had to be done.
         took_ms: Option<u64>,
     },
+    /// The ids of a run's scope, when it is done.
+    IdsAsked {
+        /// In which resource.
+        resource: ResourceName,
+        /// How many different ones were asked for.
+        asked: u64,
+        /// How many of them no row has.
+        without_row: u64,
+        /// The first of those, where it is known which they are.
+        ids: Vec<String>,
+    },
     /// Something worth one line.
     Notice {
         /// The line.

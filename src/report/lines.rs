@@ -201,6 +201,23 @@ impl<W: Write + Send> PlainLines<W> {
     }
 }
 
+/// Returns what a person is told of ids without a row; `None` where each has one.
+#[must_use]
+pub fn without_row_text(asked: u64, without_row: u64, ids: &[String]) -> Option<String> {
+    if without_row == 0 {
+        return None;
+    }
+    let more = without_row.saturating_sub(ids.len() as u64);
+    let named = match (ids.is_empty(), more) {
+        (true, _) => String::new(),
+        (false, 0) => format!(": {}", ids.join(", ")),
+        (false, more) => format!(": {} and {} more", ids.join(", "), count(more)),
+    };
+    let noun = if asked == 1 { "id" } else { "ids" };
+    let (without_row, asked) = (count(without_row), count(asked));
+    Some(format!("{without_row} of {asked} {noun} had no row{named}"))
+}
+
 fn dead(dead_letters: u64) -> String {
     if dead_letters == 0 {
         return String::new();
@@ -330,6 +347,16 @@ impl<W: Write + Send> Observer for PlainLines<W> {
             }
             Event::StepStarted { .. } | Event::StepWaits { .. } | Event::StepDone { .. } => {
                 self.step(event);
+            }
+            Event::IdsAsked {
+                resource,
+                asked,
+                without_row,
+                ids,
+            } => {
+                if let Some(text) = without_row_text(*asked, *without_row, ids) {
+                    self.line(&format!("{resource}: {text}"));
+                }
             }
             Event::Redone { text, .. } | Event::Notice { text } => self.line(text),
             Event::RunEnded {

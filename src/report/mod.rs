@@ -8,5 +8,5 @@ mod progress;
 
 pub use event::{Event, Observer, ResourceStanding};
 pub use json::JsonLines;
-pub use lines::PlainLines;
+pub use lines::{PlainLines, without_row_text};
 pub use progress::ProgressBars;

@@ -213,6 +213,7 @@ impl Observer for ProgressBars {
             | Event::StepStarted { .. }
             | Event::StepWaits { .. }
             | Event::StepDone { .. }
+            | Event::IdsAsked { .. }
             | Event::Notice { .. } => self.lines.observe(event),
         }
     }

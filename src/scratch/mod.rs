@@ -3,10 +3,12 @@
 //! A file of its own beside the state file, `X.sqlite.verify`. It holds keys and places, never values, and nothing that
 //! a run needs: without it, a comparison begins anew. It survives the death of the process, not that of the machine.
 
+mod candidates;
 mod schema;
+mod writers;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::OpenOptions,
     io,
     os::unix::fs::OpenOptionsExt,
@@ -18,9 +20,10 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params};
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use self::writers::Writer;
 use crate::{
     cursor::{Cursor, KeyRange},
-    ids::{ResourceName, StoredName},
+    ids::ResourceName,
 };
 
 /// First keys of each kind of difference that are kept for each resource: enough to see a pattern.
@@ -116,6 +119,10 @@ pub struct ChunkCompared {
     pub until: Cursor,
     /// Rows read, those the target was asked about, dead letters.
     pub counts: Counts,
+    /// Why rows cannot be restored as they are, and how many.
+    pub broken: BTreeMap<String, u64>,
+    /// Their keys, as they are shown.
+    pub broken_keys: Vec<String>,
     /// Where doubts lie, and the pairs of key and value they are about: place of the row and key, and a hash of what was
     /// expected.
     pub doubt: Option<(KeyRange, Vec<(String, u64)>)>,
@@ -130,6 +137,8 @@ pub struct Settlement {
     pub missing: Vec<String>,
     /// Keys with something else, as they are shown.
     pub different: Vec<String>,
+    /// Keys that several rows write with different content, as they are shown.
+    pub shared: Vec<String>,
 }
 
 impl Scratch {
@@ -255,6 +264,9 @@ impl Scratch {
                 "DELETE FROM suspect WHERE doubt IN (SELECT id FROM doubt WHERE resource = ?1)",
                 "DELETE FROM doubt WHERE resource = ?1",
                 "DELETE FROM finding WHERE resource = ?1",
+                "DELETE FROM broken WHERE resource = ?1",
+                "DELETE FROM writer WHERE resource = ?1",
+                "DELETE FROM meta WHERE key = 'writers:' || ?1",
             ] {
                 change.execute(sql, [name])?;
             }
@@ -300,6 +312,15 @@ impl Scratch {
                 .prepare_cached("UPDATE part SET after = ?2 WHERE id = ?1")?
                 .execute(params![part, text(&chunk.until)])?;
             add(change, name, &chunk.counts)?;
+            for (reason, count) in &chunk.broken {
+                change
+                    .prepare_cached(
+                        "INSERT INTO broken (resource, reason, count) VALUES (?1, ?2, ?3)
+                         ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                    )?
+                    .execute(params![name.as_str(), reason, signed(*count)])?;
+            }
+            add_findings(change, name, "broken", &chunk.broken_keys)?;
             let Some((range, suspects)) = &chunk.doubt else {
                 return Ok(());
             };
@@ -375,6 +396,18 @@ impl Scratch {
         })
     }
 
+    /// Returns why rows of a resource cannot be restored as they are, and how many, most of them first.
+    pub fn broken(&self, name: &ResourceName) -> Result<Vec<(String, u64)>, ScratchError> {
+        self.with(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT reason, count FROM broken WHERE resource = ?1 ORDER BY count DESC, reason",
+            )?;
+            let reasons =
+                query.query_map([name.as_str()], |row| Ok((row.get(0)?, number(row, 1)?)))?;
+            reasons.collect()
+        })
+    }
+
     /// Notes what became of a doubt, which is none any more.
     pub fn settled(
         &self,
@@ -389,6 +422,7 @@ impl Scratch {
             for (kind, keys) in [
                 ("missing", &settlement.missing),
                 ("different", &settlement.different),
+                ("shared", &settlement.shared),
             ] {
                 add_findings(change, name, kind, keys)?;
             }
@@ -396,7 +430,7 @@ impl Scratch {
         })
     }
 
-    /// Returns the first keys that were found of a kind: `missing`, `different`, `extra`.
+    /// Returns the first keys that were found of a kind: `missing`, `different`, `shared`, `broken`, `extra`.
     pub fn findings(&self, name: &ResourceName, kind: &str) -> Result<Vec<String>, ScratchError> {
         self.with(|connection| {
             let mut query = connection.prepare_cached(
@@ -404,116 +438,6 @@ impl Scratch {
             )?;
             let keys = query.query_map([name.as_str(), kind], |row| row.get(0))?;
             keys.collect()
-        })
-    }
-
-    /// Forgets the candidates of a target.
-    pub fn clear_candidates(&self, target: &str) -> Result<(), ScratchError> {
-        self.change(|change| {
-            change
-                .execute("DELETE FROM candidate WHERE target = ?1", [target])
-                .map(drop)
-        })
-    }
-
-    /// Notes names of a target that rows of `resource` may own.
-    pub fn add_candidates(
-        &self,
-        target: &str,
-        resource: &ResourceName,
-        names: &[StoredName],
-    ) -> Result<(), ScratchError> {
-        self.change(|change| {
-            let mut insert = change.prepare_cached(
-                "INSERT OR IGNORE INTO candidate (target, resource, key, place) VALUES (?1, ?2, ?3, ?4)",
-            )?;
-            for name in names {
-                insert.execute(params![target, resource.as_str(), name.key, name.place])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Takes names from the candidates.
-    pub fn drop_names(&self, target: &str, names: &[StoredName]) -> Result<(), ScratchError> {
-        self.change(|change| {
-            let mut delete = change.prepare_cached(
-                "DELETE FROM candidate WHERE target = ?1 AND key = ?2 AND place = ?3",
-            )?;
-            for name in names {
-                delete.execute(params![target, name.key, name.place])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Forgets the candidates of a resource.
-    pub fn drop_candidates(
-        &self,
-        target: &str,
-        resource: &ResourceName,
-    ) -> Result<(), ScratchError> {
-        self.change(|change| {
-            change
-                .execute(
-                    "DELETE FROM candidate WHERE target = ?1 AND resource = ?2",
-                    [target, resource.as_str()],
-                )
-                .map(drop)
-        })
-    }
-
-    /// Returns at most `limit` candidates of a resource, those that come after `after`.
-    pub fn candidates(
-        &self,
-        target: &str,
-        resource: &ResourceName,
-        after: Option<&StoredName>,
-        limit: usize,
-    ) -> Result<Vec<StoredName>, ScratchError> {
-        self.with(|connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT key, place FROM candidate WHERE target = ?1 AND resource = ?2 \
-                 AND (?3 IS NULL OR (key, place) > (?3, ?4)) ORDER BY key, place LIMIT ?5",
-            )?;
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let (key, place) = after.map(|name| (&name.key, &name.place)).unzip();
-            let names = query.query_map(
-                params![target, resource.as_str(), key, place, limit],
-                |row| {
-                    Ok(StoredName {
-                        key: row.get(0)?,
-                        place: row.get(1)?,
-                    })
-                },
-            )?;
-            names.collect()
-        })
-    }
-
-    /// Returns how many candidates a resource has.
-    pub fn candidate_count(
-        &self,
-        target: &str,
-        resource: &ResourceName,
-    ) -> Result<u64, ScratchError> {
-        self.with(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT COUNT(*) FROM candidate WHERE target = ?1 AND resource = ?2",
-                )?
-                .query_row([target, resource.as_str()], |row| number(row, 0))
-        })
-    }
-
-    /// Keeps the first keys of a resource that nobody owns.
-    pub fn add_extra(&self, resource: &ResourceName, keys: &[String]) -> Result<(), ScratchError> {
-        self.change(|change| {
-            change.execute(
-                "DELETE FROM finding WHERE resource = ?1 AND kind = 'extra'",
-                [resource.as_str()],
-            )?;
-            add_findings(change, resource, "extra", keys)
         })
     }
 
@@ -584,8 +508,9 @@ fn add_findings(
         .prepare_cached("SELECT COUNT(*) FROM finding WHERE resource = ?1 AND kind = ?2")?
         .query_row([name.as_str(), kind], |row| row.get(0))?;
     let room = FIRST_KEYS.saturating_sub(usize::try_from(kept).unwrap_or(FIRST_KEYS));
-    let mut insert =
-        change.prepare_cached("INSERT INTO finding (resource, kind, key) VALUES (?1, ?2, ?3)")?;
+    let mut insert = change.prepare_cached(
+        "INSERT OR IGNORE INTO finding (resource, kind, key) VALUES (?1, ?2, ?3)",
+    )?;
     for key in keys.iter().take(room) {
         insert.execute([name.as_str(), kind, key])?;
     }

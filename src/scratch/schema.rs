@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::Phase;
 
 /// One up with every change to the tables.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -46,9 +46,24 @@ CREATE TABLE finding (
     id       INTEGER PRIMARY KEY,
     resource TEXT NOT NULL,
     kind     TEXT NOT NULL,
-    key      TEXT NOT NULL
+    key      TEXT NOT NULL,
+    UNIQUE (resource, kind, key)
 ) STRICT;
 CREATE INDEX finding_of ON finding (resource, kind, id);
+CREATE TABLE broken (
+    resource TEXT NOT NULL,
+    reason   TEXT NOT NULL,
+    count    INTEGER NOT NULL,
+    PRIMARY KEY (resource, reason)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE writer (
+    resource TEXT NOT NULL,
+    name     BLOB NOT NULL,
+    pair     TEXT NOT NULL,
+    hash     INTEGER NOT NULL,
+    differ   INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (resource, name)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE candidate (
     target   TEXT NOT NULL,
     resource TEXT NOT NULL,

@@ -12,7 +12,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use super::{
     quote::Dialect,
-    shape::{Checked, ColumnKind, CursorColumn, KeyKind, KeyType},
+    shape::{Checked, ColumnKind, CursorColumn, IdsColumn, KeyKind, KeyType},
 };
 use crate::{
     cursor::{Cursor, KeyRange, KeyValue, unhex},
@@ -25,7 +25,7 @@ const MOST_IDS: usize = 10_000;
 /// Most places of a key of several columns in one query: their condition is a list of comparisons.
 pub const MOST_PLACES: usize = 1_000;
 
-/// One id of `--ids`, typed as its column; or the place of one row.
+/// One id of `--ids`, typed as its column; or the place of one row. A list may have both: then a row need only fit one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Id {
     Key(KeyValue),
@@ -219,30 +219,43 @@ impl Writer {
 
     fn ids(&mut self, table: &Checked, ids: Option<&[Id]>) {
         let Some(ids) = ids else { return };
-        let count = ids.len();
-        match (ids.first(), &table.ids) {
-            (Some(Id::Place(_)), _) => self.places(table, count),
-            (Some(_), Some(column)) => {
-                let _ = write!(self.text, " AND {} IN (", column.quoted);
-                for at in 0..count {
-                    self.push(if at > 0 { ", " } else { "" });
-                    self.value(Param::Id(at), column.key.as_ref());
-                }
+        let (places, keys): (Vec<usize>, Vec<usize>) =
+            (0..ids.len()).partition(|at| matches!(ids[*at], Id::Place(_)));
+        let column = table.ids.as_ref().filter(|_| !keys.is_empty());
+        self.push(" AND ");
+        match (places.is_empty(), column) {
+            // No ids, or none that were typed for this table.
+            (true, None) => self.push("1 = 0"),
+            (true, Some(column)) => self.keys(column, &keys),
+            (false, None) => self.places(table, &places),
+            (false, Some(column)) => {
+                self.push("(");
+                self.places(table, &places);
+                self.push(" OR ");
+                self.keys(column, &keys);
                 self.push(")");
             }
-            // No ids, or none that were typed for this table.
-            (None, _) | (Some(_), None) => self.push(" AND 1 = 0"),
         }
     }
 
+    /// Writes the condition that the column of the ids holds one of `ids`.
+    fn keys(&mut self, column: &IdsColumn, ids: &[usize]) {
+        let _ = write!(self.text, "{} IN (", column.quoted);
+        for (nth, at) in ids.iter().enumerate() {
+            self.push(if nth > 0 { ", " } else { "" });
+            self.value(Param::Id(*at), column.key.as_ref());
+        }
+        self.push(")");
+    }
+
     /// Writes the condition that a row lies at one of the places.
-    fn places(&mut self, table: &Checked, count: usize) {
+    fn places(&mut self, table: &Checked, ids: &[usize]) {
         let columns = &table.cursor;
         if let [only] = columns.as_slice() {
-            let _ = write!(self.text, " AND {} IN (", only.quoted);
-            for at in 0..count {
-                self.push(if at > 0 { ", " } else { "" });
-                self.value(Param::Place(at, 0), Some(&only.key));
+            let _ = write!(self.text, "{} IN (", only.quoted);
+            for (nth, at) in ids.iter().enumerate() {
+                self.push(if nth > 0 { ", " } else { "" });
+                self.value(Param::Place(*at, 0), Some(&only.key));
             }
             self.push(")");
             return;
@@ -258,21 +271,21 @@ impl Writer {
             // A thousand ORs are as deep as its parser goes.
             let _ = write!(
                 self.text,
-                " AND ({}) IN (VALUES ",
+                "({}) IN (VALUES ",
                 list(columns, |column| &column.quoted)
             );
-            for at in 0..count {
-                self.push(if at > 0 { ", " } else { "" });
-                row(self, at);
+            for (nth, at) in ids.iter().enumerate() {
+                self.push(if nth > 0 { ", " } else { "" });
+                row(self, *at);
             }
             self.push(")");
             return;
         }
-        for at in 0..count {
-            self.push(if at > 0 { " OR (" } else { " AND ((" });
+        for (nth, at) in ids.iter().enumerate() {
+            self.push(if nth > 0 { " OR (" } else { "((" });
             for (of, column) in columns.iter().enumerate() {
                 self.push(if of > 0 { " AND " } else { "" });
-                self.column(column, "=", Param::Place(at, of));
+                self.column(column, "=", Param::Place(*at, of));
             }
             self.push(")");
         }
@@ -506,42 +519,46 @@ fn condition(table: &Checked) -> String {
 }
 
 /// Returns `ids` typed as the column they are compared with. Those of a binary column are hexadecimal after `0x`, else the
-/// bytes of their text.
+/// bytes of their text. Places of rows may stand among them: then the engine made the list, and an id that no row can have
+/// is left out.
 ///
 /// # Errors
 ///
-/// `Refused` for more than 10,000, for one that cannot be a value of the column, and where no column is meant.
+/// `Refused` for more than 10,000 ids or places, for one that cannot be a value of the column, and where no column is meant.
 pub(super) fn typed_ids(table: &Checked, ids: &[String]) -> Result<Vec<Id>, EdgeError> {
     let refused = |message: String| EdgeError::new(ErrorKind::Refused, message);
-    if ids.len() > MOST_IDS {
+    let is_place = |id: &String| Cursor::from_exact(id).is_some();
+    let places = ids.iter().filter(|id| is_place(id)).count();
+    let most = places.max(ids.len() - places);
+    if most > MOST_IDS {
         return Err(refused(format!(
-            "`--ids` names {} ids; at most 10000 fit one run",
-            ids.len()
+            "`--ids` names {most} ids; at most 10000 fit one run"
         )));
     }
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    if let Some(places) = ids.iter().map(|id| place(table, id)).collect() {
-        return Ok(places);
-    }
-    let Some(column) = &table.ids else {
-        return Err(refused(format!(
-            "`--ids` cannot say which column of `{}` it means: the cursor has {} columns; name one as `from.entity`",
-            table.name,
-            table.cursor.len()
-        )));
+    let key_of = |id: &String| {
+        let Some(column) = &table.ids else {
+            return Err(refused(format!(
+                "`--ids` cannot say which column of `{}` it means: the cursor has {} columns; name one as `from.entity`",
+                table.name,
+                table.cursor.len()
+            )));
+        };
+        let kind = column.key.as_ref().map(|key| key.kind);
+        match typed_id(column.kind, kind, id) {
+            Some(typed) => Ok(Some(typed)),
+            None if places > 0 && !is_place(id) => Ok(None),
+            None => Err(refused(format!(
+                "id `{}` of `--ids` is not {} that column `{}` can hold",
+                id.escape_default(),
+                noun(column.kind, kind),
+                column.name
+            ))),
+        }
     };
     ids.iter()
-        .map(|id| {
-            typed_id(column.kind, column.key.as_ref().map(|key| key.kind), id).ok_or_else(|| {
-                refused(format!(
-                    "id `{}` of `--ids` is not {} that column `{}` can hold",
-                    id.escape_default(),
-                    noun(column.kind, column.key.as_ref().map(|key| key.kind)),
-                    column.name
-                ))
-            })
+        .filter_map(|id| match place(table, id) {
+            Some(place) => Some(Ok(place)),
+            None => key_of(id).transpose(),
         })
         .collect()
 }
@@ -829,6 +846,35 @@ mod tests {
             typed_ids(&table(None), &[one]).expect("fits"),
             [Id::Place(vec![KeyValue::Uint(7)])]
         );
+    }
+
+    #[test]
+    fn rows_are_found_by_their_places_or_by_their_entities() {
+        let place = Cursor::single(KeyValue::Uint(7)).exact();
+        let both = [place.clone(), "12".to_owned(), "12a".to_owned()];
+        let ids = typed_ids(&table(None), &both).expect("one that no row can have is left out");
+        assert_eq!(
+            ids,
+            [
+                Id::Place(vec![KeyValue::Uint(7)]),
+                Id::Key(KeyValue::Uint(12))
+            ]
+        );
+        let sql = page(&table(None), Some(&ids)).first.sql;
+        assert!(
+            sql.contains(" AND (`id_url` IN (?) OR `id_url` IN (?)) ORDER"),
+            "{sql}"
+        );
+        let other_table = Cursor(vec![KeyValue::Uint(7), KeyValue::Uint(8)]).exact();
+        assert!(typed_ids(&table(None), &[place, other_table]).is_err());
+        let until = Cursor::single(KeyValue::Uint(9));
+        let values = Values {
+            until: Some(&until),
+            ids: &ids,
+            ..Values::default()
+        };
+        let bound = page(&table(None), Some(&ids)).first.bound(&values);
+        assert_eq!(bound.expect("nothing is missing").len(), 5);
     }
 
     #[test]

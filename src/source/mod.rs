@@ -47,6 +47,8 @@ pub struct TableShape {
     /// Whether the cursor is one integer column. Such a table is cut into even ranges before it is read; others are cut
     /// while they are read, see [`Source::middle`].
     pub single_integer: bool,
+    /// Columns that are read where a table has them, and that this one has not.
+    pub absent: Vec<String>,
 }
 
 /// Rows to read: a resource's table, restricted to some entity ids if the run's scope says so.
@@ -54,7 +56,8 @@ pub struct TableShape {
 pub struct RowQuery {
     /// Table, columns and filter, as the plan names them.
     pub from: RowSource,
-    /// `--ids`: only rows whose entity column (else cursor column) is one of these.
+    /// `--ids`: only rows whose entity column (else cursor column) is one of these. A place ([`Cursor::exact`]) among them
+    /// stands for the row with that cursor.
     pub ids: Option<Vec<String>>,
 }
 

@@ -204,10 +204,11 @@ pub(super) fn check(
     let mut used: Vec<&Column> = cursor.iter().map(|(column, _)| *column).collect();
     used.extend([key, value]);
     used.extend(entity);
-    let mut beside = Vec::new();
+    let (mut beside, mut absent) = (Vec::new(), Vec::new());
     for Beside { name, optional } in from.beside() {
         if optional && !catalogue.columns.iter().any(|one| one.name == name) {
             beside.push("NULL".to_owned());
+            absent.push(name.to_owned());
             continue;
         }
         let column = column(name)?;
@@ -259,6 +260,7 @@ pub(super) fn check(
             estimated_rows: catalogue.estimated_rows,
             estimated_bytes: catalogue.estimated_bytes,
             single_integer,
+            absent,
         },
     })
 }

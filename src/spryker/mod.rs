@@ -135,14 +135,11 @@ impl Table {
         self.mapping_resource.is_some() && self.mappings.is_none()
     }
 
-    /// Returns whether every key that begins with the table's prefix is in the `key` column of its rows: rows of some tables
-    /// own more keys, and some tables share a prefix.
+    /// Returns whether no other table has keys with its prefix: then each of them, aliases included, is of its rows.
     #[must_use]
     pub fn owns_its_prefix(&self) -> bool {
         let same = |other: &&Self| other.kind == self.kind && other.key_prefix == self.key_prefix;
-        self.mappings.is_none()
-            && !self.has_mapping_key()
-            && tables().iter().filter(same).count() == 1
+        tables().iter().filter(same).count() == 1
     }
 
     /// Returns the table that a tab-separated line describes.

@@ -212,6 +212,9 @@ pub trait Inventory: Send + Sync {
     /// Returns `names` in groups that can be watched and removed together.
     async fn groups(&mut self, names: Vec<StoredName>) -> Result<Vec<Vec<StoredName>>, EdgeError>;
 
+    /// Returns those of the names of one group that are not there any more. Watches none of them.
+    async fn gone(&mut self, names: &[StoredName]) -> Result<Vec<StoredName>, EdgeError>;
+
     /// Takes note of the names of one group as they are from now on.
     async fn watch(&mut self, names: &[StoredName]) -> Result<(), EdgeError>;
 

@@ -69,6 +69,30 @@ impl MoreKeys {
         Ok(&self.pairs)
     }
 
+    /// Returns the keys alone, also of a row that cannot be restored for what is under them.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokenKeys`] where nobody can tell which keys there are.
+    pub fn names(
+        &mut self,
+        aliases: Option<&[u8]>,
+        mapping: Option<&[u8]>,
+    ) -> Result<Vec<Vec<u8>>, BrokenKeys> {
+        let mut names = Vec::new();
+        if let Some(column) = aliases.filter(|column| !column.trim_ascii().is_empty()) {
+            let found = match self.form.encode(column) {
+                Ok(json) => entries(json).ok_or(BrokenKeys::NoObject)?,
+                // What PHP would not read may still be JSON.
+                Err(broken) => entries(column).ok_or_else(|| of_column(broken, column))?,
+            };
+            names.extend(found.into_iter().map(|(key, _)| key.into_bytes()));
+        }
+        let mapping = mapping.filter(|column| !column.is_empty());
+        names.extend(mapping.map(<[u8]>::to_vec));
+        Ok(names)
+    }
+
     fn aliases(&mut self, column: &[u8]) -> Result<(), BrokenKeys> {
         // As a whole, so that it is read as PHP would: how deep, which of equal keys, which spelling.
         let json = self
@@ -250,6 +274,27 @@ mod tests {
             more.of(b"\xff", None, Some(b"sku:1")),
             Err(BrokenKeys::OwnKey)
         );
+    }
+
+    #[test]
+    fn keys_are_known_also_where_a_row_cannot_be_restored() {
+        let mut more = MoreKeys::new(ValueForm::Php, Compression::None);
+        let mut names = |aliases: &[u8], mapping: &[u8]| {
+            let names = more.names(Some(aliases), Some(mapping))?;
+            let text = |name| String::from_utf8_lossy(name).into_owned();
+            Ok::<_, BrokenKeys>(names.iter().map(|name| text(name)).collect::<Vec<_>>())
+        };
+        let aliases = r#"{"a:\u00fc":{"id":1},"b":"scalar"}"#.as_bytes();
+        assert_eq!(
+            names(aliases, b"m"),
+            Ok(vec!["a:ü".into(), "b".into(), "m".into()])
+        );
+        assert_eq!(names(b" [] ", b""), Ok(vec![]));
+        // Two spellings of one key, one value: as it is restored.
+        assert_eq!(names(br#"{"a":1,"\u0061":2}"#, b""), Ok(vec!["a".into()]));
+        for broken in [&br#"{"a":{"id":1},"b"#[..], b"[1]", b"17", b"\"a\""] {
+            assert!(names(broken, b"m").is_err(), "{}", broken.escape_ascii());
+        }
     }
 
     #[test]

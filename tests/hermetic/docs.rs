@@ -39,6 +39,7 @@ const fn word(disposition: Disposition) -> &'static str {
         Disposition::Retry => "retry",
         Disposition::Throttle => "throttle",
         Disposition::Shrink => "shrink",
+        Disposition::Try => "try",
         Disposition::Recheck => "recheck",
         Disposition::DeadLetter => "dead letter",
         Disposition::Block => "block",

@@ -137,6 +137,18 @@ fn a_resource_found_void_while_verifying_is_restored_wherever_the_run_dies() {
 
 #[test]
 #[cfg(feature = "failpoints")]
+fn what_a_killed_run_left_for_status_goes_with_the_run_that_finishes() {
+    let shop = Shop::new("");
+    shop.dies(&[], "before_finish:1:kill");
+    // As a run leaves it that was at work for longer than this one was.
+    let live = shop.path("state/shop.sqlite.live");
+    fs::write(&live, "{}").unwrap();
+    shop.completes(&[]);
+    assert!(!live.exists());
+}
+
+#[test]
+#[cfg(feature = "failpoints")]
 fn a_resource_added_in_the_last_moment_of_a_run_is_restored() {
     let shop = Shop::new("");
     shop.dies(&[], "before_forget:1:kill");

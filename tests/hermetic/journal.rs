@@ -257,6 +257,7 @@ fn letters(partition: u64, chunk: u64, count: u64) -> Event {
                 key: (n % 2 == 0).then(|| format!("url:{n}")),
                 kind: "row_broken".into(),
                 reason: "value is NULL".into(),
+                entity: (n % 3 == 0).then(|| n.to_string()),
             })
             .collect(),
     }
@@ -505,7 +506,7 @@ fn a_changed_row_is_refused_and_named() {
             "table `dead_letter`, row of partition 1, chunk 5",
         ),
         (
-            "INSERT INTO dead_letter VALUES ('RUN222', 'url', 2, 1, 1, '[]', NULL, 'k', 'r', 1, 0)",
+            "INSERT INTO dead_letter VALUES ('RUN222', 'url', 2, 1, 1, '[]', NULL, 'k', 'r', 1, 0, NULL)",
             "table `dead_letter`, row of partition 2, chunk 1",
         ),
     ];
@@ -871,11 +872,11 @@ fn a_closed_journal_says_so() {
 // Formats.
 
 const NEXT: &[Migration] = &[Migration {
-    from: 3,
+    from: 4,
     sql: "ALTER TABLE run ADD COLUMN colour TEXT",
 }];
 const BROKEN: &[Migration] = &[Migration {
-    from: 3,
+    from: 4,
     sql: "ALTER TABLE run ADD COLUMN colour TEXT; ALTER TABLE nothing ADD COLUMN x TEXT",
 }];
 
@@ -883,39 +884,39 @@ const BROKEN: &[Migration] = &[Migration {
 fn an_older_format_is_migrated_after_a_copy_and_a_newer_one_refused() {
     let mut rig = Rig::new();
     let ledger = rig.killed_after(5);
-    (rig.settings.format, rig.settings.migrations) = (4, NEXT);
+    (rig.settings.format, rig.settings.migrations) = (5, NEXT);
     let (journal, again, notices) = rig.open();
     assert_eq!(again, ledger);
     let [
         Notice::Migrated {
-            from: 3,
-            to: 4,
+            from: 4,
+            to: 5,
             backup,
         },
     ] = &notices[..]
     else {
         panic!("{notices:?}");
     };
-    assert!(backup.ends_with("shop.sqlite.format3.bak"));
+    assert!(backup.ends_with("shop.sqlite.format4.bak"));
     assert_eq!(backup.metadata().unwrap().mode() & 0o777, 0o600);
     record(&journal, &mut again.clone(), vec![stored(1, 6)]);
     wait(journal.close()).unwrap();
 
-    (rig.settings.format, rig.settings.migrations) = (3, &[]);
+    (rig.settings.format, rig.settings.migrations) = (4, &[]);
     let before = rig.bytes();
     let error = rig.refused();
     assert!(matches!(
         error,
         JournalError::NewerFormat {
-            found: 4,
-            known: 3,
+            found: 5,
+            known: 4,
             ..
         }
     ));
     assert!(
         error
             .to_string()
-            .ends_with("has format 4; this release knows formats up to 3")
+            .ends_with("has format 5; this release knows formats up to 4")
     );
     assert!(matches!(
         View::open(&rig.path()),
@@ -933,34 +934,49 @@ fn an_older_format_is_migrated_after_a_copy_and_a_newer_one_refused() {
 fn a_migration_that_fails_leaves_the_old_format() {
     let mut rig = Rig::new();
     let ledger = rig.killed_after(5);
-    (rig.settings.format, rig.settings.migrations) = (4, BROKEN);
+    (rig.settings.format, rig.settings.migrations) = (5, BROKEN);
     let error = rig.refused();
     assert!(
-        matches!(error, JournalError::Migration { from: 3, to: 4, .. }),
+        matches!(error, JournalError::Migration { from: 4, to: 5, .. }),
         "{error:?}"
     );
-    (rig.settings.format, rig.settings.migrations) = (3, &[]);
+    (rig.settings.format, rig.settings.migrations) = (4, &[]);
     assert_eq!(rig.open().1, ledger);
 }
 
 #[test]
-fn state_files_from_before_steps_and_fallbacks_are_brought_up() {
-    let without_steps = "DROP TABLE step; ALTER TABLE run DROP COLUMN instead_of;";
-    let without_fallbacks = "ALTER TABLE resource DROP COLUMN fallback;";
-    for (format, gone) in [
-        (2, without_steps.to_owned()),
-        (1, format!("{without_steps} {without_fallbacks}")),
-    ] {
+fn state_files_of_older_formats_are_brought_up_with_their_dead_letters() {
+    // Each format with what it lacks.
+    let since = [
+        (
+            3,
+            "DROP TABLE step; ALTER TABLE run DROP COLUMN instead_of;",
+        ),
+        (2, "ALTER TABLE dead_letter DROP COLUMN entity;"),
+        (1, "ALTER TABLE resource DROP COLUMN fallback;"),
+    ];
+    let mut make_old = String::new();
+    for (format, lacks) in since {
+        make_old += lacks;
         let rig = Rig::new();
-        let ledger = rig.killed_after(5);
+        let (journal, mut ledger, _) = rig.open();
+        record(&journal, &mut ledger, begin("RUN222"));
+        let mut old_letters = letters(1, 1, 3);
+        if let Event::Chunk { dead_letters, .. } = &mut old_letters {
+            for letter in dead_letters {
+                letter.entity = None;
+            }
+        }
+        record(&journal, &mut ledger, vec![old_letters]);
+        wait(journal.close()).unwrap();
         let old = rusqlite::Connection::open(rig.path()).unwrap();
-        old.execute_batch(&format!("{gone} PRAGMA user_version = {format}"))
+        old.execute_batch(&format!("{make_old} PRAGMA user_version = {format}"))
             .unwrap();
         drop(old);
         let (journal, again, notices) = rig.open();
-        assert_eq!(again, ledger);
+        assert_eq!(again, ledger, "format {format}");
         assert!(
-            matches!(notices[..], [Notice::Migrated { from, to: 3, .. }] if from == format),
+            matches!(notices[..], [Notice::Migrated { from, to: 4, .. }] if from == format),
             "{notices:?}"
         );
         wait(journal.close()).unwrap();

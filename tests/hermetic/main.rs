@@ -3,9 +3,12 @@
 mod docs;
 mod fake_jenkins;
 mod files;
+mod init;
 mod journal;
+mod mending;
 mod plans;
 mod preset;
+mod said;
 mod schema;
 mod steps;
 mod transitions;

@@ -15,6 +15,7 @@ source:
   url: "postgres://reader@db.test/shop"
   tls: { verify: full }
 stores: [DE, AT]
+ignore_tables: [spy_old_storage, "test_*"]
 targets:
   storage:
     redis: { url: "rediss://cache.test:6379/0", prefix: "", value: php, compress: gzip, allow_eviction: true, tls: { verify: ca } }

@@ -31,3 +31,17 @@ fn values_are_those_of_the_shop() {
     }
     assert_eq!(seen, 29);
 }
+
+/// What the shop's connection loses, see above: a character of four bytes as it is, beside its escapes.
+#[test]
+fn characters_of_four_bytes_are_kept_where_the_shop_loses_them() {
+    let data = "{\"a\":\"\u{1f600} \\ud83d\\ude00\"}";
+    for form in [Form::Message, Form::Storage] {
+        let mut json = Json::new(form);
+        let written = json.encode(data.as_bytes()).unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(written),
+            r#"{"a":"\ud83d\ude00 \ud83d\ude00"}"#
+        );
+    }
+}

@@ -180,6 +180,50 @@ async fn rows_of_a_cursor_of_two_columns_in_postgres_are_retried_by_their_places
 }
 
 #[tokio::test]
+async fn rows_of_a_cursor_of_two_columns_in_postgres_are_mended_by_their_places_and_their_entities()
+{
+    let mut shop = Shop::<PgDatabase>::open_postgres("two_mended").await;
+    shop.database
+        .execute(
+            "CREATE TABLE page (store TEXT, id INT, fk INT, key TEXT, data TEXT, PRIMARY KEY (store, id)); \
+             CREATE TABLE entity (id INT PRIMARY KEY); \
+             INSERT INTO page SELECT CASE id % 2 WHEN 1 THEN 'DE' ELSE 'AT' END, id, id, 'page:' || id, md5(id::text) \
+             FROM generate_series(1, 4000) id; INSERT INTO entity SELECT id FROM page; \
+             UPDATE page SET data = NULL WHERE id IN (7, 8, 3999)",
+        )
+        .await;
+    // One row is mended where it is, one gets another key, one stays broken.
+    let mending = "UPDATE page SET data = 'mended' WHERE fk = 7 AND fk IN ({ids}); \
+                   UPDATE page SET data = 'moved', store = 'AA', id = 9000 WHERE fk = 8 AND fk IN ({ids})";
+    shop.plan(
+        &format!(
+            "{OF_TWO}    fallback: {{ ids: {{ table: entity, column: id }}, by: {{ sql: {{ url: \"${{DATABASE_URL}}\", \
+             statement: \"{mending}\" }} }} }}\n"
+        ),
+        SMALL,
+    );
+    shop.rekindle(&format!("run {PLAN}")).exits(4);
+    assert_eq!(shop.redis.get(b"kv:page:7"), Some(b"mended".to_vec()));
+    assert_eq!(shop.redis.get(b"kv:page:8"), Some(b"moved".to_vec()));
+    let shown = shop
+        .rekindle(&format!("dead-letters show {PLAN} --json"))
+        .exits(0)
+        .json();
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert_eq!(
+        (&shown[0]["cursor"], &shown[0]["entity"]),
+        (&"('DE', 3999)".into(), &"3999".into())
+    );
+    // A row that got another key in the meantime is found by a retry as well.
+    shop.database
+        .execute("UPDATE page SET data = 'late', id = 9001 WHERE fk = 3999")
+        .await;
+    shop.rekindle(&format!("dead-letters retry {PLAN}"))
+        .exits(0);
+    assert_same(&shop.wanted(&["page"], "kv:").await, &shop.redis_content());
+}
+
+#[tokio::test]
 async fn rows_are_let_go_by_a_person_only() {
     let shop = shop("drop").await;
     let asked = shop

@@ -1,4 +1,5 @@
-//! The same 300,000 rows from each source into each target, killed five times: equal by a comparison from outside.
+//! The same 300,000 rows from each source into each target, each way killed five times: equal by a comparison from
+//! outside.
 
 use std::{collections::HashMap, fmt::Write as _, path::PathBuf};
 
@@ -23,14 +24,11 @@ const ISLANDS: [(u64, u64); 4] = [
 
 const ROWS: u64 = 300_000;
 
-/// Where each of the five kills strikes: when so many rows of a resource are stored.
-const KILLS: [(&str, u64); 5] = [
-    ("to_redis", 150_000),
-    ("to_elasticsearch", 100_000),
-    ("to_elasticsearch", 200_000),
-    ("to_opensearch", 150_000),
-    ("to_files", 150_000),
-];
+/// The resources in their order, one for each target.
+const WAYS: [&str; 4] = ["to_redis", "to_elasticsearch", "to_opensearch", "to_files"];
+
+/// When the kills strike: when so many rows of a resource are stored.
+const MOMENTS: [u64; 5] = [50_000, 100_000, 150_000, 200_000, 250_000];
 
 /// A SQLite file.
 struct SqliteFile {
@@ -90,7 +88,7 @@ fn plan(elasticsearch: &SearchServer, opensearch: &SearchServer) -> String {
     )
 }
 
-/// Restores the table to every target, killed five times, and compares all of them with what was put into it.
+/// Restores the table to every target, each time killed five times, and compares all of them with what was put into it.
 fn goes_every_way<D: Named>(shop: &Shop<D>) {
     let searches = ["elasticsearch", "opensearch"].map(SearchServer::shared);
     for server in &searches {
@@ -98,7 +96,10 @@ fn goes_every_way<D: Named>(shop: &Shop<D>) {
     }
     shop.write_plan(&plan(&searches[0], &searches[1]));
     let mut stored_before = 0;
-    for (resource, moment) in KILLS {
+    let kills = WAYS
+        .iter()
+        .flat_map(|way| MOMENTS.map(|moment| (*way, moment)));
+    for (resource, moment) in kills {
         let mut running = shop.start(&format!("run {PLAN} --json"));
         running.event("the moment to kill", |event| {
             let rows = event["rows"].as_u64()?;

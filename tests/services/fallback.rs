@@ -289,6 +289,33 @@ async fn a_statement_mends_rows_as_well() {
 }
 
 #[tokio::test]
+async fn rows_that_get_new_primary_keys_are_found_by_their_entities() {
+    let mut shop = shop("fb_moved").await;
+    // Two rows of each entity, one of them broken: the publisher deletes both and inserts them elsewhere.
+    shop.database
+        .execute(
+            "UPDATE url SET fk = CEIL(id / 2); CREATE INDEX of_entity ON url (fk); \
+             UPDATE url SET data = NULL WHERE id IN (8, 1501)",
+        )
+        .await;
+    let moving = "INSERT INTO url SELECT id + 100000, fk, `key`, CONCAT('new ', id) FROM url WHERE id < 100000 AND fk IN ({ids}); \
+                  DELETE FROM url WHERE id < 100000 AND fk IN ({ids})";
+    shop.plan(
+        &resource(&format!(
+            "{{ sql: {{ url: \"${{DATABASE_URL}}\", statement: \"{moving}\" }} }}"
+        )),
+        DEFAULTS,
+    );
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    let moved = "SELECT COUNT(*) FROM url WHERE id > 100000";
+    assert_eq!(shop.database.number(moved).await, 4);
+    shop.assert_redis_equals(&["url"]).await;
+    assert_eq!(shop.redis.get(b"kv:url:7"), Some(b"new 7".to_vec()));
+    let none = shop.rekindle(&format!("dead-letters list {PLAN}")).exits(0);
+    assert_eq!(none.stdout, "no dead letters\n");
+}
+
+#[tokio::test]
 async fn a_console_that_fails_or_hangs_blocks_and_is_called_again_by_the_next_run() {
     let mut shop = shop("fb_console").await;
     shop.database

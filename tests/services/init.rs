@@ -57,10 +57,15 @@ fn assert_usable<D: Named>(shop: &Shop<D>) {
     let said = "wrote plans/new.yaml: 3 resources, 2 tables left out; next: ";
     assert!(told.stdout.starts_with(said), "{told}");
     let written = fs::read_to_string(shop.path("plans/new.yaml")).expect("the plan");
+    let but_name = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with("name: "));
+        lines.map(|line| line.trim_end().to_owned()).collect()
+    };
     assert_eq!(
-        written.replace("plans/new.yaml", "PLAN").trim(),
-        text.trim()
+        but_name(written.replace("plans/new.yaml", "PLAN").trim()),
+        but_name(text.trim())
     );
+    assert!(written.contains("\nname: new "), "{written}");
 
     bare(
         shop,
@@ -205,6 +210,18 @@ async fn known_tables_of_a_preset_are_named_as_the_console_names_them() {
     assert_eq!(value.as_deref(), Some(&b"{\"a\":1}"[..]));
     let value = shop.redis.get(b"kv:product_abstract_storage:sku:1");
     assert_eq!(value.as_deref(), Some(&b"{\"id\":3}"[..]));
+
+    // Without a preset the plan has the same keys, of all three tables.
+    bare(&shop, &["init", "--source", &url, "-o", "plain.yaml"]).exits(0);
+    shop.rekindle("run plain.yaml").exits(0);
+    for table in [
+        "url_storage",
+        "product_abstract_storage",
+        "loyalty_card_storage",
+    ] {
+        let value = shop.redis.get(format!("{table}:sku:1").as_bytes());
+        assert_eq!(value.as_deref(), Some(&b"{\"id\": 3}"[..]), "{table}");
+    }
 }
 
 #[tokio::test]

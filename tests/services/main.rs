@@ -15,6 +15,7 @@ mod kill;
 mod mariadb_server;
 mod memory;
 mod more_keys;
+mod orphans;
 mod output;
 mod pause;
 mod php;

@@ -94,3 +94,61 @@ async fn a_paused_run_stays_paused_when_it_is_started_again_and_can_be_interrupt
     let again = shop.rekindle(&format!("unpause {PLAN}")).exits(0);
     assert_eq!(again.stdout, "there was no pause\n");
 }
+
+#[tokio::test]
+async fn a_pause_holds_a_run_that_catches_up() {
+    let mut shop = Shop::open("pause_catch").await;
+    shop.table("url").await;
+    shop.rows("url", 1, 2_000).await;
+    let small = "defaults:\n  chunk: { rows: 5 }\n  parallel: { partitions: 1 }\n";
+    shop.plan(&format!("{}    catch_up: {{}}\n", resource("url")), small);
+    let scratch = shop.path("state/shop.sqlite.verify");
+    let mut running = loop {
+        let mut running = shop.start(&format!("run {PLAN}"));
+        wait_until("it catches up", || {
+            scratch.exists() || !running.is_at_work()
+        });
+        if running.is_at_work() {
+            running.pause();
+        }
+        if scratch.exists() {
+            break running;
+        }
+        // On a busy machine it may be over before it is held.
+        running.go_on();
+        running.finish().exits(0);
+    };
+    let held = Instant::now();
+    shop.rekindle(&format!("pause {PLAN}")).exits(0);
+    shop.database
+        .execute("UPDATE url SET data = 'changed' WHERE id > 1990")
+        .await;
+    // It looks for a pause twice a second: then that is the first thing it does, with the last rows still to be compared.
+    wait_until("it is time to look", || {
+        held.elapsed() > Duration::from_millis(700)
+    });
+    running.go_on();
+    running.says("paused since ");
+    let changed = |shop: &Shop| {
+        let content = shop.redis_content();
+        content
+            .values()
+            .filter(|value| *value == b"changed")
+            .count()
+    };
+    let before = changed(&shop);
+    let since = Instant::now();
+    wait_until("time went by", || {
+        assert!(running.is_at_work(), "it does not wait for anybody");
+        since.elapsed() > Duration::from_millis(1500)
+    });
+    assert_eq!((before, changed(&shop)), (0, 0), "nothing was rewritten");
+    assert_eq!(shop.status()["state"], "verifying");
+    shop.rekindle(&format!("unpause {PLAN}")).exits(0);
+    let done = running.finish().exits(0);
+    assert!(
+        done.stderr.contains("caught up: 10 rows rewritten"),
+        "{done}"
+    );
+    shop.assert_redis_equals(&["url"]).await;
+}

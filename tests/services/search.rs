@@ -269,6 +269,11 @@ async fn an_index_that_is_missing_is_named_and_never_created() {
         let refused = shop.rekindle(&format!("{words} {PLAN}")).exits(3);
         let said = format!("{}{}", refused.stdout, refused.stderr);
         assert!(said.contains("no index `t_url`"), "{refused}");
+        // What makes it, in a Spryker shop.
+        assert!(
+            said.contains("`vendor/bin/console search:setup:sources`"),
+            "{refused}"
+        );
     }
     assert_eq!(server.ask("GET", "/t_url", None).0, 404);
     assert_eq!(

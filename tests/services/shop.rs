@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write as _},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -297,6 +297,11 @@ pub fn chunks_stored(status: &Value) -> u64 {
     partitions.filter_map(|one| one["chunk"].as_u64()).sum()
 }
 
+/// Prints a line that shows up although the test passes: what it counted is a part of what it proves.
+pub fn told(line: &str) {
+    let _ = writeln!(std::io::stderr(), "\n{line}");
+}
+
 /// Asks again and again until `condition` holds.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -434,6 +439,24 @@ impl Running {
         self.child
             .as_mut()
             .is_some_and(|child| child.try_wait().expect("a child").is_none())
+    }
+
+    /// Waits for the next line on stdout with `text` in it.
+    pub fn shows(&mut self, text: &str) -> String {
+        let found = self
+            .stdout
+            .next_that(|line| line.contains(text).then(|| line.to_owned()));
+        found.unwrap_or_else(|why| {
+            panic!("`{text}`: this never came, {why}: {:?}", self.stdout.seen)
+        })
+    }
+
+    /// Types into a program that was started with a pipe as its input.
+    pub fn types(&mut self, text: &str) {
+        let input = self.child.as_mut().and_then(|child| child.stdin.as_mut());
+        let input = input.expect("a pipe");
+        input.write_all(text.as_bytes()).expect("somebody reads");
+        input.flush().expect("somebody reads");
     }
 
     /// Waits for the end.

@@ -98,7 +98,8 @@ async fn a_replica_that_lags_holds_the_resource_back_until_it_has_caught_up() {
     }
     let shop = Shop::of(replica, RedisServer::start());
     let throttle = "    throttle: { rows_per_second: 2000, replica_lag: 1s }\n";
-    shop.plan(&format!("{}{throttle}", resource("url")), DEFAULTS);
+    let keys = "    keys: \"url:\"\n";
+    shop.plan(&format!("{}{throttle}{keys}", resource("url")), DEFAULTS);
     let mut running = shop.start(&format!("run {PLAN}"));
     wait_until("the run is on its way", || shop.key_count() > 500);
     // It takes the primary's changes, and carries them out an hour later.
@@ -116,4 +117,11 @@ async fn a_replica_that_lags_holds_the_resource_back_until_it_has_caught_up() {
     running.says("url: goes on");
     running.finish().exits(0);
     assert_eq!(shop.key_count(), 16_000);
+    // A row that it does not have yet may be published already.
+    shop.redis.run("SET kv:url:16001 new");
+    let verify = format!("verify {PLAN} --level presence");
+    let refused = shop.rekindle(&format!("{verify} --prune --yes")).exits(3);
+    assert!(refused.line("error:").contains("is a replica"), "{refused}");
+    assert_eq!(shop.key_count(), 16_001);
+    shop.rekindle(&format!("{verify} --orphans")).exits(7);
 }

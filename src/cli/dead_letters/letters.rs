@@ -10,15 +10,24 @@ use crate::{
         state_files::{self, StateFile},
     },
     engine::refused_by_journal,
+    error::ErrorKind,
     failure::{Exit, Failure},
     ids::{ResourceName, RunId},
     journal::{DeadLetterFilter, DeadLetterRow, View},
     machine::{Ledger, RunLedger},
+    nearest::nearest,
     report::human::printable,
 };
 
 /// Dead letters read from the journal at a time.
 const PAGE: u32 = 1000;
+
+/// What may be wrong with a single row.
+const KINDS: [ErrorKind; 3] = [
+    ErrorKind::RowBroken,
+    ErrorKind::RowTooLarge,
+    ErrorKind::Refused,
+];
 
 /// The dead letters that a command is about, read page by page.
 pub(super) struct Letters {
@@ -39,6 +48,11 @@ impl Letters {
         global: &Global,
         screen: Screen,
     ) -> Result<Option<Self>, Stop> {
+        if let Some(kind) = &of.kind
+            && KINDS.iter().all(|known| known.label() != kind)
+        {
+            return Err(Stop::Failed(no_such_kind(kind, of)));
+        }
         for file in state_files::find(Some(&of.plan), global, screen)? {
             let Some(view) = file.view()? else { continue };
             let ledger = view
@@ -46,11 +60,12 @@ impl Letters {
                 .map_err(|error| refused_by_journal(&error, &file.plan))?;
             let runs = match &of.run {
                 Some(id) => {
-                    let id = RunId::from_text(&id.to_uppercase());
+                    let typed = id;
+                    let id = RunId::from_text(&typed.to_uppercase());
                     if ledger.run(&id).is_none() {
                         return Err(Stop::Failed(Failure::new(
                             Exit::Usage,
-                            format!("there is no run {}", printable(id.as_str())),
+                            format!("there is no run {}", printable(typed)),
                             "nothing was written",
                             format!("`rekindle history {}` lists the runs", file.plan),
                         )));
@@ -82,7 +97,16 @@ impl Letters {
     }
 
     /// Hands each letter to `take`, oldest first, until it returns `false`.
-    pub(super) fn each(&self, mut take: impl FnMut(&DeadLetterRow) -> bool) -> Result<(), Failure> {
+    pub(super) fn each(&self, take: impl FnMut(&DeadLetterRow) -> bool) -> Result<(), Failure> {
+        self.each_that(|row| self.is_wanted(row), take)
+    }
+
+    /// Hands each letter of the same runs and resource that `wanted` picks to `take`, oldest first, until it returns `false`.
+    pub(super) fn each_that(
+        &self,
+        wanted: impl Fn(&DeadLetterRow) -> bool,
+        mut take: impl FnMut(&DeadLetterRow) -> bool,
+    ) -> Result<(), Failure> {
         for run in &self.runs {
             let filter = DeadLetterFilter {
                 run: Some(run.clone()),
@@ -96,8 +120,8 @@ impl Letters {
                     .map_err(|error| refused_by_journal(&error, &self.file.plan))?;
                 let Some(last) = page.last() else { break };
                 after = last.id;
-                let mut wanted = page.iter().filter(|row| self.is_wanted(row));
-                if !wanted.all(&mut take) {
+                let mut picked = page.iter().filter(|row| wanted(row));
+                if !picked.all(&mut take) {
                     return Ok(());
                 }
             }
@@ -129,6 +153,25 @@ fn standing(ledger: &Ledger) -> Vec<RunId> {
         .iter()
         .map(|run| run.id.clone())
         .collect()
+}
+
+fn no_such_kind(typed: &str, of: &DeadLettersOf) -> Failure {
+    let kinds = KINDS.map(ErrorKind::label);
+    let hint = match nearest(typed, kinds, 1).first() {
+        Some(kind) => format!("did you mean `{kind}`?"),
+        None => "no kind has a name like it".to_owned(),
+    };
+    Failure::new(
+        Exit::Usage,
+        format!("`--kind {}` names no kind of dead letter", printable(typed)),
+        "nothing was written",
+        format!(
+            "use one of: {}; `rekindle dead-letters list {}` counts those there are",
+            kinds.join(", "),
+            of.plan.display()
+        ),
+    )
+    .why(hint)
 }
 
 fn no_such_resource(of: &DeadLettersOf, ledger: &Ledger) -> Failure {

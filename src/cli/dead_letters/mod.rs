@@ -79,7 +79,7 @@ fn object(row: &DeadLetterRow) -> serde_json::Value {
     let letter = &row.letter;
     serde_json::json!({
         "run": row.run, "resource": row.resource, "cursor": letter.cursor.to_string(), "key": letter.key,
-        "kind": letter.kind, "reason": letter.reason, "partition": row.partition, "chunk": row.chunk,
+        "entity": letter.entity, "kind": letter.kind, "reason": letter.reason, "partition": row.partition, "chunk": row.chunk,
         "attempt": row.attempt, "at_ms": row.at_ms,
     })
 }

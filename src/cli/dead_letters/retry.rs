@@ -1,4 +1,5 @@
-//! `dead-letters retry`: reads just those rows again and writes them, in a run of their own.
+//! `dead-letters retry`: reads those rows again, by their cursors and by their entities, and writes them, in a run of their
+//! own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,7 @@ use crate::{
     engine::RunChoice,
     failure::{Exit, Failure},
     ids::ResourceName,
+    journal::DeadLetterRow,
     machine::Scope,
     plan::Plan,
     report::human::counted,
@@ -23,52 +25,98 @@ use crate::{
 /// Rows of one resource that one retry reads: what fits one query.
 const MOST_ROWS: usize = 10_000;
 
-/// Restores the rows of the chosen dead letters, as they are in the source now.
+/// The rows that are read again.
+#[derive(Default)]
+struct Chosen {
+    cursors: BTreeMap<ResourceName, BTreeSet<String>>,
+    /// Whoever mended a row may have given it another cursor.
+    entities: BTreeMap<ResourceName, BTreeSet<String>>,
+}
+
+impl Chosen {
+    /// Takes one in; returns whether there was room.
+    fn take(&mut self, plan: &Plan, row: &DeadLetterRow) -> bool {
+        let cursor = &row.letter.cursor;
+        let most = if cursor.0.len() > 1 {
+            MOST_PLACES
+        } else {
+            MOST_ROWS
+        };
+        let cursors = self.cursors.entry(row.resource.clone()).or_default();
+        let cursor = cursor.exact();
+        if cursors.len() >= most && !cursors.contains(&cursor) {
+            return false;
+        }
+        cursors.insert(cursor);
+        let names_entities = plan
+            .resource(&row.resource)
+            .is_some_and(|one| one.from.entity.is_some());
+        if let Some(entity) = row.letter.entity.clone().filter(|_| names_entities) {
+            self.entities
+                .entry(row.resource.clone())
+                .or_default()
+                .insert(entity);
+        }
+        true
+    }
+}
+
+/// Restores the rows of the chosen dead letters, and whatever rows their entities have, as they are in the source now.
 pub(super) fn retry(command: &DeadLettersRetry, global: &Global, screen: Screen) -> Outcome {
     let loaded = connect::load(&command.of.plan, screen)?;
     let plan = loaded.plan;
     let Some(letters) = Letters::of(&command.of, global, screen)? else {
         return Ok(nothing(screen));
     };
-    let mut chosen: BTreeMap<ResourceName, BTreeSet<String>> = BTreeMap::new();
+    let mut chosen = Chosen::default();
     let mut refused = None;
     let mut left_over = 0u64;
+    let goes_on = letters.ledger.unfinished(None);
+    let goes_on = goes_on.filter(|run| !run.scope.rows.is_empty());
     letters.each(|row| {
+        // A retry that was killed goes on with what it began with: what did not pass again is its own.
+        if goes_on.is_some_and(|run| run.id == row.run) {
+            return true;
+        }
         if plan.resource(&row.resource).is_none() {
             refused = Some(unknown(&plan, &row.resource));
             return false;
         }
-        let most = if row.letter.cursor.0.len() > 1 {
-            MOST_PLACES
-        } else {
-            MOST_ROWS
-        };
-        let cursors = chosen.entry(row.resource.clone()).or_default();
-        if cursors.len() < most {
-            cursors.insert(row.letter.cursor.exact());
-        } else {
-            left_over += 1;
-        }
+        left_over += u64::from(!chosen.take(&plan, row));
         true
     })?;
     if let Some(failure) = refused {
         return Err(Stop::Failed(failure));
     }
-    if chosen.is_empty() {
+    if chosen.cursors.is_empty() {
         return Ok(nothing(screen));
     }
+    // Every row of their entities is read, so those that did not pass are retried with them.
+    let entities = chosen.entities.clone();
+    let is_sibling = |row: &DeadLetterRow| {
+        let of = entities.get(&row.resource).zip(row.letter.entity.as_ref());
+        of.is_some_and(|(entities, entity)| entities.contains(entity))
+            && goes_on.is_none_or(|run| run.id != row.run)
+    };
+    letters.each_that(is_sibling, |row| {
+        chosen.take(&plan, row);
+        true
+    })?;
     if left_over > 0 {
         complain(&format!(
             "{} more are left for the next `dead-letters retry`",
             counted(left_over, "dead letter")
         ));
     }
+    let lists = |of: BTreeMap<ResourceName, BTreeSet<String>>| {
+        of.into_iter()
+            .map(|(name, texts)| (name, texts.into_iter().collect()))
+            .collect()
+    };
     let scope = Scope {
-        only: chosen.keys().cloned().collect(),
-        rows: chosen
-            .into_iter()
-            .map(|(name, cursors)| (name, cursors.into_iter().collect()))
-            .collect(),
+        only: chosen.cursors.keys().cloned().collect(),
+        rows: lists(chosen.cursors),
+        entities: lists(chosen.entities),
         ..Scope::default()
     }
     .sorted();

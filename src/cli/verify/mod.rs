@@ -1,15 +1,15 @@
 //! `verify`: compares targets with their source.
 
+pub(super) mod ending;
+mod prompt;
+mod rights;
 pub(super) mod show;
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, IsTerminal},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::watch;
 
+use self::{prompt::agreed, rights::Rights};
 use super::{
     Outcome, Stop,
     args::{Global, Verify as Command, VerifyLevel},
@@ -20,18 +20,23 @@ use super::{
 };
 use crate::{
     engine::{self, Findings, Orphans, Repair, RepairTargets, Verify, VerifyEnd},
+    error::ErrorKind,
     failure::{Exit, Failure},
     ids::{ResourceName, RunId},
     journal::{Journal, OpenMode},
-    machine::{Event, Ledger, Scope},
-    plan::{Level, Plan},
+    machine::{Ledger, Scope},
+    plan::{Level, Plan, Resource},
     report::{
         Observer, PlainLines, ProgressBars,
         human::{count, counted},
     },
     scratch::{Scratch, ScratchError},
+    source::{Lag, Source},
     target::Target,
 };
+
+/// Under which the scratch file has how many rewritten rows the history knows of.
+const TOLD: &str = "told";
 
 /// Compares what the plan names; with `--repair`, rewrites what differs.
 pub fn verify(command: &Command, global: &Global, screen: Screen) -> Outcome {
@@ -74,7 +79,7 @@ pub fn verify(command: &Command, global: &Global, screen: Screen) -> Outcome {
     if let Some(refused) = found.refused {
         return Err(Stop::Failed(refused));
     }
-    match show::failure(&found, &work.typed, command.repair) {
+    match ending::failure(&found, &work.typed, command.repair) {
         None => Ok(Exit::Done),
         Some(failure) => Err(Stop::Failed(failure)),
     }
@@ -85,8 +90,17 @@ pub(super) struct Found {
     pub findings: Findings,
     /// Names that no row owned, and that were removed.
     pub pruned: u64,
+    /// Names that were to be removed, stay, and have no row that is known; `None` where none was to be removed.
+    pub left: Option<u64>,
     /// Why none was, if somebody had to say yes.
     pub refused: Option<Failure>,
+}
+
+impl Found {
+    /// Returns how many names without a row the targets hold still.
+    pub(super) fn extra_left(&self) -> u64 {
+        self.left.unwrap_or_else(|| self.findings.extra())
+    }
 }
 
 /// A comparison as it was asked for.
@@ -117,7 +131,7 @@ impl Work {
             signals.recv().await;
         });
         let targets = self.targets()?;
-        let source = connect::source(&self.plan).await?;
+        let source = connect::healed_source(&self.plan).await?;
         let asked = engine::ask(
             &self.plan,
             &self.scope,
@@ -127,6 +141,9 @@ impl Work {
             &self.typed,
         )
         .await?;
+        if self.prune {
+            self.may_prune(&*source).await?;
+        }
         let path = Scratch::path_of(&self.state.path);
         // Only the very same command goes on: what one that only looked had found equal is not mended by another.
         let about = format!(
@@ -176,10 +193,12 @@ impl Work {
         };
         let ended = self.compare(verify, &orphans, rights.as_ref()).await;
         if let Some(rights) = rights {
-            let repaired = ended
-                .as_ref()
-                .map_or(0, |found| found.findings.total().repaired);
-            rights.end(repaired, &self.state.plan).await?;
+            // Whatever came of it: also what was rewritten before an end by force is told, and once.
+            let repaired = repaired(&scratch, self.chosen());
+            let untold = repaired.as_ref().map_or(0, |one| one.untold);
+            rights.end(untold, &self.state.plan).await?;
+            let all = repaired.and_then(|one| scratch.set_note(TOLD, &one.all.to_string()));
+            all.map_err(|error| self.no_scratch(&error))?;
         }
         let found = ended?;
         drop(orphans);
@@ -193,6 +212,29 @@ impl Work {
         Ok(found)
     }
 
+    /// Returns the resources of the scope.
+    fn chosen(&self) -> impl Iterator<Item = &Resource> {
+        let resources = self.plan.resources.iter();
+        resources
+            .filter(|one| self.scope.only.is_empty() || self.scope.only.contains(&one.name))
+            .filter(|one| !self.scope.skip.contains(&one.name))
+    }
+
+    /// Makes sure that what has no row in the source has none.
+    async fn may_prune(&self, source: &dyn Source) -> Result<(), Failure> {
+        // Who may not ask is taken for somebody who reads a primary: most users may not.
+        if let Ok(Lag::Behind(_) | Lag::Stopped) = source.replica_lag().await {
+            return Err(Failure::new(
+                Exit::Refused,
+                "the source is a replica, and what has no row there may have one",
+                "nothing was written",
+                "prune with a plan that reads the primary; `--orphans` without `--prune` only looks",
+            )
+            .why("a row that its primary has, and that is published already, would lose its key"));
+        }
+        Ok(())
+    }
+
     /// Compares, tells what was found, and removes what no row owns.
     async fn compare(
         &self,
@@ -200,6 +242,7 @@ impl Work {
         orphans: &[Arc<Orphans>],
         rights: Option<&Rights>,
     ) -> Result<Found, Failure> {
+        let mut stop = verify.stop.clone();
         let findings = engine::verify(verify, self.observer())
             .await
             .map_err(|end| self.ended(end))?;
@@ -209,13 +252,20 @@ impl Work {
         let mut found = Found {
             findings,
             pruned: 0,
+            left: None,
             refused: None,
         };
         let extra = found.findings.extra();
         let Some(rights) = rights.filter(|_| self.prune && extra > 0) else {
             return Ok(found);
         };
-        if !self.yes && !agreed(extra) {
+        let yes = if self.yes {
+            true
+        } else {
+            let answer = agreed(extra, &mut stop).await;
+            answer.ok_or_else(|| self.ended(VerifyEnd::Interrupted))?
+        };
+        if !yes {
             found.refused = Some(Failure::new(
                 Exit::Usage,
                 format!(
@@ -241,35 +291,49 @@ impl Work {
             });
             removed.await.map_err(|end| self.ended(end))?;
         }
+        let mut left = 0;
+        for orphans in orphans {
+            left += orphans.left().map_err(|error| self.no_scratch(&error))?;
+        }
+        found.left = Some(left);
         if !self.screen.json {
-            super::render::say(&format!(
+            let mut said = format!(
                 "{} of {} removed",
                 count(found.pruned),
                 counted(extra, "name")
-            ));
+            );
+            let stay = extra.saturating_sub(found.pruned + left);
+            if stay > 0 {
+                said += &format!(
+                    "; {} had a row by then, or {} gone",
+                    count(stay),
+                    were(stay)
+                );
+            }
+            if left > 0 {
+                said += &format!(
+                    "; {} kept being written, and {} no row",
+                    count(left),
+                    have(left)
+                );
+            }
+            super::render::say(&said);
         }
         Ok(found)
     }
 
     /// Returns the resources of the scope that go to target `to` and whose keys are known by how they begin.
     fn listed(&self, to: &str) -> Vec<ResourceName> {
-        let resources = self.plan.resources.iter().filter(|one| one.to == to);
+        let resources = self.chosen().filter(|one| one.to == to);
         resources
-            .filter(|one| self.scope.only.is_empty() || self.scope.only.contains(&one.name))
-            .filter(|one| !self.scope.skip.contains(&one.name) && self.plan.own_keys(one).is_ok())
+            .filter(|one| self.plan.own_keys(one).is_ok())
             .map(|one| one.name.clone())
             .collect()
     }
 
     /// Returns the targets that the scope is about.
     fn targets(&self) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure> {
-        let names = self.plan.targets_of(
-            self.plan
-                .resources
-                .iter()
-                .filter(|one| self.scope.only.is_empty() || self.scope.only.contains(&one.name))
-                .filter(|one| !self.scope.skip.contains(&one.name)),
-        );
+        let names = self.plan.targets_of(self.chosen());
         let mut targets = connect::targets(&self.plan)?;
         targets.retain(|name, _| names.contains(name));
         if targets.is_empty() {
@@ -386,6 +450,13 @@ impl Work {
         match end {
             VerifyEnd::Scratch(error) => self.no_scratch(&error),
             VerifyEnd::Failed(failure) => failure,
+            VerifyEnd::Edge(error) if error.kind == ErrorKind::LeaseLost => Failure::new(
+                Exit::InUse,
+                "another run writes to a target",
+                "what was rewritten or removed before is told in the history; nothing was written over the other run's",
+                format!("when the other run has ended, repeat `rekindle verify {}`", self.typed),
+            )
+            .because(&error),
             VerifyEnd::Edge(error) => Failure::new(
                 Exit::Stopped,
                 "not every name could be removed",
@@ -409,61 +480,32 @@ impl Work {
     }
 }
 
-/// Asks on the terminal; nobody there is a no.
-fn agreed(extra: u64) -> bool {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return false;
-    }
-    complain(&format!(
-        "{} would be removed for good. Type `yes` to remove what has no row then:",
-        counted(extra, "name")
-    ));
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+/// Rows that were rewritten.
+struct Repaired {
+    all: u64,
+    /// Those that the history does not know of.
+    untold: u64,
 }
 
-/// What is needed to write.
-struct Rights {
-    repair: Arc<Repair>,
-    journal: Journal,
-    /// The run in whose history it is told.
-    latest: Option<RunId>,
+/// Returns how many rows of `resources` were rewritten so far.
+fn repaired<'a>(
+    scratch: &Scratch,
+    resources: impl Iterator<Item = &'a Resource>,
+) -> Result<Repaired, ScratchError> {
+    let mut all = 0;
+    for resource in resources {
+        let standing = scratch.resource(&resource.name)?;
+        all += standing.map_or(0, |one| one.counts.repaired);
+    }
+    let told = scratch.note(TOLD)?.and_then(|text| text.parse().ok());
+    let untold = all.saturating_sub(told.unwrap_or(0));
+    Ok(Repaired { all, untold })
 }
 
-impl Rights {
-    /// Tells in the history that names were removed.
-    async fn note_removed(
-        &self,
-        resource: &ResourceName,
-        removed: u64,
-        typed: &str,
-    ) -> Result<(), VerifyEnd> {
-        let Some(run) = self.latest.clone().filter(|_| removed > 0) else {
-            return Ok(());
-        };
-        let text = format!(
-            "verify removed {} of `{resource}` that no row owned",
-            counted(removed, "name")
-        );
-        let noted = self.journal.record(vec![Event::Noted { run, text }]);
-        noted
-            .await
-            .map(drop)
-            .map_err(|error| VerifyEnd::Failed(engine::refused_by_journal(&error, typed)))
-    }
+const fn were(names: u64) -> &'static str {
+    if names == 1 { "was" } else { "were" }
+}
 
-    /// Gives everything back, and tells in the history what was written.
-    async fn end(self, repaired: u64, typed: &str) -> Result<(), Failure> {
-        for line in self.repair.end().await {
-            complain(&line);
-        }
-        let failed = |error| engine::refused_by_journal(&error, typed);
-        if let (Some(run), true) = (self.latest, repaired > 0) {
-            let text = format!("verify rewrote {}", counted(repaired, "row"));
-            let noted = self.journal.record(vec![Event::Noted { run, text }]);
-            noted.await.map_err(failed)?;
-        }
-        self.journal.close().await.map_err(failed)
-    }
+const fn have(names: u64) -> &'static str {
+    if names == 1 { "has" } else { "have" }
 }

@@ -4,7 +4,6 @@ use super::Found;
 use crate::{
     cli::{render::say, table::table},
     engine::{Findings, ResourceFindings},
-    failure::{Exit, Failure},
     plan::{Level, Plan},
     report::human::{count, counted, printable},
 };
@@ -36,17 +35,26 @@ pub fn tell(findings: &Findings, level: Level) {
         "different",
         "extra",
         "rewritten",
-        "dead letters",
+        "broken",
         "verdict",
     ];
     say(&table(&header, &rows, &[2, 3, 4, 5, 6, 7]));
     for one in &findings.resources {
+        let name = printable(one.name.as_str());
+        for (reason, rows) in &one.broken.reasons {
+            say(&format!(
+                "  {name}: broken in the source: {}: {}",
+                counted(*rows, "row"),
+                printable(reason)
+            ));
+        }
         for (kind, number, keys) in [
             ("missing", one.counts.missing, &one.missing),
             ("different", one.counts.different, &one.different),
+            ("written by several rows", one.shared, &one.shared_keys),
             ("extra", one.extra.unwrap_or(0), &one.extra_keys),
+            ("broken", one.counts.dead_letters, &one.broken.keys),
         ] {
-            let name = printable(one.name.as_str());
             for key in keys {
                 say(&format!("  {name}: {kind}: {}", printable(key)));
             }
@@ -57,11 +65,11 @@ pub fn tell(findings: &Findings, level: Level) {
         }
     }
     for one in &findings.resources {
-        if let Some(why) = &one.unlisted {
+        if let Some(unlisted) = &one.unlisted {
             let name = printable(one.name.as_str());
             say(&format!(
                 "  {name}: extra: not looked for: {}",
-                printable(why)
+                printable(&unlisted.why)
             ));
         }
     }
@@ -86,6 +94,12 @@ fn verdict(one: &ResourceFindings, level: Level) -> String {
     }
     if one.extra.is_some_and(|extra| extra > 0) {
         parts.push("holds what no row owns".to_owned());
+    }
+    if one.shared > 0 {
+        parts.push(format!(
+            "of rows with one key the last one stands ({})",
+            counted(one.shared, "key")
+        ));
     }
     if parts.is_empty() {
         parts.push(
@@ -136,10 +150,11 @@ fn whole(findings: &Findings, level: Level) -> String {
             count(total.different)
         ));
     }
-    if findings.extra() > 0 {
+    parts.extend(extra(findings));
+    if findings.shared() > 0 {
         parts.push(format!(
-            "{} that no row owns",
-            counted(findings.extra(), "name")
+            "{} written by several rows",
+            counted(findings.shared(), "key")
         ));
     }
     if total.repaired > 0 {
@@ -153,7 +168,7 @@ fn whole(findings: &Findings, level: Level) -> String {
     }
     if total.dead_letters > 0 {
         parts.push(format!(
-            "{} cannot be restored as they are",
+            "{} broken in the source",
             counted(total.dead_letters, "row")
         ));
     }
@@ -161,6 +176,22 @@ fn whole(findings: &Findings, level: Level) -> String {
         parts.push(format!("{} not compared", counted(uncompared, "resource")));
     }
     parts.join("; ")
+}
+
+/// Returns what is said about names that no row owns, where they were to be looked for: never that there are none where
+/// nobody looked.
+fn extra(findings: &Findings) -> Option<String> {
+    let (looked, asked) = findings.looked_for_extra();
+    let found = match (findings.extra(), looked) {
+        (_, 0) => return (asked > 0).then(|| "orphans were looked for nowhere".to_owned()),
+        (0, _) => "no orphans".to_owned(),
+        (extra, _) => format!("{} that no row owns", counted(extra, "name")),
+    };
+    Some(if looked == asked {
+        found
+    } else {
+        format!("{found} in {looked} of {asked} resources, and not looked for in the others")
+    })
 }
 
 /// Returns the findings as one object.
@@ -175,7 +206,11 @@ pub fn json(plan: &Plan, level: Level, found: &Found) -> serde_json::Value {
                 "missing": one.counts.missing, "different": one.counts.different, "repaired": one.counts.repaired,
                 "moving": one.counts.moving, "dead_letters": one.counts.dead_letters,
                 "extra": one.extra, "missing_keys": one.missing, "different_keys": one.different,
-                "extra_keys": one.extra_keys, "extra_unknown": one.unlisted, "not_compared": one.trouble,
+                "extra_keys": one.extra_keys, "extra_unknown": one.unlisted.as_ref().map(|one| &one.why),
+                "not_compared": one.trouble, "shared": one.shared, "shared_keys": one.shared_keys,
+                "broken": one.broken.reasons.iter().map(|(reason, rows)| serde_json::json!({ "reason": reason, "rows": rows }))
+                    .collect::<Vec<_>>(),
+                "broken_keys": one.broken.keys,
                 "sample": one.sample.map(|sample| serde_json::json!({
                     "one_in": sample.one_in, "confidence": 0.95, "at_most_percent": sample.at_most_percent,
                 })),
@@ -184,87 +219,12 @@ pub fn json(plan: &Plan, level: Level, found: &Found) -> serde_json::Value {
         })
         .collect();
     let total = findings.total();
+    let (looked, asked) = findings.looked_for_extra();
+    let orphans = (asked > 0).then(|| serde_json::json!({ "asked": asked, "looked": looked }));
     serde_json::json!({
         "plan": plan.name, "level": level.label(), "rows": total.rows, "compared": total.compared,
         "missing": total.missing, "different": total.different, "repaired": total.repaired, "moving": total.moving,
-        "dead_letters": total.dead_letters, "extra": findings.extra(), "pruned": found.pruned, "resources": resources, "verdict": whole(findings, level),
-    })
-}
-
-/// Returns why the command does not end with 0, if it does not.
-pub fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
-    let findings = &found.findings;
-    let (total, left) = (findings.total(), findings.left());
-    let extra = findings.extra().saturating_sub(found.pruned);
-    let troubles: Vec<String> = findings
-        .resources
-        .iter()
-        .filter_map(|one| Some(format!("`{}`: {}", one.name, one.trouble.as_ref()?)))
-        .collect();
-    let safe = match (repaired, found.pruned > 0) {
-        (false, false) => "nothing was written",
-        (true, false) => {
-            "rows that differed were rewritten from the source; nothing else was written"
-        }
-        (false, true) => "what no row owned was removed; nothing else was written",
-        (true, true) => "rows that differed were rewritten, and what no row owned was removed",
-    };
-    if left > 0 || total.moving > 0 || extra > 0 {
-        let next = if left == 0 && extra > 0 {
-            format!("`rekindle verify {typed} --prune` removes what no row owns, after it asked")
-        } else if repaired {
-            format!(
-                "`rekindle dead-letters show {typed}` may say why rows are refused; then repeat this command"
-            )
-        } else {
-            format!("`rekindle verify {typed} --repair` rewrites these rows and no others")
-        };
-        let mut why = Vec::new();
-        if extra > 0 {
-            why.push(format!(
-                "the targets hold {} that no row owns",
-                counted(extra, "name")
-            ));
-        }
-        if total.moving > 0 {
-            why.push(format!(
-                "{} changed each time they were looked at",
-                counted(total.moving, "row")
-            ));
-        }
-        why.extend(troubles);
-        let what = match left {
-            0 => "the targets are not what the source says".to_owned(),
-            1 => "1 row is not what the source says".to_owned(),
-            left => format!("{} are not what the source says", counted(left, "row")),
-        };
-        return Some(Failure {
-            why,
-            ..Failure::new(Exit::Differences, what, safe, next)
-        });
-    }
-    if !troubles.is_empty() {
-        return Some(Failure {
-            why: troubles,
-            ..Failure::new(
-                Exit::Stopped,
-                "not everything could be compared",
-                safe,
-                format!(
-                    "mend the causes, then `rekindle verify {typed}` goes on from there; `--skip` leaves resources out"
-                ),
-            )
-        });
-    }
-    (total.dead_letters > 0).then(|| {
-        Failure::new(
-            Exit::DeadLetters,
-            format!(
-                "{} cannot be restored as they are",
-                counted(total.dead_letters, "row")
-            ),
-            "no difference was found in any other row",
-            format!("mend them in the source; `rekindle dead-letters show {typed}` names those of the last run"),
-        )
+        "dead_letters": total.dead_letters, "extra": findings.extra(), "pruned": found.pruned, "extra_left": found.extra_left(), "orphans": orphans,
+        "shared": findings.shared(), "resources": resources, "verdict": whole(findings, level),
     })
 }

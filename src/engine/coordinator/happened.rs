@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::task::{Id, JoinError};
 
-use super::{Coordinator, Finished, Job, PANICKED, fallback::STILL};
+use super::{Coordinator, Finished, Job, PANICKED, mending::STILL};
 use crate::{
     control::Paced,
     engine::{
@@ -26,6 +26,10 @@ use crate::{
 
 /// Rows a resource must have before its dead letters are judged in percent.
 const PERCENT_FROM_ROWS: u64 = 1000;
+
+/// What a person may do about too many dead letters where no publisher does.
+pub(super) const RAISE: &str =
+    "; raise `dead_letters` to accept them, or mend the rows and begin anew with `--new`";
 
 impl Coordinator {
     pub(super) async fn heard(&mut self, report: Report) -> Result<(), BookError> {
@@ -131,7 +135,7 @@ impl Coordinator {
                 _ => false,
             });
         if counts && let Some(reason) = self.drowning(&name) {
-            self.fall_back(&name, reason).await?;
+            self.fall_back(&name, reason, RAISE).await?;
         }
         Ok(())
     }
@@ -148,8 +152,7 @@ impl Coordinator {
         let percent = dead as f64 * 100.0 / rows.max(1) as f64;
         (dead > limit.max || (rows >= PERCENT_FROM_ROWS && percent > limit.percent)).then(|| {
             format!(
-                "{dead} of {rows} rows are dead letters, more than `dead_letters` allows ({} rows or {} %): raise it to accept \
-                 them, or mend the rows and begin anew with `--new`",
+                "{dead} of {rows} rows are dead letters, more than `dead_letters` allows ({} rows or {} %)",
                 limit.max, limit.percent
             )
         })
@@ -205,7 +208,7 @@ impl Coordinator {
                 self.verify_ended(*outcome);
                 Ok(())
             }
-            (Job::Verify, None) if self.interrupted.is_none() => {
+            (Job::Verify, None) if self.interrupted.is_none() && self.lease_lost.is_none() => {
                 self.not_compared(PANICKED.to_owned());
                 Ok(())
             }
@@ -311,9 +314,10 @@ impl Coordinator {
         side: Side,
         error: &EdgeError,
     ) -> Result<(), BookError> {
-        if self.interrupted.is_some() && error.kind.disposition().passes() {
+        if self.interrupted.is_some() && error.kind.disposition().is_tried_again() {
             return Ok(());
         }
+        let edge = self.edge(name, side);
         match error.kind.disposition() {
             Disposition::Recheck => {
                 if let Some(target) = self.plan.resource(name).map(|resource| resource.to.clone()) {
@@ -322,15 +326,24 @@ impl Coordinator {
                 Ok(())
             }
             Disposition::Stop => {
-                self.lease_lost = Some(error.to_string());
-                self.stop_all();
+                self.lost_lease(error);
                 Ok(())
             }
             Disposition::Retry | Disposition::Throttle | Disposition::Shrink => {
-                self.open_breaker(&self.edge(name, side), error).await
+                self.open_breaker(&edge, error).await
+            }
+            // Of what is waited for already, it is the same trouble in other words.
+            Disposition::Try if self.breakers.is_open(&edge) => {
+                self.open_breaker(&edge, error).await
             }
             Disposition::DeadLetter => self.data_failed(name, chain(error).join(": ")).await,
-            Disposition::Block => self.block(name, chain(error).join(": ")).await,
+            Disposition::Try | Disposition::Block => {
+                if side == Side::Publisher {
+                    // Nobody waits for it any more; sources and targets are others' as well.
+                    self.breakers.closed(&edge);
+                }
+                self.block(name, chain(error).join(": ")).await
+            }
         }
     }
 

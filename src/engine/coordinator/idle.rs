@@ -105,7 +105,7 @@ impl Coordinator {
                     })
                     .collect();
                 events.extend(self.verdict().map(|text| Event::Noted {
-                    run: run.clone(),
+                    run: Some(run.clone()),
                     text,
                 }));
                 events.push(Event::Run {

@@ -1,8 +1,12 @@
 //! Owns the state of a run and takes messages one at a time: chunk stored, walk ended, check done, tick, signal.
 
+mod asked;
 mod fallback;
+mod handed;
+mod handing;
 mod happened;
 mod idle;
+mod mending;
 mod proof;
 mod schedule;
 mod share;
@@ -174,6 +178,8 @@ pub struct Coordinator {
     held: BTreeMap<ResourceName, Held>,
     paces: BTreeMap<ResourceName, Paced>,
     paused: Option<Pause>,
+    /// True while the run stands still because of it.
+    pause: watch::Sender<bool>,
     /// What `status` was last told.
     live: Option<Live>,
     memory_found: Option<MemoryFound>,
@@ -184,7 +190,7 @@ pub struct Coordinator {
     calls: BTreeMap<ResourceName, IdPage>,
     /// Resources whose rows stand still after their publisher was called.
     settled: BTreeSet<ResourceName>,
-    /// Places of the dead letters whose rows are read again.
+    /// Places and entities of the dead letters whose rows are read again.
     mends: BTreeMap<ResourceName, Vec<String>>,
     /// Failures of the source's data since a resource last stored a chunk.
     data_failures: BTreeMap<ResourceName, u32>,
@@ -248,6 +254,7 @@ impl Coordinator {
             held: BTreeMap::new(),
             paces: BTreeMap::new(),
             paused: None,
+            pause: watch::channel(false).0,
             live: None,
             memory_found: steering::memory_found(),
             state_path: opened.state_path.clone(),
@@ -286,7 +293,10 @@ impl Coordinator {
         };
         coordinator.begun_rows = coordinator.totals().0;
         if !opened.announced {
-            coordinator.announce(opened.attempt, &opened.state_path, &opened.notices);
+            coordinator.announce(opened.attempt, &opened.state_path);
+        }
+        for text in opened.notices {
+            coordinator.emit(&report::Event::Notice { text });
         }
         coordinator
     }
@@ -298,14 +308,16 @@ impl Coordinator {
             Err(error) => Ending::Broken(error),
         };
         self.tasks.shutdown().await;
-        if self.live.is_some() {
-            Live::remove(&self.state_path);
-        }
+        // Also what a process left that was killed: this one may be too quick to write a file of its own.
+        Live::remove(&self.state_path);
         for leased in self.targets.values() {
             // A lease that cannot be given back runs out by itself.
             tokio::time::timeout(FAREWELL, leased.lease.release())
                 .await
                 .ok();
+        }
+        if matches!(ending, Ending::Done { .. }) {
+            self.tell_asked_ids().await;
         }
         let (rows, bytes, dead_letters) = self.totals();
         self.emit(&report::Event::RunEnded {
@@ -357,7 +369,7 @@ impl Coordinator {
         }
     }
 
-    fn announce(&mut self, attempt: u32, state_path: &Path, notices: &[String]) {
+    fn announce(&mut self, attempt: u32, state_path: &Path) {
         let resources = self
             .book
             .resources()
@@ -379,9 +391,6 @@ impl Coordinator {
             resources: resources.collect(),
         };
         self.emit(&started);
-        for text in notices {
-            self.emit(&report::Event::Notice { text: text.clone() });
-        }
     }
 
     /// Returns whether a person asked for a pause, and nothing else ends it.

@@ -79,12 +79,23 @@ impl Coordinator {
                     self.doubt(target);
                 }
             }
-            Err(error) if error.kind == ErrorKind::LeaseLost => {
-                self.lease_lost = Some(error.to_string());
-                self.stop_all();
-            }
+            Err(error) if error.kind == ErrorKind::LeaseLost => self.lost_lease(&error),
             // The walks meet the same trouble and wait for it to pass.
             Err(error) => tracing::debug!(target, %error, "evidence not read"),
+        }
+    }
+
+    /// Stops everything: the targets are another run's now, what they hold says nothing about ours.
+    pub(super) fn lost_lease(&mut self, error: &EdgeError) {
+        self.lease_lost = Some(error.to_string());
+        self.stop_all();
+        for (id, job) in &self.jobs {
+            // Steps come after rows that another run writes over now.
+            if matches!(job, Job::Verify | Job::Step(_))
+                && let Some(task) = self.probes.get(id)
+            {
+                task.abort();
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     Coordinator, Finished, Job,
+    happened::RAISE,
     waiting::{BOTH, Passage},
 };
 use crate::{
@@ -113,7 +114,7 @@ impl Coordinator {
                 && let Some(reason) = self.drowning(&name)
             {
                 // Also when it was blocked for it, unblocked by another `run`, and had nothing left to read.
-                self.fall_back(&name, reason).await?;
+                self.fall_back(&name, reason, RAISE).await?;
                 continue;
             }
             if copied {
@@ -310,6 +311,7 @@ impl Coordinator {
             progress: partition.state.progress().clone(),
             compares: ledger.state == ResourceState::Comparing,
             query,
+            entity: resource.from.entity.clone(),
             source: Arc::clone(&self.source),
             target: Arc::clone(&leased.target),
             encoding: self.plan.encoding(resource),

@@ -142,6 +142,8 @@ impl Coordinator {
             }
             (_, asked) => self.paused = asked,
         }
+        // A comparison is no walk of a resource: it hears of a pause itself.
+        self.pause.send_replace(self.is_paused());
         self.tell_status();
         Ok(())
     }

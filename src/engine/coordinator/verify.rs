@@ -17,7 +17,7 @@ use crate::{
         preflight::is_skipped,
         verify::{Findings, Repair, Verify, VerifyEnd, ask, verify},
     },
-    error::chain,
+    error::{ErrorKind, chain},
     ids::ResourceName,
     machine::Scope,
     plan::{Level, Plan},
@@ -66,6 +66,8 @@ struct Work {
     repair: Arc<Repair>,
     scratch: PathBuf,
     reports: mpsc::Sender<Report>,
+    /// True while a person has the run stand still.
+    pause: watch::Receiver<bool>,
 }
 
 /// Hands what is told to the coordinator. What finds no room is only progress.
@@ -108,6 +110,7 @@ impl Coordinator {
             repair: Arc::new(repair),
             scratch: Scratch::path_of(&self.state_path),
             reports: self.reports.0.clone(),
+            pause: self.pause.subscribe(),
         };
         let task = self
             .tasks
@@ -139,6 +142,9 @@ impl Coordinator {
                 self.verified = Some(verified);
             }
             Err(VerifyEnd::Interrupted) => {}
+            Err(VerifyEnd::Edge(error)) if error.kind == ErrorKind::LeaseLost => {
+                self.lost_lease(&error);
+            }
             Err(VerifyEnd::Scratch(error)) => self.not_compared(chain(&error).join(": ")),
             Err(VerifyEnd::Edge(error)) => self.not_compared(chain(&error).join(": ")),
             Err(VerifyEnd::Failed(failure)) => {
@@ -223,33 +229,51 @@ impl Work {
     ) -> Result<Findings, VerifyEnd> {
         let typed = self.plan.path.display().to_string();
         let (plan, source) = (&self.plan, &self.source);
-        let asked = ask(plan, scope, level, &**source, &self.targets, &typed)
-            .await
-            .map_err(VerifyEnd::Failed)?;
+        let mut pause = self.pause.clone();
         // Anew: what was equal before this process came may have changed since, and catching up means up to now.
-        let (scratch, _) = Scratch::open(&self.scratch, &asked.about, true)?;
-        let scratch = Arc::new(scratch);
-        // A signal ends the whole task.
-        let (_stop, stop) = watch::channel(false);
-        let found = verify(
-            Verify {
-                plan: Arc::clone(plan),
-                scope: scope.clone(),
-                level,
-                asked,
-                source: Arc::clone(source),
-                targets: self.targets.clone(),
-                scratch: Arc::clone(&scratch),
-                repair,
-                orphans: Vec::new(),
-                stop,
-            },
-            Box::new(Forward(self.reports.clone())),
-        )
-        .await?;
-        if let Some(scratch) = Arc::into_inner(scratch) {
-            scratch.remove();
+        let mut anew = true;
+        loop {
+            // The coordinator is there for as long as this is.
+            pause.wait_for(|paused| !*paused).await.ok();
+            let asked = ask(plan, scope, level, &**source, &self.targets, &typed)
+                .await
+                .map_err(VerifyEnd::Failed)?;
+            let (scratch, _) = Scratch::open(&self.scratch, &asked.about, anew)?;
+            anew = false;
+            let scratch = Arc::new(scratch);
+            // A signal ends the whole task; a pause lets go of both sides, and what was compared is noted.
+            let (stop, stopped) = watch::channel(false);
+            let comparing = verify(
+                Verify {
+                    plan: Arc::clone(plan),
+                    scope: scope.clone(),
+                    level,
+                    asked,
+                    source: Arc::clone(source),
+                    targets: self.targets.clone(),
+                    scratch: Arc::clone(&scratch),
+                    repair: repair.clone(),
+                    orphans: Vec::new(),
+                    stop: stopped,
+                },
+                Box::new(Forward(self.reports.clone())),
+            );
+            tokio::pin!(comparing);
+            let ended = tokio::select! {
+                ended = &mut comparing => ended,
+                true = async { pause.wait_for(|paused| *paused).await.is_ok() } => {
+                    stop.send_replace(true);
+                    comparing.as_mut().await
+                }
+            };
+            let found = match ended {
+                Err(VerifyEnd::Interrupted) if *stop.borrow() => continue,
+                ended => ended?,
+            };
+            if let Some(scratch) = Arc::into_inner(scratch) {
+                scratch.remove();
+            }
+            return Ok(found);
         }
-        Ok(found)
     }
 }

@@ -176,7 +176,7 @@ impl Coordinator {
 
     /// Writes a line into the run's history.
     pub(super) async fn note(&mut self, text: String) -> Result<(), BookError> {
-        let run = self.book.run_id().clone();
+        let run = Some(self.book.run_id().clone());
         self.book.record(vec![Event::Noted { run, text }]).await
     }
 

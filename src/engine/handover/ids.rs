@@ -1,4 +1,4 @@
-//! Which entity ids go to the publisher: all of a table, or those of broken rows.
+//! The entity ids that go to the publisher of a whole resource: those of a table.
 
 use async_trait::async_trait;
 
@@ -28,6 +28,7 @@ pub struct IdPage {
 }
 
 /// Returns the table of the entities as something that is walked like any other table.
+#[must_use]
 pub fn ids_source(config: &FallbackConfig) -> RowSource {
     RowSource {
         table: config.table.clone(),
@@ -59,13 +60,24 @@ pub async fn all_ids(
     next_ids(source, &query, after, IDS_PER_CALL).await
 }
 
-/// Returns the rows at these places, as `from` reads them.
-pub fn letters_query(from: &RowSource, places: Vec<String>) -> RowQuery {
-    RowQuery {
-        // The columns are the same as ever: a walk looks whether they change.
-        from: from.clone(),
-        ids: Some(places),
+/// Asks whether `ids`, as a person typed them, can be ids of `config`'s table. Whether they are there is not asked.
+///
+/// # Errors
+///
+/// `Refused` for one that is no value of the column's type, else what keeps the source from answering.
+pub async fn check_ids(
+    source: &dyn Source,
+    config: &FallbackConfig,
+    ids: &[String],
+) -> Result<(), EdgeError> {
+    for ids in ids.chunks(PAGE_ROWS as usize) {
+        let query = RowQuery {
+            from: ids_source(config),
+            ids: Some(ids.to_vec()),
+        };
+        source.sample_row_bytes(&query).await?;
     }
+    Ok(())
 }
 
 /// Returns at most `limit` ids after `after`, in their order; `None` when there are no more.
@@ -75,38 +87,21 @@ pub async fn next_ids(
     after: Option<Cursor>,
     limit: u32,
 ) -> Result<Option<IdPage>, EdgeError> {
-    let sink = walk(source, query, after, Some(limit)).await?;
+    let sink = walk(source, query, after, limit).await?;
     let ids = sink.ids;
     Ok(sink.last.map(|until| IdPage { ids, until }))
-}
-
-/// Returns the ids of the entities to which the rows at `places` belong, each once.
-pub async fn entities(
-    source: &dyn Source,
-    from: &RowSource,
-    entity: &str,
-    places: Vec<String>,
-) -> Result<Vec<String>, EdgeError> {
-    let mut query = letters_query(from, places);
-    query.from.key = entity.to_owned();
-    query.from.value = entity.to_owned();
-    query.from.store = None;
-    let mut ids = walk(source, &query, None, None).await?.ids;
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(ids)
 }
 
 async fn walk(
     source: &dyn Source,
     query: &RowQuery,
     after: Option<Cursor>,
-    limit: Option<u32>,
+    limit: u32,
 ) -> Result<IdSink, EdgeError> {
     let mut sink = IdSink {
         ids: Vec::new(),
         last: None,
-        limit: limit.map(|limit| limit as usize),
+        limit: limit as usize,
     };
     // Entities that come later belong to the shop's own publishing.
     let Some(last) = source.partition(query, 1).await?.pop() else {
@@ -126,12 +121,12 @@ async fn walk(
 struct IdSink {
     ids: Vec<String>,
     last: Option<Cursor>,
-    limit: Option<usize>,
+    limit: usize,
 }
 
 impl IdSink {
     fn is_full(&self) -> bool {
-        self.limit.is_some_and(|limit| self.ids.len() >= limit)
+        self.ids.len() >= self.limit
     }
 }
 

@@ -2,11 +2,13 @@
 //! until rows stand still, the bounds of what is compared. The coordinator journals what lies between them.
 
 mod ids;
+mod letters;
 mod settle;
 
 use std::{sync::Arc, time::Duration};
 
-pub use ids::{IdPage, all_ids, entities, ids_query, ids_source, letters_query, next_ids};
+pub use ids::{IdPage, all_ids, check_ids, ids_query, ids_source, next_ids};
+pub use letters::{entities_at, letters_query};
 pub use settle::{Settle, Settled};
 
 use super::{bind::Bound, breaker::Side, retry::retrying};

@@ -84,7 +84,7 @@ async fn before_anything(request: &OpenRun) -> Result<Option<String>, Failure> {
         refuse_first(request, identities.keys()).await?;
     }
     match source_as_it_is(request).await {
-        Ok(_) => Ok(None),
+        Ok((_, _, healed)) => Ok(healed),
         // A step may be what brings it there.
         Err(failure) if plan.prepare.iter().any(|one| one.kind.may_change_source()) => {
             let why = failure.why.join(": ");
@@ -97,8 +97,11 @@ async fn before_anything(request: &OpenRun) -> Result<Option<String>, Failure> {
     }
 }
 
-async fn source_as_it_is(request: &OpenRun) -> Result<(Arc<dyn Source>, Checked), Failure> {
-    let source = connected(request).await?;
+/// A source, what it said, and what had to be taken back in it first.
+type Connected = (Arc<dyn Source>, Checked, Option<String>);
+
+async fn source_as_it_is(request: &OpenRun) -> Result<Connected, Failure> {
+    let (source, healed) = connected(request).await?;
     let checked = preflight(
         &request.plan,
         &request.scope,
@@ -107,7 +110,7 @@ async fn source_as_it_is(request: &OpenRun) -> Result<(Arc<dyn Source>, Checked)
         &request.typed,
     )
     .await?;
-    Ok((source, checked))
+    Ok((source, checked, healed))
 }
 
 /// What opening in stages needs to know.
@@ -159,11 +162,12 @@ impl Stages<'_> {
             Some(()) = signals.recv() => None,
             connected = connecting => Some(connected),
         };
-        let (source, checked, leases) = match connected {
+        let (connected, leases) = match connected {
             None => return Err(self.interrupted(&mut book).await),
             Some(Err(failure)) => return Err(self.ended(&mut book, after_steps(failure)).await),
             Some(Ok(connected)) => connected,
         };
+        let (source, checked, healed) = connected;
         let restoring = vec![
             identified(&chosen.run, &checked),
             Event::Run {
@@ -184,7 +188,7 @@ impl Stages<'_> {
             shapes: checked.shapes,
             id_counts: checked.id_counts,
             leases,
-            notices: Vec::new(),
+            notices: healed.into_iter().collect(),
             attempt,
             state_path: request.state_path.clone(),
         })
@@ -195,14 +199,14 @@ impl Stages<'_> {
         &self,
         journal: &Journal,
         chosen: &Chosen,
-    ) -> Result<(Arc<dyn Source>, Checked, super::Leases), Failure> {
-        let (source, checked) = source_as_it_is(self.request).await?;
+    ) -> Result<(Connected, super::Leases), Failure> {
+        let (source, checked, healed) = source_as_it_is(self.request).await?;
         if let Some(run) = &chosen.found {
             check_identities(run, &checked, &self.request.typed)?;
         }
         let aside = &self.moved_aside;
         let leases = take_leases(self.request, &checked, journal, &chosen.run, aside).await?;
-        Ok((source, checked, leases))
+        Ok(((source, checked, healed), leases))
     }
 
     fn announce(&self, book: &Book, attempt: u32, observers: &mut Observers) {

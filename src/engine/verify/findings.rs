@@ -31,14 +31,38 @@ pub struct ResourceFindings {
     pub different: Vec<String>,
     /// What a sample says about the rest; `None` where every row was compared.
     pub sample: Option<Sample>,
+    /// How many keys are written by several rows with different content; of those that were missing or different.
+    pub shared: u64,
+    /// The first of them.
+    pub shared_keys: Vec<String>,
+    /// Why rows cannot be restored as they are now.
+    pub broken: Broken,
     /// Names in the target that no row owns; `None` where they were not looked for.
     pub extra: Option<u64>,
     /// The first of them.
     pub extra_keys: Vec<String>,
     /// Why they could not be told.
-    pub unlisted: Option<String>,
+    pub unlisted: Option<Unlisted>,
     /// Why it could not be compared.
     pub trouble: Option<String>,
+}
+
+/// Rows that cannot be restored as they are now, whether the last run knew them or not.
+#[derive(Debug, Default)]
+pub struct Broken {
+    /// Why, and how many, most of them first.
+    pub reasons: Vec<(String, u64)>,
+    /// The first of their keys, each with its reason.
+    pub keys: Vec<String>,
+}
+
+/// Why it is not known which names of a resource no row owns.
+#[derive(Debug, Clone)]
+pub struct Unlisted {
+    /// In words.
+    pub why: String,
+    /// Whether source or target failed, as opposed to a plan or rows that do not tell.
+    pub failed: bool,
 }
 
 /// What a sample says about all rows.
@@ -116,6 +140,21 @@ impl Findings {
     pub fn left(&self) -> u64 {
         self.resources.iter().map(ResourceFindings::left).sum()
     }
+
+    /// Returns how many keys several rows write.
+    #[must_use]
+    pub fn shared(&self) -> u64 {
+        self.resources.iter().map(|one| one.shared).sum()
+    }
+
+    /// Returns in how many resources names without a row were looked for, and in how many they were to be.
+    #[must_use]
+    pub fn looked_for_extra(&self) -> (usize, usize) {
+        let looked = self.resources.iter().filter(|one| one.extra.is_some());
+        let looked = looked.count();
+        let not = self.resources.iter().filter(|one| one.unlisted.is_some());
+        (looked, looked + not.count())
+    }
 }
 
 /// Reads what was found of `resources`.
@@ -123,7 +162,7 @@ pub(super) fn collect(
     verify: &Verify,
     resources: &[Resource],
     troubles: &BTreeMap<ResourceName, String>,
-    unlisted: &BTreeMap<ResourceName, String>,
+    unlisted: &BTreeMap<ResourceName, Unlisted>,
 ) -> Result<Findings, ScratchError> {
     let scratch = &verify.scratch;
     let mut found = Vec::new();
@@ -149,9 +188,10 @@ pub(super) fn collect(
         let one_in = one_in(verify.level, estimated);
         let listed = verify.orphans.iter().find(|one| one.name == resource.to);
         let unlisted = unlisted.get(name).cloned().or_else(|| {
+            listed.filter(|one| !one.wanted.contains(name))?;
             let why = verify.plan.own_keys(resource).err();
             let why = why.unwrap_or_else(|| "it is not looked for".to_owned());
-            listed.filter(|one| !one.wanted.contains(name)).map(|_| why)
+            Some(Unlisted { why, failed: false })
         });
         let sampled = verify.level == Level::Sample && one_in > 1;
         found.push(ResourceFindings {
@@ -159,6 +199,12 @@ pub(super) fn collect(
             to: resource.to.clone(),
             missing: scratch.findings(name, "missing")?,
             different: scratch.findings(name, "different")?,
+            shared: scratch.shared_keys(name)?,
+            shared_keys: scratch.findings(name, "shared")?,
+            broken: Broken {
+                reasons: scratch.broken(name)?,
+                keys: scratch.findings(name, "broken")?,
+            },
             sample: sampled
                 .then(|| Sample::of(one_in, counts.compared, counts.missing + counts.different)),
             counts,

@@ -15,6 +15,7 @@ mod findings;
 mod orphans;
 mod repair;
 mod settle;
+mod shared_keys;
 mod walk;
 
 use std::{
@@ -27,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::walk::Walker;
 pub use self::{
-    findings::{Findings, ResourceFindings, Sample},
+    findings::{Broken, Findings, ResourceFindings, Sample, Unlisted},
     orphans::Orphans,
     repair::{Repair, RepairTargets},
 };
@@ -37,7 +38,7 @@ use super::{
     preflight::{Checked, is_skipped, preflight},
 };
 use crate::{
-    error::{EdgeError, chain},
+    error::{EdgeError, ErrorKind, chain},
     failure::Failure,
     ids::ResourceName,
     machine::Scope,
@@ -186,6 +187,7 @@ pub async fn ask(
         "resources": definitions,
         // Not part of a definition: a run does not care. What was noted as an orphan under other keys is none.
         "keys": chosen(plan, scope).map(|one| plan.own_keys(one).ok()).collect::<Vec<_>>(),
+        "hidden": chosen(plan, scope).map(Resource::hides_keys).collect::<Vec<_>>(),
     });
     Ok(Asked {
         checked,
@@ -252,6 +254,10 @@ pub async fn verify(
             Ok(()) => {}
             Err(Trouble::Stopped) => return Err(VerifyEnd::Interrupted),
             Err(Trouble::Scratch(error)) => return Err(error.into()),
+            // Nothing that is found in another's target says anything.
+            Err(Trouble::Edge(error)) if error.kind == ErrorKind::LeaseLost => {
+                return Err(VerifyEnd::Edge(error));
+            }
             Err(Trouble::Edge(error)) => {
                 troubles.insert(name, chain(&error).join(": "));
             }
@@ -267,22 +273,29 @@ pub async fn verify(
 }
 
 /// Looks for names that no row owns; returns why those of some resources could not be told.
-async fn unlisted(context: &Context) -> Result<BTreeMap<ResourceName, String>, VerifyEnd> {
+async fn unlisted(context: &Context) -> Result<BTreeMap<ResourceName, Unlisted>, VerifyEnd> {
     let mut unlisted = BTreeMap::new();
     for orphans in &context.verify.orphans {
         let name = &orphans.name;
-        context.emit(&report::Event::Notice {
-            text: format!("`{name}` is listed, and compared with the keys of its rows"),
-        });
+        if !orphans.wanted.is_empty() {
+            context.emit(&report::Event::Notice {
+                text: format!("`{name}` is listed, and compared with the keys of its rows"),
+            });
+        }
         match orphans.find().await {
-            Ok(empty) => {
-                let why = "the source has no row of it, so nothing is taken for an orphan";
-                unlisted.extend(empty.into_iter().map(|one| (one, why.to_owned())));
-            }
+            Ok(alone) => unlisted.extend(
+                alone
+                    .into_iter()
+                    .map(|(name, why)| (name, Unlisted { why, failed: false })),
+            ),
             Err(Trouble::Edge(error)) => {
                 let why = chain(&error).join(": ");
                 let all = orphans.wanted.iter();
-                unlisted.extend(all.map(|one| (one.clone(), why.clone())));
+                let failed = |one: &ResourceName| {
+                    let why = why.clone();
+                    (one.clone(), Unlisted { why, failed: true })
+                };
+                unlisted.extend(all.map(failed));
             }
             Err(trouble) => return Err(trouble.into()),
         }
@@ -320,6 +333,7 @@ async fn pass(
         if walker.begin(&shape).await? == Phase::Walking {
             walk::walk_all(&walker).await?;
         }
+        walker.find_shared_keys().await?;
         settle::settle_all(&walker).await?;
         walker.finished()
     };

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::{
     Trouble, depth,
     repair::Mender,
+    shared_keys::Writes,
     walk::{Asker, Walker, joined, pair, pause},
 };
 use crate::{
@@ -21,8 +22,9 @@ use crate::{
     compare::subset,
     cursor::KeyRange,
     engine::sink::shown_key,
+    failpoint,
     plan::TargetConfig,
-    scratch::{Counts, Doubt, Settlement},
+    scratch::{Counts, Doubt, FIRST_KEYS, Settlement},
     target::Stored,
 };
 
@@ -100,9 +102,10 @@ impl Walker {
         // What was the same twice and not what the target holds.
         let mut sure: BTreeMap<String, (Stored, String)> = BTreeMap::new();
         let (mut left, mut moving) = (Vec::new(), 0);
+        let mut shared: Vec<String> = Vec::new();
         let mut stop = self.context.verify.stop.clone();
         for look in 1..=LOOKS {
-            let (seen, rows) = self.look(asker, &doubt.range).await?;
+            let (seen, rows) = self.look(asker, &doubt.range, &mut shared).await?;
             let mut certain = Vec::new();
             for (at, one) in seen.iter().enumerate() {
                 if before.get(&one.pair) == Some(&one.hash) {
@@ -133,14 +136,19 @@ impl Walker {
             // What came in order by itself meanwhile is no difference.
             sure.retain(|pair, _| left.contains(pair));
         }
-        Ok(settlement(sure, left.len(), moving))
+        Ok(Settlement {
+            shared,
+            ..settlement(sure, left.len(), moving)
+        })
     }
 
-    /// Reads the rows of `range` and returns those that the target does not hold as they are.
+    /// Reads the rows of `range` and returns those that the target does not hold as they are. Keys that several rows write go
+    /// to `shared`, and of their rows only the last one counts.
     async fn look(
         &self,
         asker: &mut Asker,
         range: &KeyRange,
+        shared: &mut Vec<String>,
     ) -> Result<(Vec<Seen>, Chunk), Trouble> {
         let mut rows = self.read(range);
         let mut seen = Vec::new();
@@ -152,6 +160,15 @@ impl Walker {
             let found = asker.ask(chunk, depth).await?;
             for (row, stored) in chunk.rows().zip(found) {
                 if matches!(stored, Stored::Missing | Stored::Differs) {
+                    if let Some(writes) = self.writes_shared(&row)? {
+                        let key = self.shown(row.key);
+                        if !shared.contains(&key) && shared.len() < FIRST_KEYS {
+                            shared.push(key);
+                        }
+                        if writes == Writes::Before && !failpoint::mutant("shared_keys_flip") {
+                            continue;
+                        }
+                    }
                     let beside: Vec<_> = row.beside().collect();
                     different.push(row.cursor, row.key, row.value, &beside);
                     seen.push(Seen {

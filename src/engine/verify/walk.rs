@@ -1,6 +1,7 @@
 //! Compares the rows of one resource, part by part, side by side.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::AtomicU32},
     time::Duration,
 };
@@ -24,12 +25,13 @@ use crate::{
         retry::{Waits, passes, retrying},
         sink::{ChunkBounds, ChunkSink, FilledChunk, told},
     },
-    error::EdgeError,
+    error::{EdgeError, ErrorKind},
     failpoint,
     ids::{PartitionId, ResourceName},
+    machine::DeadLetter,
     plan::{Level, Resource, RetryPolicy},
     report,
-    scratch::{ChunkCompared, Counts, Part, Phase, Scratch},
+    scratch::{ChunkCompared, Counts, FIRST_KEYS, Part, Phase, Scratch},
     source::{RowQuery, TableShape},
     target::{Comparer, Depth, Stored, Target},
 };
@@ -41,12 +43,15 @@ pub(super) const SAMPLE_ROWS: u64 = 10_000;
 /// Parts of the memory budget that one chunk of one walk may take at most: as for a restore.
 const CHUNKS_PER_PART: u64 = 4;
 
+/// Why a row is broken that only the target would refuse.
+const UNWRITABLE: &str = "the target takes no such row";
+
 /// Compares one resource.
 pub(super) struct Walker {
     pub(super) context: Arc<Context>,
     pub(super) resource: Resource,
     pub(super) target: Arc<dyn Target>,
-    query: RowQuery,
+    pub(super) query: RowQuery,
     columns: String,
     /// One row of so many is compared.
     one_in: u64,
@@ -313,6 +318,16 @@ impl Walker {
         hash.digest()
     }
 
+    /// Returns a hash of all that a row writes.
+    pub(super) fn content(row: &Row<'_>) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(row.value);
+        for column in row.beside() {
+            hash.update(column.unwrap_or_default());
+        }
+        hash.digest()
+    }
+
     /// Compares the rows of a part that are left.
     async fn walk(&self, part: &Part) -> Result<(), Trouble> {
         let mut rows = self.read(&part.range);
@@ -352,6 +367,20 @@ impl Walker {
         let found = asker.ask(chunk, depth(self.context.verify.level)).await?;
         let mut suspects = Vec::new();
         let mut range: Option<KeyRange> = None;
+        let mut broken: BTreeMap<String, u64> = BTreeMap::new();
+        let mut broken_keys = Vec::new();
+        for letter in &filled.dead_letters {
+            let reason = reason(letter);
+            // A row without a key is named by its place.
+            let row = letter.key.as_ref().map_or_else(
+                || format!("the row at {}", letter.cursor),
+                |key| self.shown(key.as_bytes()),
+            );
+            if broken_keys.len() < FIRST_KEYS {
+                broken_keys.push(format!("{row}: {reason}"));
+            }
+            *broken.entry(reason).or_default() += 1;
+        }
         let (mut unwritable, mut rows) = (0, 0);
         let mut at = after.map(|cursor| cursor.0.as_slice());
         let mut before = at;
@@ -363,7 +392,12 @@ impl Walker {
             }
             match stored {
                 Stored::Same => {}
-                Stored::Unwritable => unwritable += 1,
+                Stored::Unwritable => {
+                    unwritable += 1;
+                    if broken_keys.len() < FIRST_KEYS {
+                        broken_keys.push(format!("{}: {UNWRITABLE}", self.shown(row.key)));
+                    }
+                }
                 Stored::Missing | Stored::Differs => {
                     let cursor = Cursor(row.cursor.to_vec());
                     suspects.push((pair(&row), self.hash(&row)));
@@ -377,7 +411,12 @@ impl Walker {
                 }
             }
         }
+        if unwritable > 0 {
+            broken.insert(UNWRITABLE.to_owned(), unwritable);
+        }
         Ok(ChunkCompared {
+            broken,
+            broken_keys,
             until: filled.until.clone(),
             counts: Counts {
                 rows: filled.rows,
@@ -388,6 +427,17 @@ impl Walker {
             doubt: range.map(|range| (range, suspects)),
         })
     }
+}
+
+/// Returns the kind of a dead letter's reason: without the place in the value, so that like is counted with like.
+fn reason(letter: &DeadLetter) -> String {
+    if letter.kind == ErrorKind::RowTooLarge.label() {
+        return "the value is longer than the memory budget".to_owned();
+    }
+    let places = [" at byte ", ": it ends after "];
+    let end = places.iter().filter_map(|place| letter.reason.find(place));
+    let end = end.min().unwrap_or(letter.reason.len());
+    letter.reason[..end].to_owned()
 }
 
 /// Compares every part of a resource.

@@ -86,6 +86,13 @@ mod tests {
             "spy_cms_block_storage",
             "cms_block",
             "spy_cms_block.id_cms_block",
+            true,
+        );
+        // Its rows name no entity: a run without ids takes all.
+        with(
+            "spy_navigation_storage",
+            "navigation",
+            "spy_navigation.id_navigation",
             false,
         );
         assert_eq!(filled("spy_customer_invalidated_storage"), None);

@@ -13,6 +13,15 @@ use crate::{
 /// Only the server's first text is kept: it names users, hosts, tables and columns, while detail and context may quote
 /// rows. Where it may quote a value itself it is left out.
 pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
+    named(place, doing, error, quotes_values)
+}
+
+/// As [`edge`], for a statement that evaluates the plan's own condition: what that raises may quote a row under any state.
+pub(super) fn edge_of_condition(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
+    named(place, doing, error, |state| !is_about_the_session(state))
+}
+
+fn named(place: &str, doing: &str, error: &sqlx::Error, hides: fn(&str) -> bool) -> EdgeError {
     if let Some((kind, why)) = tls::explain(error) {
         return EdgeError::new(kind, format!("no TLS connection to {place}: {why}"));
     }
@@ -27,6 +36,7 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
                 state,
                 routine.unwrap_or_default(),
                 database.message(),
+                hides,
             )
         }
         sqlx::Error::Io(io) => network::fault(place, doing, io),
@@ -60,7 +70,14 @@ pub(super) fn edge(place: &str, doing: &str, error: &sqlx::Error) -> EdgeError {
     EdgeError::new(kind, message)
 }
 
-fn server(place: &str, doing: &str, state: &str, routine: &str, text: &str) -> (ErrorKind, String) {
+fn server(
+    place: &str,
+    doing: &str,
+    state: &str,
+    routine: &str,
+    text: &str,
+    hides: fn(&str) -> bool,
+) -> (ErrorKind, String) {
     // `$5` in the plan's condition: the server cannot know its type, or misses its value.
     if state == "42P18" || (state == "08P01" && routine == "exec_bind_message") {
         return (
@@ -81,6 +98,10 @@ fn server(place: &str, doing: &str, state: &str, routine: &str, text: &str) -> (
     }
     let text = if quotes_values(state) {
         "a value does not fit its use (the server's text quotes it and is left out)".to_owned()
+    } else if hides(state) {
+        // `where: name::regclass IS NOT NULL` quotes the row as a relation that does not exist.
+        "the condition of the plan failed at a row (the server's text may quote it and is left out)"
+            .to_owned()
     } else {
         one_line(text)
     };
@@ -124,6 +145,13 @@ fn quotes_values(state: &str) -> bool {
         .any(|class| state.starts_with(class))
 }
 
+/// Connection, transaction, login, resources, an operator's intervention, the server's own trouble: never about a row.
+fn is_about_the_session(state: &str) -> bool {
+    ["08", "25", "26", "28", "40", "53", "57", "58"]
+        .iter()
+        .any(|class| state.starts_with(class))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -158,10 +186,46 @@ mod tests {
         }
     }
 
+    fn plain(state: &str, routine: &str, text: &str) -> (ErrorKind, String) {
+        server("here", "the rows", state, routine, text, quotes_values)
+    }
+
+    #[test]
+    fn what_a_condition_raises_is_left_out_and_what_the_server_says_of_itself_is_not() {
+        for (state, kind) in [
+            ("42P01", ErrorKind::Missing),
+            ("42704", ErrorKind::Missing),
+            ("42883", ErrorKind::Missing),
+            ("42602", ErrorKind::Refused),
+            ("3F000", ErrorKind::Missing),
+            ("0A000", ErrorKind::Refused),
+            ("22P02", ErrorKind::Refused),
+        ] {
+            let hides = |state: &str| !is_about_the_session(state);
+            let told = server("here", "the rows", state, "", "\"geheim\" is none", hides);
+            assert_eq!(told.0, kind, "{state}");
+            assert!(
+                !told.1.contains("geheim") && told.1.ends_with(&format!("(error {state})")),
+                "{}",
+                told.1
+            );
+        }
+        let hides = |state: &str| !is_about_the_session(state);
+        let told = server(
+            "here",
+            "the rows",
+            "57P01",
+            "",
+            "terminating connection",
+            hides,
+        );
+        assert!(told.1.contains("terminating connection"), "{}", told.1);
+    }
+
     #[test]
     fn texts_that_quote_values_are_left_out() {
         for state in ["22P02", "23514", "P0001"] {
-            let (kind, message) = server("here", "the rows", state, "", "no such: geheim");
+            let (kind, message) = plain(state, "", "no such: geheim");
             assert_eq!(kind, ErrorKind::Refused);
             assert!(
                 !message.contains("geheim") && message.ends_with(&format!("(error {state})")),
@@ -169,7 +233,7 @@ mod tests {
             );
         }
         assert_eq!(
-            server("here", "the rows", "42601", "", "syntax\nerror"),
+            plain("42601", "", "syntax\nerror"),
             (
                 ErrorKind::Refused,
                 "here refused the rows: syntax error (error 42601)".to_owned()
@@ -179,21 +243,18 @@ mod tests {
 
     #[test]
     fn what_a_person_can_mend_is_named() {
-        let (kind, message) = server("here", "the rows", "42P18", "", "could not determine");
+        let (kind, message) = plain("42P18", "", "could not determine");
         assert_eq!(kind, ErrorKind::Refused);
         assert!(message.contains("placeholder"), "{message}");
-        let (kind, message) = server("here", "the rows", "08P01", "exec_bind_message", "4 of 5");
+        let (kind, message) = plain("08P01", "exec_bind_message", "4 of 5");
         assert_eq!(kind, ErrorKind::Refused);
         assert!(message.contains("placeholder"), "{message}");
-        let (kind, message) = server("here", "the rows", "26000", "", "does not exist");
+        let (kind, message) = plain("26000", "", "does not exist");
         assert_eq!(kind, ErrorKind::Refused);
         assert!(message.contains("pool by session"), "{message}");
-        let altered = server("here", "the rows", "0A000", "RevalidateCachedQuery", "x");
+        let altered = plain("0A000", "RevalidateCachedQuery", "x");
         assert_eq!(altered.0, ErrorKind::Busy);
-        assert_eq!(
-            server("here", "the rows", "0A000", "other", "x").0,
-            ErrorKind::Refused
-        );
+        assert_eq!(plain("0A000", "other", "x").0, ErrorKind::Refused);
     }
 
     #[test]

@@ -70,6 +70,8 @@ struct Scan<'a> {
     cursor: Vec<KeyKind>,
     /// Columns beside cursor, key and value.
     beside: usize,
+    /// Whether the plan's own condition is evaluated.
+    conditional: bool,
     until: &'a Cursor,
     /// Longest silence between two rows.
     limit: std::time::Duration,
@@ -121,10 +123,11 @@ impl PostgresSource {
         shape::check(Dialect::Postgres, self.place(), from, &found)
     }
 
-    /// Runs a query of whole numbers that gives one row.
+    /// Runs a query of whole numbers about rows of `table` that gives one row.
     async fn numbers<const N: usize>(
         &self,
         connection: &mut PgConnection,
+        table: &Checked,
         doing: &str,
         sql: &Statement,
         ids: &[Id],
@@ -135,19 +138,23 @@ impl PostgresSource {
             ..Values::default()
         };
         let query = bind(sql, &values)?;
-        self.sessions
-            .within(doing, limit, async {
-                let row = query.fetch_one(connection).await?;
-                let mut numbers = [0; N];
-                for (column, number) in numbers.iter_mut().enumerate() {
-                    *number = row
-                        .try_get_unchecked::<i64, _>(column)?
-                        .try_into()
-                        .unwrap_or(0);
-                }
-                Ok(numbers)
-            })
-            .await
+        let asking = async {
+            let row = query.fetch_one(connection).await?;
+            let mut numbers = [0; N];
+            for (column, number) in numbers.iter_mut().enumerate() {
+                *number = row
+                    .try_get_unchecked::<i64, _>(column)?
+                    .try_into()
+                    .unwrap_or(0);
+            }
+            Ok(numbers)
+        };
+        match tokio::time::timeout(limit, asking).await {
+            Ok(asked) => {
+                asked.map_err(|error| self.edge_of_rows(table.condition.is_some(), doing, &error))
+            }
+            Err(_) => Err(self.sessions.silent(doing, limit)),
+        }
     }
 
     /// Returns the key of a query of one row, if it has one.
@@ -210,7 +217,8 @@ impl PostgresSource {
                         .map_err(|_| self.sessions.silent(scan.doing, scan.limit))?,
                 };
                 let Some(row) = next else { break };
-                let row = row.map_err(|error| self.edge(scan.doing, &error))?;
+                let row =
+                    row.map_err(|error| self.edge_of_rows(scan.conditional, scan.doing, &error))?;
                 let full = push(&row, scan, &mut key, sink)
                     .map_err(|error| self.edge(scan.doing, &error))?;
                 match &mut after {
@@ -247,6 +255,14 @@ impl PostgresSource {
 
     fn edge(&self, doing: &str, error: &sqlx::Error) -> EdgeError {
         error::edge(self.place(), doing, error)
+    }
+
+    fn edge_of_rows(&self, conditional: bool, doing: &str, error: &sqlx::Error) -> EdgeError {
+        if conditional {
+            error::edge_of_condition(self.place(), doing, error)
+        } else {
+            self.edge(doing, error)
+        }
     }
 }
 
@@ -481,6 +497,7 @@ impl Source for PostgresSource {
             ids,
             cursor: checked.cursor.iter().map(|one| one.key.kind).collect(),
             beside: checked.beside.len(),
+            conditional: checked.condition.is_some(),
             until: &range.until,
             limit: if filtered {
                 patience.whole_statement()
@@ -508,7 +525,9 @@ impl Source for PostgresSource {
         let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
         let sql = keyset::count(&checked, query.ids.as_ref().map(|_| ids.as_slice()));
         let doing = format!("the count of `{}`", query.from.table);
-        let [rows] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
+        let [rows] = self
+            .numbers(&mut connection, &checked, &doing, &sql, &ids)
+            .await?;
         self.sessions.give_back(connection);
         Ok(rows)
     }
@@ -519,7 +538,9 @@ impl Source for PostgresSource {
         let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
         let sql = keyset::sample(&checked, query.ids.as_ref().map(|_| ids.as_slice()));
         let doing = format!("a sample of `{}`", query.from.table);
-        let [rows, bytes] = self.numbers(&mut connection, &doing, &sql, &ids).await?;
+        let [rows, bytes] = self
+            .numbers(&mut connection, &checked, &doing, &sql, &ids)
+            .await?;
         self.sessions.give_back(connection);
         Ok(bytes.checked_div(rows))
     }

@@ -239,6 +239,21 @@ impl SqliteSource {
 
     fn edge(&self, doing: &str, error: &rusqlite::Error) -> EdgeError {
         let place = &self.place;
+        if error
+            .sqlite_error()
+            .is_some_and(|failure| failure.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK)
+        {
+            // Not a lock that passes: the file stays unreadable until somebody opens it to write.
+            return EdgeError::new(
+                ErrorKind::Refused,
+                format!(
+                    "{place} holds a half-done change of a program that died, and a reader may not take it back: open it once \
+                     with a program that may write, `sqlite3 {} .tables` (`rekindle run` does it where the plan's own \
+                     statement writes there)",
+                    self.path.display()
+                ),
+            );
+        }
         let (code, text) = match error {
             rusqlite::Error::SqliteFailure(failure, text) => (
                 Some(failure.code),

@@ -30,6 +30,9 @@ use crate::{
 /// Keys that a server looks at for one answer: a millisecond of its time.
 const COUNT: u32 = 1_000;
 
+/// Keys of one `WATCH`.
+const WATCHED: usize = 500;
+
 /// What begins the keys of rekindle itself.
 const OURS: &[u8] = b"rekindle:";
 
@@ -164,12 +167,28 @@ impl Inventory for RedisInventory {
         Ok(of_slot.into_values().collect())
     }
 
+    async fn gone(&mut self, names: &[StoredName]) -> Result<Vec<StoredName>, EdgeError> {
+        let commands = |out: &mut Vec<u8>, keys: &[Vec<u8>]| {
+            for key in keys {
+                resp::command(out, &[b"EXISTS", key]);
+            }
+        };
+        let replies = self.exchange(names, commands, names.len()).await?;
+        let gone = names.iter().zip(replies);
+        let gone = gone.filter(|(_, reply)| matches!(reply, Reply::Number(0)));
+        Ok(gone.map(|(name, _)| name.clone()).collect())
+    }
+
     async fn watch(&mut self, names: &[StoredName]) -> Result<(), EdgeError> {
         let commands = |out: &mut Vec<u8>, keys: &[Vec<u8>]| {
             resp::command(out, &[b"UNWATCH"]);
-            with_keys(out, b"WATCH", keys);
+            // Others get their turn in between.
+            for some in keys.chunks(WATCHED) {
+                with_keys(out, b"WATCH", some);
+            }
         };
-        self.exchange(names, commands, 2).await.map(drop)
+        let answers = 1 + names.len().div_ceil(WATCHED);
+        self.exchange(names, commands, answers).await.map(drop)
     }
 
     async fn remove(&mut self, names: &[StoredName]) -> Result<Option<u64>, EdgeError> {

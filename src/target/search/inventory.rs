@@ -157,6 +157,13 @@ impl Inventory for SearchInventory {
         Ok(vec![names])
     }
 
+    async fn gone(&mut self, names: &[StoredName]) -> Result<Vec<StoredName>, EdgeError> {
+        self.watch(names).await?;
+        let there = std::mem::take(&mut self.watched);
+        let gone = names.iter().filter(|name| !there.contains_key(*name));
+        Ok(gone.cloned().collect())
+    }
+
     async fn watch(&mut self, names: &[StoredName]) -> Result<(), EdgeError> {
         #[derive(Deserialize)]
         struct All {

@@ -37,11 +37,19 @@ impl Look<'_> {
         }
     }
 
-    fn word(&self, at: usize, word: &[u8]) -> Option<usize> {
-        self.value[at..].starts_with(word).then(|| at + word.len())
+    fn word<const N: usize>(&self, at: usize, word: &[u8; N]) -> Option<usize> {
+        (self.value[at..].first_chunk() == Some(word)).then_some(at + N)
     }
 
     fn number(&self, at: usize) -> Option<usize> {
+        // Most numbers are ids: up to 18 digits, which are written as they are.
+        if self.value[at] > b'0' {
+            let rest = &self.value[at + 1..];
+            let more = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if more < 18 && !matches!(rest.get(more), Some(b'.' | b'e' | b'E')) {
+                return Some(at + 1 + more);
+            }
+        }
         let token = number::token(self.value, at).ok()?;
         number::is_canonical(&self.value[at..token.end], token.integer).then_some(token.end)
     }

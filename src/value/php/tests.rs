@@ -106,6 +106,8 @@ fn what_php_wrote_is_handed_on_as_it_is() {
         r#"{"id":17,"url":"\/de\/x","n":null,"t":[true,false],"p":9.99,"q":0.30000000000000004,"s":"gr\u00f6\u00dfe \ud83d\ude00"}"#,
         r#"{"1":"a","0":"b","e":1.0e+25,"m":-9223372036854775808,"c":"\u0001\b\"\\"}"#,
         "[]",
+        "[0,-1,7,123456789012345678,-123456789012345678,9223372036854775807]",
+        "[true,false,null]",
     ] {
         let mut json = Json::new(Form::Storage);
         assert!(
@@ -119,6 +121,11 @@ fn what_php_wrote_is_handed_on_as_it_is() {
         r#"{"a":"/"}"#,
         r#"{"a":1.0}"#,
         r#"{"a":"\u0041"}"#,
+        "[9223372036854775808]",
+        "[123456789012345678.0]",
+        "[1e3]",
+        "[7E2]",
+        "[-0]",
     ] {
         let mut json = Json::new(Form::Storage);
         assert_ne!(

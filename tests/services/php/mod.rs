@@ -11,6 +11,8 @@ use rekindle::value::{
     php::{Form, Json},
 };
 
+use crate::shop::told;
+
 const DOCUMENTS: usize = 100_000;
 
 fn shown(bytes: &[u8]) -> String {
@@ -61,9 +63,9 @@ fn every_document_is_written_as_php_writes_it() {
             }
         }
     }
-    eprintln!(
+    told(&format!(
         "{DOCUMENTS} documents in three forms: {whole} whole, {canonical} of their values seen to be PHP's own"
-    );
+    ));
     assert!(
         whole > DOCUMENTS / 2 && whole < DOCUMENTS * 9 / 10,
         "{whole} of {DOCUMENTS} are whole"

@@ -915,6 +915,45 @@ async fn sessions_are_pinned_and_cannot_write() {
         .expect_err("raised");
     assert_eq!(error.kind, ErrorKind::Refused);
     assert!(!error.message.contains("key:"), "{error}");
+    // Each reads the row's text as the name of something, and says that it is not there.
+    for condition in [
+        "('key' || id)::regclass IS NOT NULL",
+        "('key' || id)::regtype IS NOT NULL",
+        "('key' || id)::regproc IS NOT NULL",
+        "('key' || id)::regnamespace IS NOT NULL",
+        "current_setting('key' || id) = ''",
+    ] {
+        let query = filtered("t", condition);
+        source.describe(&query.from).await.expect("a condition");
+        let range = KeyRange {
+            after: None,
+            until: Cursor::single(KeyValue::Int(3)),
+        };
+        let mut rows = Rows::new(10, 10);
+        let Err(ScanError::Source(scanned)) = source.scan(&query, &range, &mut rows).await else {
+            panic!("{condition} reads rows")
+        };
+        let counted = source.count(&query).await.expect_err("no such thing");
+        let sampled = source
+            .sample_row_bytes(&query)
+            .await
+            .expect_err("no such thing");
+        for error in [scanned, counted, sampled] {
+            assert!(
+                !error.message.contains("key")
+                    && error
+                        .message
+                        .contains("the condition of the plan failed at a row"),
+                "{condition}: {error}"
+            );
+        }
+    }
+    // What the condition itself says wrong is still told.
+    let error = source
+        .describe(&filtered("t", "no_such(key)").from)
+        .await
+        .expect_err("no such function");
+    assert!(error.message.contains("no_such"), "{error}");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::{
     postgres::PgDatabase,
     redis_server::RedisServer,
     search_server::SearchServer,
-    shop::{Named, PLAN, Running, Shop},
+    shop::{Named, PLAN, Running, Shop, told},
 };
 
 /// How many rows the shop has, in all its tables together.
@@ -152,6 +152,17 @@ fn create_indexes(search: &SearchServer, tables: &[Table]) {
     }
 }
 
+/// What the reasons of the planted rows say.
+const REASONS: [&str; 7] = [
+    "the value is NULL",
+    "the value is empty",
+    "the value is JSON, but neither an object nor a list",
+    "the value is broken JSON: it ends after ",
+    "the value is broken JSON: half a surrogate pair",
+    "the value is cut at 65,535 bytes: the column is TEXT",
+    "`alias_keys` is cut at 255 characters",
+];
+
 /// Runs the plan to its end and returns the rows that it names as dead letters: table and id, in order.
 fn restore<D: Named>(shop: &Shop<D>, names: &HashMap<String, &'static str>) -> Vec<(String, u64)> {
     let begun = Instant::now();
@@ -164,11 +175,13 @@ fn restore<D: Named>(shop: &Shop<D>, names: &HashMap<String, &'static str>) -> V
     let shown = shop
         .rekindle(&format!("dead-letters show {PLAN} --json --limit 1000000"))
         .exits(0);
+    let mut reasons = BTreeSet::new();
     let mut letters: Vec<_> = shown
         .json()
         .iter()
         .map(|letter| {
             let text = |name: &str| letter[name].as_str().expect("a text").to_owned();
+            reasons.insert(text("reason"));
             (
                 names[&text("resource")].to_owned(),
                 text("cursor").parse().expect("an id"),
@@ -176,6 +189,13 @@ fn restore<D: Named>(shop: &Shop<D>, names: &HashMap<String, &'static str>) -> V
         })
         .collect();
     letters.sort_unstable();
+    // Every kind of what was planted is told apart from the others.
+    for part in REASONS {
+        assert!(
+            reasons.iter().any(|reason| reason.contains(part)),
+            "`{part}` is none of {reasons:?}"
+        );
+    }
     letters
 }
 
@@ -205,13 +225,13 @@ fn assert_restored<D: Named>(
     assert_eq!(written.rows, total());
     // None of these would have left the shop by its own export.
     assert!(written.behind_holes > total() / 10);
-    eprintln!(
+    told(&format!(
         "{} keys, {} documents, {} dead letters, {:?}",
         compared.keys,
         compared.documents,
         letters.len(),
         compared.indexes
-    );
+    ));
 }
 
 #[tokio::test]

@@ -1,0 +1,274 @@
+//! The steps of a resource that is with its publisher: which one is started next.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{
+    Coordinator, Finished, Job,
+    waiting::{BOTH, Passage},
+};
+use crate::{
+    cursor::{Cursor, KeyValue},
+    engine::{
+        book::BookError,
+        breaker::Side,
+        copy::Report,
+        evidence::{extent, partition_keys},
+        handover::{Handed, IdPage, Rebind, Settle, entities_at, ids_query, next_ids},
+        retry::retrying,
+        sink::told,
+    },
+    error::{EdgeError, ErrorKind},
+    fallback,
+    ids::ResourceName,
+    machine::{Handover, HandoverScope, ResourceState},
+    plan::{FallbackConfig, Resource},
+};
+
+impl Coordinator {
+    /// Starts the next step of each resource that is with its publisher. Nothing writes to it meanwhile.
+    pub(super) async fn hand_next(&mut self) -> Result<(), BookError> {
+        let due: Vec<(ResourceName, ResourceState)> = self
+            .book
+            .resources()
+            .iter()
+            .filter(|one| {
+                matches!(
+                    one.state,
+                    ResourceState::Triggering | ResourceState::Draining
+                )
+            })
+            .map(|one| (one.name.clone(), one.state.clone()))
+            .collect();
+        for (name, state) in due {
+            let busy = self.jobs.values().any(
+                |job| matches!(job, Job::Walk(of, _) | Job::Hand(of, _) | Job::Bind(of) if *of == name),
+            );
+            let uses = self.step(&name, &state);
+            if busy || !self.is_proven(&name) || self.passage(&name, uses) == Passage::Closed {
+                continue;
+            }
+            let Some((resource, config)) = self
+                .plan
+                .resource(&name)
+                .and_then(|resource| Some((resource.clone(), resource.fallback.clone()?)))
+            else {
+                let reason = "it is with its publisher, and the plan names none any more";
+                self.block(&name, reason.to_owned()).await?;
+                continue;
+            };
+            if state == ResourceState::Draining {
+                if self.settled.contains(&name) {
+                    self.rebind(&resource);
+                } else {
+                    self.wait_for_rows(&resource, &config);
+                }
+            } else if let Some(page) = self.calls.get(&name).cloned() {
+                self.call(&resource, page).await?;
+            } else {
+                self.look_for_ids(&resource, &config).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the edges that the next step of a resource goes through. A call goes through none: the publisher has a
+    /// breaker of its own.
+    fn step(&self, name: &ResourceName, state: &ResourceState) -> &'static [Side] {
+        if *state == ResourceState::Draining && self.settled.contains(name) {
+            BOTH
+        } else if self.calls.contains_key(name) {
+            &[]
+        } else {
+            &[Side::Source]
+        }
+    }
+
+    pub(super) fn handover(&self, name: &ResourceName) -> Option<&Handover> {
+        self.book.resource(name)?.fallback.handover.as_ref()
+    }
+
+    async fn look_for_ids(
+        &mut self,
+        resource: &Resource,
+        config: &FallbackConfig,
+    ) -> Result<(), BookError> {
+        let Some(handover) = self.handover(&resource.name).cloned() else {
+            return Ok(());
+        };
+        let (source, retry) = (Arc::clone(&self.source), self.plan.defaults.retry.clone());
+        let waiting = self.waiting(&resource.name, Side::Source);
+        if handover.scope == HandoverScope::Resource {
+            let query = ids_query(config, &self.book.run()?.scope);
+            self.hand(&resource.name, &[Side::Source], async move {
+                let found = retrying(&retry, waiting, || {
+                    next_ids(
+                        &*source,
+                        &query,
+                        handover.after.clone(),
+                        fallback::IDS_PER_CALL,
+                    )
+                });
+                Handed::Ids(found.await)
+            });
+            return Ok(());
+        }
+        let after = match handover.after.as_ref().and_then(|after| after.0.first()) {
+            Some(KeyValue::Uint(number)) => number.cast_signed(),
+            _ => 0,
+        };
+        let letters = self
+            .letters(&resource.name, Some(ErrorKind::RowBroken), after)
+            .await?;
+        let from = resource.from.clone();
+        self.hand(&resource.name, &[Side::Source], async move {
+            let Some(last) = letters.last() else {
+                return Handed::Ids(Ok(None));
+            };
+            let until = Cursor::single(KeyValue::Uint(last.number.cast_unsigned()));
+            let mut ids: Vec<String> = letters
+                .iter()
+                .filter_map(|one| one.entity.clone())
+                .collect();
+            // Of a state file from before entities were kept.
+            let unasked: Vec<String> = letters
+                .iter()
+                .filter(|one| one.entity.is_none())
+                .map(|one| one.place.exact())
+                .collect();
+            let entity = from.entity.as_deref().unwrap_or_default();
+            let asked = retrying(&retry, waiting, || {
+                entities_at(&*source, &from, entity, &unasked)
+            });
+            match asked.await {
+                Ok(entities) => ids.extend(entities.into_values()),
+                Err(error) => return Handed::Ids(Err(error)),
+            }
+            ids.sort_unstable();
+            ids.dedup();
+            Handed::Ids(Ok(Some(IdPage { ids, until })))
+        });
+        Ok(())
+    }
+
+    async fn call(&mut self, resource: &Resource, page: IdPage) -> Result<(), BookError> {
+        let publisher = match fallback::connect(&self.plan, resource, &self.state_path) {
+            Ok(Some(publisher)) => publisher,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                let side = Side::Publisher;
+                return self.failed(&resource.name, side, &error).await;
+            }
+        };
+        let edge = self.edge(&resource.name, Side::Publisher);
+        let mut retry = self.plan.defaults.retry.clone();
+        let is_trial = self.breakers.is_open(&edge);
+        if is_trial {
+            retry.attempts = 1;
+        }
+        let wait = self.breakers.wait(&edge);
+        let waiting = self.waiting(&resource.name, Side::Publisher);
+        self.hand(&resource.name, &[], async move {
+            tokio::time::sleep(wait).await;
+            let called = retrying(&retry, waiting, || publisher.call(&page.ids)).await;
+            Handed::Called(called)
+        });
+        Ok(())
+    }
+
+    fn wait_for_rows(&mut self, resource: &Resource, config: &FallbackConfig) {
+        let Some(query) = self.compared(resource) else {
+            return;
+        };
+        let settle = Settle {
+            query,
+            source: Arc::clone(&self.source),
+            still: config.settle,
+            within: config.within,
+            retry: self.plan.defaults.retry.clone(),
+        };
+        let waiting = self.waiting(&resource.name, Side::Source);
+        self.hand(&resource.name, &[Side::Source], async move {
+            Handed::Settled(settle.run(waiting).await)
+        });
+    }
+
+    fn rebind(&mut self, resource: &Resource) {
+        let (Some(query), Ok(run)) = (self.compared(resource), self.book.run()) else {
+            return;
+        };
+        let (Some(leased), Some(ledger)) =
+            (self.targets.get(&resource.to), run.resource(&resource.name))
+        else {
+            return;
+        };
+        let of_rows = ledger.fallback.is_of_rows();
+        let rebind = Rebind {
+            resource: resource.name.clone(),
+            run: run.id.clone(),
+            query,
+            source: Arc::clone(&self.source),
+            target: Arc::clone(&leased.target),
+            extent: extent(run),
+            partitions: if of_rows {
+                1
+            } else {
+                self.plan.defaults.parallel_partitions
+            },
+            replaced: (!of_rows).then(|| partition_keys(run, ledger)),
+            retry: self.plan.defaults.retry.clone(),
+        };
+        let mut reading = self.waiting(&resource.name, Side::Source);
+        let mut writing = self.waiting(&resource.name, Side::Target);
+        self.hand(&resource.name, BOTH, async move {
+            let told = |side, error: &EdgeError, wait| match side {
+                Side::Target => writing(error, wait),
+                Side::Source | Side::Publisher => reading(error, wait),
+            };
+            Handed::Bound(Box::new(rebind.run(told).await))
+        });
+    }
+
+    /// Returns who hears of errors that pass.
+    fn waiting(
+        &self,
+        name: &ResourceName,
+        side: Side,
+    ) -> impl FnMut(&EdgeError, std::time::Duration) + use<> {
+        let (reports, name) = (self.reports.0.clone(), name.clone());
+        move |error, wait| {
+            // Only for people: a report that finds no room is not worth waiting for.
+            let waiting = Report::Waiting {
+                resource: name.clone(),
+                side,
+                error: error.to_string(),
+                wait,
+            };
+            reports.try_send(waiting).ok();
+        }
+    }
+
+    /// Runs a step until it ends or the resource is told to stop: then a publisher that is under way is killed, and
+    /// called again another time.
+    fn hand(
+        &mut self,
+        name: &ResourceName,
+        uses: &'static [Side],
+        work: impl Future<Output = Handed> + Send + 'static,
+    ) {
+        let stop = self
+            .stops
+            .entry(name.clone())
+            .or_insert_with(|| watch::channel(false).0);
+        let mut stopped = stop.subscribe();
+        let task = self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = told(&mut stopped) => Finished::Handed(Handed::Stopped),
+                handed = work => Finished::Handed(handed),
+            }
+        });
+        self.jobs.insert(task.id(), Job::Hand(name.clone(), uses));
+    }
+}

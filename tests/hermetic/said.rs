@@ -1,0 +1,264 @@
+//! What commands say of what will be written and of what is not there: columns of keys, tables that nobody wants, ids without
+//! a row, runs, kinds of dead letters.
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+struct Shop {
+    folder: TempDir,
+}
+
+impl Shop {
+    /// Makes a shop whose `url` has two rows for each of the entities 7 and 8, one of them broken, and a table without further
+    /// keys.
+    fn new() -> Self {
+        let shop = Self::of(
+                "CREATE TABLE url (id INTEGER PRIMARY KEY NOT NULL, fk_url INT, data TEXT, alias_keys TEXT, key TEXT);
+                 INSERT INTO url VALUES (1, 7, '{}', '{\"u:one\":{}}', 'u:1'), (2, 7, '{}', NULL, 'u:2'),
+                   (3, 8, '{}', NULL, 'u:3'), (4, 8, NULL, NULL, 'u:4');
+                 CREATE TABLE page (id INTEGER PRIMARY KEY NOT NULL, data TEXT, key TEXT);
+                 INSERT INTO page VALUES (7, '{}', 'p:7')",
+        );
+        shop.plan("url");
+        shop
+    }
+
+    fn of(sql: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Connection::open(folder.path().join("shop.db")).unwrap();
+        database.execute_batch(sql).unwrap();
+        Self { folder }
+    }
+
+    /// Writes a plan under the preset, with tables of the shop's own.
+    fn plan(&self, table: &str) {
+        fs::write(
+            self.folder.path().join("p.yaml"),
+            format!(
+                "version: 1\nname: shop\npreset: spryker\nsource: {{ url: \"sqlite:shop.db\" }}\n\
+                 targets: {{ dump: {{ file: {{ path: out }} }} }}\nresources:\n  \
+                 - {{ name: own_url, fallback: {{ to: none }}, from: {{ table: {table}, cursor: [id], key: key, value: data, entity: fk_url }} }}\n  \
+                 - {{ name: own_page, fallback: {{ to: none }}, from: {{ table: page, cursor: [id], key: key, value: data }} }}\n"
+            ),
+        )
+        .unwrap();
+    }
+
+    fn rekindle(&self, words: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_rekindle"))
+            .current_dir(self.folder.path())
+            .args(words)
+            .output()
+            .unwrap()
+    }
+
+    /// Returns what a command that has to end with `code` printed on stdout and stderr.
+    fn said(&self, words: &[&str], code: i32) -> (String, String) {
+        let output = self.rekindle(words);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr))
+    }
+}
+
+#[test]
+fn ids_without_a_row_are_told_and_change_no_exit_code() {
+    let shop = Shop::new();
+    let ids = |ids, code| shop.said(&["run", "p.yaml", "--no-progress", "--ids", ids], code);
+    let (_, said) = ids("7,5000,5001", 0);
+    let lines: Vec<_> = said.lines().collect();
+    let at = |line: &str| {
+        let found = lines.iter().position(|one| *one == line);
+        found.unwrap_or_else(|| panic!("{line}\n{said}"))
+    };
+    let own = at("own_url: 2 of 3 ids had no row: 5000, 5001");
+    at("own_page: 2 of 3 ids had no row: 5000, 5001");
+    let ended = lines.iter().position(|line| line.contains(" is done: "));
+    assert!(Some(own) < ended, "{said}");
+    // Where each has one, there is nothing to tell; a broken row is a row.
+    let (_, said) = ids("8", 4);
+    assert!(!said.contains("own_url: 1 of"), "{said}");
+    assert!(said.contains("own_page: 1 of 1 id had no row: 8"), "{said}");
+
+    let words = [
+        "run", "p.yaml", "--json", "--only", "own_url", "--ids", "9,07",
+    ];
+    let (said, _) = shop.said(&words, 0);
+    let events: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told = events.iter().find(|one| one["event"] == "ids_asked");
+    assert_eq!(
+        told.unwrap(),
+        &json!({ "event": "ids_asked", "resource": "own_url", "asked": 2, "without_row": 1, "ids": ["9"] })
+    );
+    // Nobody asked for ids.
+    let (said, _) = shop.said(&["run", "p.yaml", "--json"], 4);
+    assert!(!said.contains("ids_asked"), "{said}");
+
+    let dry = ["run", "p.yaml", "--dry-run", "--ids", "7,5000"];
+    let (said, _) = shop.said(&dry, 0);
+    assert!(
+        said.contains("ids of `own_url` are of column `url.fk_url`; 1 of 2 ids had no row: 5000\n"),
+        "{said}"
+    );
+    let (said, _) = shop.said(&[&dry[..], &["--json"]].concat(), 0);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let asked = |at: usize, key: &str| said["resources"][at][key].clone();
+    assert_eq!(asked(0, "ids_asked"), 2);
+    assert_eq!(asked(0, "ids_without_row"), 1);
+}
+
+#[test]
+fn every_kind_of_key_that_will_be_written_is_shown() {
+    let shop = Shop::new();
+    for words in [&["validate", "p.yaml"][..], &["run", "p.yaml", "--dry-run"]] {
+        let (said, _) = shop.said(words, 0);
+        let cells = |name: &str| {
+            let line = said.lines().find(|line| line.contains(name)).unwrap();
+            line.to_owned()
+        };
+        assert!(cells("resource ").contains("keys from"), "{said}");
+        assert!(cells("own_url ").contains("key, alias_keys"), "{said}");
+        // The preset looks for the columns, and this table has none of them.
+        assert!(!cells("own_page ").contains("alias_keys"), "{said}");
+        let (said, _) = shop.said(&[words, &["--json"]].concat(), 0);
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let columns = |at: usize| said["resources"][at]["key_columns"].clone();
+        assert_eq!(columns(0), json!(["key", "alias_keys"]));
+        assert_eq!(columns(1), json!(["key"]));
+    }
+    let (said, _) = shop.said(&["validate", "p.yaml", "--offline"], 0);
+    assert!(
+        said.contains("key, alias_keys?, mapping_resource_key?"),
+        "{said}"
+    );
+    let shown =
+        "  resources.own_url.from: { aliases: alias_keys, mapping_key: mapping_resource_key }\n";
+    assert!(said.contains(shown), "{said}");
+    let (said, _) = shop.said(&["validate", "p.yaml", "--offline", "--json"], 0);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let page = &said["resources"][1];
+    assert_eq!(page["key_columns"], json!(["key"]));
+    assert_eq!(
+        page["key_columns_if_there"],
+        json!(["alias_keys", "mapping_resource_key"])
+    );
+}
+
+#[test]
+fn defaults_are_listed_only_of_a_plan_that_is_valid() {
+    let shop = Shop::new();
+    let (said, _) = shop.said(&["validate", "p.yaml"], 0);
+    assert!(said.contains("defaults used:"), "{said}");
+    shop.plan("nowhere");
+    let (said, refused) = shop.said(&["validate", "p.yaml"], 3);
+    assert!(!said.contains("defaults used:"), "{said}");
+    assert!(said.lines().count() < 8, "{said}");
+    assert!(refused.contains("has no table `nowhere`"), "{refused}");
+}
+
+#[test]
+fn names_that_nothing_has_are_repeated_as_typed_with_those_there_are() {
+    let shop = Shop::new();
+    shop.said(&["run", "p.yaml"], 4);
+    let (_, refused) = shop.said(&["show", "bad-Id", "p.yaml"], 2);
+    assert!(refused.contains("there is no run bad-Id\n"), "{refused}");
+    let (_, refused) = shop.said(&["dead-letters", "list", "p.yaml", "--run", "nOpe"], 2);
+    assert!(refused.contains("there is no run nOpe\n"), "{refused}");
+    for command in ["list", "show", "retry", "drop"] {
+        let (_, refused) = shop.said(&["dead-letters", command, "p.yaml", "--kind", "nope"], 2);
+        for part in [
+            "error: `--kind nope` names no kind of dead letter",
+            "safe:",
+            "next:  use one of: row_broken, row_too_large, refused; ",
+        ] {
+            assert!(refused.contains(part), "{command}: {part}\n{refused}");
+        }
+    }
+    let near = ["dead-letters", "show", "p.yaml", "--kind", "row-broken"];
+    let (_, refused) = shop.said(&near, 2);
+    assert!(refused.contains("did you mean `row_broken`?"), "{refused}");
+    let (said, _) = shop.said(
+        &["dead-letters", "show", "p.yaml", "--kind", "row_broken"],
+        0,
+    );
+    assert!(said.contains("u:4"), "{said}");
+    // A kind that no row has is no mistake.
+    let (said, _) = shop.said(&["dead-letters", "show", "p.yaml", "--kind", "refused"], 0);
+    assert_eq!(said, "no dead letters\n");
+}
+
+/// A plan that covers one of four read models.
+fn partial(ignored: &str) -> String {
+    format!(
+        "version: 1\nname: shop\n{ignored}source: {{ url: \"sqlite:shop.db\" }}\ntargets: {{ dump: {{ file: {{ path: out }} }} }}\n\
+         resources:\n  - {{ name: url, from: {{ table: url, cursor: [id], key: key, value: data }} }}\n"
+    )
+}
+
+#[test]
+fn tables_that_the_plan_ignores_are_acknowledged_and_shown() {
+    let tables = ["url", "old_storage", "old_search", "new_storage"].map(|table| {
+        format!("CREATE TABLE {table} (id INTEGER PRIMARY KEY NOT NULL, data TEXT, key TEXT);")
+    });
+    let shop = Shop::of(&(tables.concat() + "INSERT INTO url VALUES (1, '{}', 'url:1')"));
+    let plan =
+        |ignored: &str| fs::write(shop.folder.path().join("p.yaml"), partial(ignored)).unwrap();
+    let strict = ["validate", "p.yaml", "--strict"];
+
+    plan("");
+    let (_, refused) = shop.said(&strict, 3);
+    assert!(
+        refused.contains("or name it in `ignore_tables`"),
+        "{refused}"
+    );
+
+    plan("ignore_tables: [\"old_*\"]\n");
+    let (_, refused) = shop.said(&strict, 3);
+    assert!(
+        refused.contains("`new_storage`") && !refused.contains("old_"),
+        "{refused}"
+    );
+
+    plan("ignore_tables: [new_storage, \"old_*\"]\n");
+    shop.said(&["run", "p.yaml", "--dry-run", "--strict"], 0);
+    let (said, _) = shop.said(&strict, 0);
+    let line = "  ignored by the plan: `new_storage` (about 0 rows), `old_search` (about 0 rows), `old_storage` (about 0 rows)";
+    assert!(said.lines().any(|one| one == line), "{said}");
+    for words in [
+        &["validate", "p.yaml", "--json"][..],
+        &["run", "p.yaml", "--dry-run", "--json"],
+    ] {
+        let (said, _) = shop.said(words, 0);
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["uncovered"], serde_json::json!([]));
+        let tables: Vec<_> = said["ignored"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["table"].as_str().unwrap())
+            .collect();
+        assert_eq!(tables, ["new_storage", "old_search", "old_storage"]);
+    }
+    let (doctor, _) = shop.said(&["doctor", "p.yaml"], 0);
+    assert!(
+        doctor.contains("ignored by the plan: `new_storage`"),
+        "{doctor}"
+    );
+
+    // One that means nothing is a warning, and what a resource covers is not ignored.
+    plan("ignore_tables: [new_storage, \"old_*\", \"gone_*\", url]\n");
+    let (said, refused) = shop.said(&strict, 3);
+    let why =
+        "`ignore_tables` names `gone_*`, and no table that looks like a read model is called so";
+    assert!(refused.contains(why), "{refused}");
+    assert!(said.lines().any(|one| one == line), "{said}");
+}
