@@ -285,13 +285,7 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         ),
         Event::Resource {
             resource, event, ..
-        } => match event {
-            ResourceEvent::Blocked { reason } => format!("{resource} is blocked: {reason}"),
-            ResourceEvent::StartedOver { reason, .. } => {
-                format!("{resource} starts over: {reason}")
-            }
-            event => format!("{resource}: {}", event.label().replace('_', " ")),
-        },
+        } => moved(resource, event),
         Event::Fallback {
             resource, event, ..
         } => handed(resource, event),
@@ -332,6 +326,15 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         }
         Event::Compacted { .. } => "earlier events are summed up".to_owned(),
     })
+}
+
+/// Returns what happened to a resource in words.
+fn moved(resource: &ResourceName, event: &ResourceEvent) -> String {
+    match event {
+        ResourceEvent::Blocked { reason } => format!("{resource} is blocked: {reason}"),
+        ResourceEvent::StartedOver { reason, .. } => format!("{resource} starts over: {reason}"),
+        event => format!("{resource}: {}", event.label().replace('_', " ")),
+    }
 }
 
 /// Returns what people call a step; of a plan that changed since, only the number is left.

@@ -79,6 +79,7 @@ pub trait Action: Send + Sync {
 
     /// Returns whether [`observe`](Self::observe) can tell at all. Where it cannot, a step that was begun is done once more,
     /// and reversed in doubt.
+    #[must_use]
     fn can_tell(&self) -> bool {
         true
     }
