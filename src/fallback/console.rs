@@ -282,8 +282,10 @@ fn meaning(code: Option<i32>, output: &str) -> (ErrorKind, Option<&'static str>)
         // What shells and `env` use.
         Some(126) => (ErrorKind::Credentials, Some("the program may not be run")),
         Some(127) => (ErrorKind::Missing, Some("the program was not found")),
-        // ssh's own trouble, mostly the network's.
-        Some(255) => (ErrorKind::Connection, None),
+        // ssh's own trouble, mostly the network's; but a PHP that dies of an error ends so, too.
+        Some(255) if !output.contains("php fatal error") && !output.contains("uncaught") => {
+            (ErrorKind::Connection, None)
+        }
         // A bug in the shop's code looks like this, and so does a moment of bad luck.
         _ => (ErrorKind::Failed, None),
     }
@@ -458,6 +460,10 @@ mod tests {
             ("exit 1", ErrorKind::Failed),
             ("exit 127", ErrorKind::Missing),
             ("exit 255", ErrorKind::Connection),
+            (
+                "echo 'PHP Fatal error:  Uncaught Error: Class \"X\" not found'; exit 255",
+                ErrorKind::Failed,
+            ),
             ("kill -9 $$", ErrorKind::Failed),
             (
                 "echo 'SQLSTATE[HY000] [2006] MySQL server has gone away'; exit 1",

@@ -71,15 +71,4 @@ impl Resource {
     pub fn has_aliases(&self) -> bool {
         spryker::by_table(&self.from.table).is_some_and(|table| table.mappings.is_some())
     }
-
-    /// Returns whether a row may own `key`; what a person calls a column of more keys may hold any.
-    #[must_use]
-    pub fn may_own(&self, key: &[u8]) -> bool {
-        let MoreKeys { aliases, mapping } = &self.from.more_keys;
-        let typed = |column: &Option<KeyColumn>| column.as_ref().is_some_and(|one| !one.optional);
-        match &self.keys {
-            Some(begin) => key.starts_with(begin.as_bytes()) || typed(aliases) || typed(mapping),
-            None => true,
-        }
-    }
 }

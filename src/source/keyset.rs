@@ -240,7 +240,10 @@ impl Writer {
 
     /// Writes the condition that the column of the ids holds one of `ids`.
     fn keys(&mut self, column: &IdsColumn, ids: &[usize]) {
-        let _ = write!(self.text, "{} IN (", column.quoted);
+        // What cannot be a key is compared as the text that it is read as: PostgreSQL has no `enum = text`.
+        let as_text = self.dialect == Dialect::Postgres && column.key.is_none();
+        let of = if as_text { "::text" } else { "" };
+        let _ = write!(self.text, "{}{of} IN (", column.quoted);
         for (nth, at) in ids.iter().enumerate() {
             self.push(if nth > 0 { ", " } else { "" });
             self.value(Param::Id(*at), column.key.as_ref());

@@ -293,6 +293,75 @@ fn rows_that_come_while_a_person_thinks_keep_their_keys() {
     }
 }
 
+/// A resource of files is never compared; what was told of the others is not told again as if it still were so.
+#[test]
+fn a_comparison_that_was_told_is_over_also_where_a_resource_cannot_be_compared() {
+    let shop = one_table(30, "}");
+    let plan = std::fs::read_to_string(shop.path(PLAN)).expect("a plan");
+    let plan = plan.replacen(
+        "targets:\n",
+        "targets:\n  dump: { file: { path: ../out/ } }\n",
+        1,
+    ) + "  - { name: f, from: { table: t, cursor: [id], key: k, value: data }, to: dump }\n";
+    shop.write_plan(&plan);
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    let missing = |code| {
+        let found = report(shop.rekindle(&format!("verify {PLAN} --json")), code);
+        of(&found, "t")["missing"].clone()
+    };
+    assert_eq!(missing(5), json!(0));
+    shop.redis.run("FLUSHDB");
+    assert_eq!(missing(7), json!(30));
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    assert_eq!(missing(5), json!(0));
+}
+
+/// The plan names no column of further keys; the table has one, as a shop calls it, with keys that begin as those of another.
+#[test]
+fn keys_in_a_column_that_the_plan_does_not_name_may_begin_with_anything() {
+    let shop = shop(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, k TEXT, data TEXT);
+         CREATE TABLE u (id INTEGER PRIMARY KEY NOT NULL, k TEXT, data TEXT, alias_keys TEXT);
+         INSERT INTO t VALUES (1, 'look:1', '{}');
+         INSERT INTO u VALUES (1, 'thing:1', '{}', '{\"look:sku:1\":{}}');",
+    );
+    shop.plan(
+        "  - { name: t, from: { table: t, cursor: [id], key: k, value: data }, keys: \"look:\", to: storage }
+  - { name: u, from: { table: u, cursor: [id], key: k, value: data }, keys: \"thing:\", to: storage }
+",
+        "",
+    );
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    shop.redis
+        .run("MSET kv:look:sku:1 x kv:look:sku:2 x kv:look:gone x");
+    let mut pruning = on_a_terminal(
+        &shop,
+        &format!("verify {PLAN} --level presence --prune"),
+        "none",
+    );
+    pruning.shows("2 names would be removed for good");
+    // Inserted and published meanwhile.
+    shop.database
+        .execute("INSERT INTO u VALUES (2, 'thing:2', '{}', '{\"look:sku:2\":{}}')");
+    pruning.types("yes\n");
+    let pruned = pruning.finish();
+    assert_eq!(pruned.code, Some(0), "{pruned}");
+    let content = shop.redis_content();
+    for live in ["kv:look:1", "kv:look:sku:1", "kv:look:sku:2", "kv:thing:1"] {
+        assert!(content.contains_key(live.as_bytes()), "{live}");
+    }
+    assert!(!content.contains_key(&b"kv:look:gone"[..]));
+    // Which keys a cut column means nobody can tell.
+    shop.database.execute(
+        "UPDATE u SET alias_keys = '{\"look:sku:2\":' WHERE id = 2; INSERT OR IGNORE INTO t VALUES (2, 'look:2', '{}')",
+    );
+    let before = shop.redis_content();
+    shop.rekindle(&format!(
+        "verify {PLAN} --level presence --prune --yes --only t"
+    ));
+    assert_same(&before, &shop.redis_content());
+}
+
 #[test]
 fn who_changes_their_mind_at_the_question_leaves_nothing_behind() {
     let shop = one_table(30, "}\n    keys: \"store:\"");

@@ -220,6 +220,34 @@ async fn every_row_arrives_on_the_node_of_its_slot_and_nothing_else_stays() {
 }
 
 #[tokio::test]
+async fn a_row_whose_key_the_user_may_not_write_is_a_dead_letter_and_the_others_arrive() {
+    let mut shop = Clustered::open("forbidden").await;
+    for node in &shop.cluster.nodes {
+        node.run("ACL SETUSER writer on >pw ~kv:url:* ~rekindle:* &* +@all");
+    }
+    shop.shop
+        .database
+        .execute("UPDATE url SET `key` = CONCAT('secret:', id) WHERE id IN (17, 18, 4711)")
+        .await;
+    let run = |words: &str| {
+        let mut command = shop.shop.command(words);
+        let url = shop.cluster.nodes[0].url(0);
+        command.env("REDIS_URL", url.replace("redis://", "redis://writer:pw@"));
+        Running::start(command).finish()
+    };
+    let done = run(&format!("run {PLAN}")).exits(4);
+    assert!(!done.to_string().contains("secret:"), "{done}");
+    let letters = run(&format!("dead-letters list {PLAN} --json")).exits(0);
+    assert!(
+        letters.to_string().contains("no right to this key"),
+        "{letters}"
+    );
+    let mut wanted = shop.shop.wanted(&["url"]).await;
+    wanted.retain(|key, _| !key.starts_with(b"kv:secret:"));
+    assert_same(&wanted, &shop.cluster.content());
+}
+
+#[tokio::test]
 async fn a_master_that_came_back_empty_is_noticed_though_the_others_hold_everything() {
     let mut shop = Clustered::open("cluster_empty").await;
     let running = shop.held_at(5_000);

@@ -242,6 +242,41 @@ async fn rows_that_would_overwrite_the_evidence_are_rejected() {
 }
 
 #[tokio::test]
+async fn rows_whose_keys_the_user_may_not_write_are_rejected_and_all_others_arrive() {
+    let server = RedisServer::start();
+    server.run("ACL SETUSER writer on >pw ~kv:a* ~rekindle:* &* +@all");
+    let target = target_at(&format!("redis://writer:pw@127.0.0.1:{}/0", server.port()));
+    let mut writer = writer(&*target).await;
+    let rows: Vec<(String, String)> = (0..2_500)
+        .map(|n| {
+            (
+                format!("{}{n}", if n % 700 == 3 { "secret-" } else { "a" }),
+                n.to_string(),
+            )
+        })
+        .collect();
+    let rows: Vec<(&str, &str)> = rows.iter().map(|(key, value)| (&**key, &**value)).collect();
+    let written = writer.write(ChunkSeq(1), &chunk(&rows)).await.unwrap();
+    let rejected: Vec<usize> = written.rejected.iter().map(|one| one.row).collect();
+    assert_eq!(rejected, [3, 703, 1403, 2103]);
+    for one in &written.rejected {
+        assert_eq!(one.reason, "the user of redis has no right to this key");
+    }
+    assert_eq!(marked(&server), Some(1));
+    // The marker, the lease and what goes with it are beside the rows.
+    let keys = server.ask::<Vec<String>>(0, redis::cmd("KEYS").arg("kv:*"));
+    assert_eq!(keys.len(), 2_496);
+    // A chunk of nothing else, and one that is as it should be.
+    let written = writer
+        .write(ChunkSeq(2), &chunk(&[("secret", "1")]))
+        .await
+        .unwrap();
+    assert_eq!(written.rejected.len(), 1);
+    write(&mut writer, 3, &[("a", "3")]).await.unwrap();
+    assert_eq!(marked(&server), Some(3));
+}
+
+#[tokio::test]
 async fn a_flush_between_chunks_is_noticed_and_nothing_claims_otherwise() {
     for flush in ["FLUSHDB", "FLUSHALL ASYNC", "DEL rekindle:7F3K2M:31"] {
         let server = RedisServer::start();

@@ -25,7 +25,7 @@ use crate::{
     ids::{ResourceName, RunId},
     journal::{Journal, OpenMode},
     machine::{Ledger, Scope},
-    plan::{Level, Plan, Resource},
+    plan::{Level, Plan, Resource, TargetConfig},
     report::{
         Observer, PlainLines, ProgressBars,
         human::{count, counted},
@@ -145,10 +145,15 @@ impl Work {
             self.may_prune(&*source).await?;
         }
         let path = Scratch::path_of(&self.state.path);
-        // Only the very same command goes on: what one that only looked had found equal is not mended by another.
+        // Only the very same command goes on: what one that only looked had found equal is not mended by another. And not
+        // after a run: what that wrote was not looked at.
         let about = format!(
-            "{} repair: {}, orphans: {}, prune: {}",
-            asked.about, self.repair, self.orphans, self.prune
+            "{} repair: {}, orphans: {}, prune: {}, after: {}",
+            asked.about,
+            self.repair,
+            self.orphans,
+            self.prune,
+            self.last_attempt()?
         );
         let (scratch, goes_on) =
             Scratch::open(&path, &about, self.anew).map_err(|error| self.no_scratch(&error))?;
@@ -204,12 +209,36 @@ impl Work {
         drop(orphans);
         // What could not be compared goes on there; everything else is told and over.
         let resources = &found.findings.resources;
-        if resources.iter().all(|one| one.trouble.is_none())
-            && let Some(scratch) = Arc::into_inner(scratch)
-        {
+        let may_go_on = resources
+            .iter()
+            .any(|one| one.trouble.is_some() && !self.is_never_compared(&one.name));
+        if !may_go_on && let Some(scratch) = Arc::into_inner(scratch) {
             scratch.remove();
         }
         Ok(found)
+    }
+
+    /// Returns what tells the last attempt of the state file's last run from any other; nothing where there was none.
+    fn last_attempt(&self) -> Result<String, Failure> {
+        let Some(view) = self.state.view()? else {
+            return Ok(String::new());
+        };
+        let ledger = view
+            .runs()
+            .map_err(|error| engine::refused_by_journal(&error, &self.state.plan))?;
+        let last = ledger.runs.last();
+        Ok(last.map_or_else(String::new, |run| {
+            format!("{} {}", run.id, run.attempts.len())
+        }))
+    }
+
+    /// Returns whether `resource` goes where nothing is read back, however often one asks.
+    fn is_never_compared(&self, resource: &ResourceName) -> bool {
+        let mut resources = self.plan.resources.iter();
+        resources.any(|one| {
+            one.name == *resource
+                && matches!(self.plan.targets.get(&one.to), Some(TargetConfig::File(_)))
+        })
     }
 
     /// Returns the resources of the scope.

@@ -11,7 +11,10 @@
 //! The watches span both steps: a node that was emptied or went back in between has no marker of this chunk, and says
 //! so. A marker is only set when every node took its rows. What another process has under way is stopped by `fence`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use tokio::time::timeout;
@@ -19,8 +22,7 @@ use tokio::time::timeout;
 use super::{
     SharedServer,
     cluster::{Cluster, View},
-    error, fence,
-    keys::is_reserved,
+    culprits, error, fence,
     layout::Layout,
     lease::Claim,
     proof::{Link, Proof},
@@ -73,6 +75,19 @@ impl ClusterWriter {
             lanes: None,
             connected_before: false,
         }
+    }
+
+    async fn send_in_time(
+        &mut self,
+        seq: ChunkSeq,
+        chunk: &Chunk,
+        layout: &Layout,
+    ) -> Result<(), EdgeError> {
+        let limit = self.seed.patience(chunk.byte_count());
+        let place = self.seed.place.clone();
+        timeout(limit, self.send(seq, chunk, layout))
+            .await
+            .unwrap_or_else(|_| Err(error::timed_out(&place, limit)))
     }
 
     async fn send(
@@ -246,14 +261,18 @@ fn asked_at(refusal: &str, from: &Address) -> Option<Address> {
 impl ChunkWriter for ClusterWriter {
     async fn write(&mut self, seq: ChunkSeq, chunk: &Chunk) -> Result<Written, EdgeError> {
         let longest = self.seed.longest(chunk).await?;
-        let layout = Layout::of(chunk, self.prefix.len(), longest, |key| {
-            is_reserved(&self.run, &[&self.prefix, key].concat())
-        });
-        let limit = self.seed.patience(chunk.byte_count());
-        let place = self.seed.place.clone();
-        let sent = timeout(limit, self.send(seq, chunk, &layout))
-            .await
-            .unwrap_or_else(|_| Err(error::timed_out(&place, limit)));
+        let mut layout = Layout::for_run(chunk, &self.run, &self.prefix, longest, &BTreeSet::new());
+        let mut sent = self.send_in_time(seq, chunk, &layout).await;
+        if let Err(error) = &sent
+            && error.kind == ErrorKind::Credentials
+        {
+            let forbidden =
+                culprits::forbidden(&self.seed, b"SET", &self.prefix, chunk, &layout).await?;
+            if !forbidden.is_empty() {
+                layout = Layout::for_run(chunk, &self.run, &self.prefix, longest, &forbidden);
+                sent = self.send_in_time(seq, chunk, &layout).await;
+            }
+        }
         if let Err(error) = sent {
             if error.kind != ErrorKind::EvidenceLost {
                 self.cluster.doubt();

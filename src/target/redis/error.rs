@@ -142,6 +142,12 @@ fn meaning(code: &str, detail: &str) -> (ErrorKind, String) {
     (kind, reason.to_owned())
 }
 
+/// Returns whether a refusal is about one of the keys of a command, and not about the command.
+pub(super) fn is_about_a_key(reply: &str) -> bool {
+    let (code, detail) = split(reply);
+    code == "NOPERM" && quoted_command(detail).is_none()
+}
+
 /// Returns `client|list` out of `no permissions to run the 'client|list' command`, and nothing that could be a key.
 fn quoted_command(detail: &str) -> Option<String> {
     let (_, rest) = detail.split_once("run the '")?;

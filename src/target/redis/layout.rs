@@ -1,9 +1,16 @@
 //! How a chunk is cut into commands, and which rows Redis will never take.
 
+use std::collections::BTreeSet;
+
+use super::{culprits, keys::is_reserved};
 use crate::{
     chunk::{Chunk, Row},
+    ids::RunId,
     target::Rejected,
 };
+
+/// Why a row with such a key goes nowhere.
+const RESERVED: &str = "the key is one that rekindle keeps its own record under";
 
 /// Most pairs of one `MSET`. 3,000 were measured 25 % slower, 300 equal.
 const PAIRS: usize = 1_000;
@@ -21,13 +28,28 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// Returns the layout of `chunk` as `run` writes it, with `prefix` before each key, to a server that takes keys and values
+    /// of up to `longest` bytes: without the keys that a run keeps its record under, and without the rows `forbidden`.
+    pub fn for_run(
+        chunk: &Chunk,
+        run: &RunId,
+        prefix: &[u8],
+        longest: usize,
+        forbidden: &BTreeSet<usize>,
+    ) -> Self {
+        Self::of(chunk, prefix.len(), longest, |row, key| {
+            let forbidden = forbidden.contains(&row).then_some(culprits::REASON);
+            forbidden.or_else(|| is_reserved(run, &[prefix, key].concat()).then_some(RESERVED))
+        })
+    }
+
     /// Returns the layout of `chunk` for keys that get a prefix of `prefix` bytes, and a server that takes keys and
-    /// values of up to `longest` bytes.
-    pub fn of(
+    /// values of up to `longest` bytes. `refused` says why a row goes nowhere, by its place in the chunk and its key.
+    fn of(
         chunk: &Chunk,
         prefix: usize,
         longest: usize,
-        is_reserved: impl Fn(&[u8]) -> bool,
+        refused: impl Fn(usize, &[u8]) -> Option<&'static str>,
     ) -> Self {
         let mut layout = Self {
             msets: Vec::new(),
@@ -45,10 +67,8 @@ impl Layout {
                 Some(format!(
                     "the key has {key} bytes; redis takes at most {longest}"
                 ))
-            } else if is_reserved(row.key) {
-                Some("the key is one that rekindle keeps its own record under".to_owned())
             } else {
-                None
+                refused(index, row.key).map(str::to_owned)
             };
             if let Some(reason) = reason {
                 layout.rejected.push(Rejected { row: index, reason });
@@ -97,7 +117,7 @@ mod tests {
     }
 
     fn msets(sizes: &[usize]) -> Vec<usize> {
-        Layout::of(&chunk(sizes), 3, usize::MAX, |_| false).msets
+        Layout::of(&chunk(sizes), 3, usize::MAX, |_, _| None).msets
     }
 
     #[test]
@@ -120,7 +140,7 @@ mod tests {
 
     #[test]
     fn rows_over_the_limit_are_rejected_and_counted_out() {
-        let layout = Layout::of(&chunk(&[5, 50, 5]), 3, 20, |_| false);
+        let layout = Layout::of(&chunk(&[5, 50, 5]), 3, 20, |_, _| None);
         assert_eq!(layout.msets, [2]);
         assert_eq!(
             layout.rejected,
@@ -133,7 +153,9 @@ mod tests {
 
     #[test]
     fn rows_with_a_key_of_our_own_are_rejected() {
-        let layout = Layout::of(&chunk(&[5]), 0, usize::MAX, |key| key == b"k");
+        let layout = Layout::of(&chunk(&[5]), 0, usize::MAX, |_, key| {
+            (key == b"k").then_some("reserved")
+        });
         assert_eq!(layout.msets, [0]);
         assert_eq!(layout.rejected.len(), 1);
     }

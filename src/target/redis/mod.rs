@@ -6,6 +6,7 @@
 mod cluster;
 mod cluster_writer;
 mod compare;
+mod culprits;
 mod error;
 mod evidence;
 mod fence;

@@ -23,14 +23,13 @@
 //! The transaction holds all of the chunk, not only its last `MSET`: a flush between two `MSET`s of a chunk would
 //! otherwise leave a marker that claims both.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::time::timeout;
 
 use super::{
-    SharedServer, error,
-    keys::is_reserved,
+    SharedServer, culprits, error,
     layout::Layout,
     lease::{Claim, Tenure},
     proof::{Link, Proof},
@@ -38,7 +37,7 @@ use super::{
 };
 use crate::{
     chunk::Chunk,
-    error::EdgeError,
+    error::{EdgeError, ErrorKind},
     ids::{ChunkSeq, PartitionId, RunId},
     target::{ChunkWriter, Written, resp},
 };
@@ -67,6 +66,19 @@ impl RedisWriter {
             run: run.clone(),
             link: None,
         }
+    }
+
+    async fn send_in_time(
+        &mut self,
+        seq: ChunkSeq,
+        chunk: &Chunk,
+        layout: &Layout,
+    ) -> Result<(), EdgeError> {
+        let limit = self.proof.server.patience(chunk.byte_count());
+        let place = self.proof.server.place.clone();
+        timeout(limit, self.send(seq, chunk, layout))
+            .await
+            .unwrap_or_else(|_| Err(error::timed_out(&place, limit)))
     }
 
     async fn send(
@@ -127,14 +139,22 @@ impl RedisWriter {
 impl ChunkWriter for RedisWriter {
     async fn write(&mut self, seq: ChunkSeq, chunk: &Chunk) -> Result<Written, EdgeError> {
         let longest = self.proof.server.longest(chunk).await?;
-        let layout = Layout::of(chunk, self.prefix.len(), longest, |key| {
-            is_reserved(&self.run, &[&self.prefix, key].concat())
-        });
-        let limit = self.proof.server.patience(chunk.byte_count());
-        let place = self.proof.server.place.clone();
-        timeout(limit, self.send(seq, chunk, &layout))
-            .await
-            .map_err(|_| error::timed_out(&place, limit))??;
+        let mut layout = Layout::for_run(chunk, &self.run, &self.prefix, longest, &BTreeSet::new());
+        let sent = self.send_in_time(seq, chunk, &layout).await;
+        if let Err(error) = sent {
+            // A transaction is refused as a whole, also for the sake of one key.
+            let forbidden = if error.kind == ErrorKind::Credentials {
+                let server = &self.proof.server;
+                culprits::forbidden(server, b"MSET", &self.prefix, chunk, &layout).await?
+            } else {
+                BTreeSet::new()
+            };
+            if forbidden.is_empty() {
+                return Err(error);
+            }
+            layout = Layout::for_run(chunk, &self.run, &self.prefix, longest, &forbidden);
+            self.send_in_time(seq, chunk, &layout).await?;
+        }
         Ok(Written {
             rejected: layout.rejected,
             length: None,
@@ -153,7 +173,6 @@ mod tests {
     use super::*;
     use crate::{
         cursor::{Cursor, KeyValue},
-        error::ErrorKind,
         target::redis::server::Server,
     };
 

@@ -11,6 +11,7 @@ use crate::{
         ValueForm,
     },
     source::Source,
+    spryker,
     target::Inventory,
     value::MoreKeys,
 };
@@ -93,7 +94,21 @@ impl Owner {
                 whole.strip_prefix(theirs.as_slice())?.to_vec().into()
             }
         };
-        self.resource.may_own(&key).then_some(key)
+        let begins = match &self.resource.keys {
+            Some(begin) => key.starts_with(begin.as_bytes()),
+            None => true,
+        };
+        (begins || self.has_free_keys()).then_some(key)
+    }
+
+    /// Returns whether its rows may own keys that begin with anything: they stand in a column of the source, and the table is
+    /// none whose keys are known, or the plan names the column.
+    fn has_free_keys(&self) -> bool {
+        let KeyColumns { aliases, mapping } = &self.from.more_keys;
+        let mut columns = [aliases, mapping].into_iter().flatten();
+        self.from.more_keys != KeyColumns::default()
+            && (columns.any(|column| !column.optional)
+                || spryker::by_table(&self.from.table).is_none())
     }
 
     /// Returns the column that tells of further keys.
@@ -106,10 +121,7 @@ impl Owner {
     pub(super) fn may_hide(&self, keys: &str) -> bool {
         match (&self.names, &self.resource.keys) {
             (Names::Own, Some(own)) => {
-                let KeyColumns { aliases, mapping } = &self.resource.from.more_keys;
-                let mut columns = [aliases, mapping].into_iter().flatten();
-                let typed = columns.any(|column| !column.optional);
-                typed || own.starts_with(keys) || keys.starts_with(own.as_str())
+                self.has_free_keys() || own.starts_with(keys) || keys.starts_with(own.as_str())
             }
             _ => true,
         }
