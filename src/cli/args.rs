@@ -92,6 +92,8 @@ pub enum Command {
     Approve(PlanOnly),
     /// Show how the steps of a run are reversed, and reverse them, the last one first
     Undo(Undo),
+    /// List what a database instance of RDS can be restored from, newest first
+    Snapshots(PlanOnly),
     /// List the runs of a plan
     History(History),
     /// Tell the story of one run
@@ -201,7 +203,17 @@ pub struct Run {
     #[arg(long)]
     pub accept_plan_change: bool,
     #[command(flatten)]
+    pub renames: Renames,
+    #[command(flatten)]
     pub worker: Worker,
+}
+
+/// Consent to what cannot simply be taken back.
+#[derive(Debug, Args)]
+pub struct Renames {
+    /// Agree that steps rename or restore the database instance of this name
+    #[arg(long = "yes-rename", value_name = "NAME")]
+    pub agreed: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -211,6 +223,8 @@ pub struct Resume {
     /// Start resources over whose definition changed since the run began
     #[arg(long)]
     pub accept_plan_change: bool,
+    #[command(flatten)]
+    pub renames: Renames,
     #[command(flatten)]
     pub worker: Worker,
 }

@@ -12,8 +12,10 @@ mod init;
 mod manual;
 mod next;
 mod pause;
+mod renames;
 mod render;
 mod run;
+mod snapshots;
 mod state_files;
 mod status;
 mod supervision;
@@ -63,6 +65,7 @@ pub fn main() -> u8 {
         Some(Command::Unpause(of)) => pause::unpause(&of, &arguments.global, screen),
         Some(Command::Approve(of)) => approve::approve(&of, &arguments.global, screen),
         Some(Command::Undo(command)) => undo::undo(&command, &arguments.global, screen),
+        Some(Command::Snapshots(of)) => snapshots::snapshots(&of, screen),
         Some(Command::History(command)) => history::history(&command, &arguments.global, screen),
         Some(Command::Show(command)) => history::show(&command, &arguments.global, screen),
         Some(Command::DeadLetters(command)) => {

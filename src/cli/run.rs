@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Outcome, Stop,
     args::{Global, Resume, Run, Worker},
-    connect, dry_run,
+    connect, dry_run, renames,
     render::{Screen, say},
     state_files::StateFile,
     supervision,
@@ -50,6 +50,13 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
     } else {
         RunChoice::Continue
     };
+    renames::agree(
+        &loaded.plan,
+        &scope,
+        choice,
+        &command.renames.agreed,
+        global,
+    )?;
     restore(
         loaded.plan,
         scope,
@@ -66,15 +73,15 @@ pub fn resume(command: &Resume, global: &Global, screen: Screen) -> Outcome {
     let loaded = connect::load(&command.plan, screen)?;
     let (accept, worker) = (command.accept_plan_change, command.worker);
     let scope = unfinished_scope(&loaded.plan, global)?;
-    restore(
-        loaded.plan,
-        scope,
-        RunChoice::Resume,
-        accept,
-        worker,
+    let choice = RunChoice::Resume;
+    renames::agree(
+        &loaded.plan,
+        &scope,
+        choice,
+        &command.renames.agreed,
         global,
-        screen,
-    )
+    )?;
+    restore(loaded.plan, scope, choice, accept, worker, global, screen)
 }
 
 /// Returns the scope of the run that waits; the whole plan where none does.

@@ -203,6 +203,10 @@ impl Action for JobBuild {
         Ok(Facts::from([(AFTER.to_owned(), before.to_string())]))
     }
 
+    async fn is_possible(&self, _scene: &Scene) -> Result<(), EdgeError> {
+        self.definitions().await.map(drop)
+    }
+
     async fn perform(
         &self,
         scene: &Scene,

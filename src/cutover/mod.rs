@@ -13,6 +13,8 @@ mod approve;
 mod http_check;
 mod jenkins_build;
 mod maintenance;
+#[cfg(feature = "aws")]
+mod rds;
 mod script;
 mod shell;
 
@@ -41,6 +43,8 @@ pub struct Scene {
     pub run: RunId,
     /// The run of a lost state file in whose place it came: what that one did is this one's.
     pub instead_of: Option<RunId>,
+    /// What earlier steps of the run found or chose.
+    pub earlier: Vec<Facts>,
     /// The step.
     pub step: StepNumber,
 }
@@ -77,8 +81,8 @@ pub trait Action: Send + Sync {
     /// Where the world does not say. Never for "not done".
     async fn observe(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Observed, EdgeError>;
 
-    /// Returns whether [`observe`](Self::observe) can tell at all. Where it cannot, a step that was begun is done once more,
-    /// and reversed in doubt.
+    /// Returns whether "not done" of [`observe`](Self::observe) means that nothing of it is done. Where it does not, a step
+    /// that was begun is done once more, and reversed in doubt.
     #[must_use]
     fn can_tell(&self) -> bool {
         true
@@ -94,6 +98,23 @@ pub trait Action: Send + Sync {
     async fn intend(&self, scene: &Scene, had: Option<&Facts>) -> Result<Facts, EdgeError> {
         let _ = scene;
         Ok(had.cloned().unwrap_or_default())
+    }
+
+    /// Returns whether it leaves a world in which the shop is not what it was until the steps after it are done, too. Before
+    /// it is begun, [`is_possible`](Self::is_possible) of each of them is asked.
+    #[must_use]
+    fn is_irreversible(&self) -> bool {
+        false
+    }
+
+    /// Looks whether it could be done later, once the steps before it are. Reads only.
+    ///
+    /// # Errors
+    ///
+    /// `Refused`, `Missing` or `Credentials` where it surely could not.
+    async fn is_possible(&self, scene: &Scene) -> Result<(), EdgeError> {
+        let _ = scene;
+        Ok(())
     }
 
     /// Does it, and returns how that shows, in one line, once the world is as it should be.
@@ -141,6 +162,11 @@ pub fn connect(plan: &Plan, state_path: &Path) -> Result<Vec<Arc<dyn Action>>, E
         )?)),
         None => None,
     };
+    #[cfg(feature = "aws")]
+    let rds = plan
+        .aws
+        .as_ref()
+        .map(|aws| Arc::new(crate::remote::rds::Rds::new(aws)));
     let mut actions: Vec<Arc<dyn Action>> = Vec::new();
     for (place, steps) in lists {
         for (index, step) in steps.iter().enumerate() {
@@ -159,6 +185,11 @@ pub fn connect(plan: &Plan, state_path: &Path) -> Result<Vec<Arc<dyn Action>>, E
                     runner.log,
                     runner.redacted,
                 )),
+                #[cfg(feature = "aws")]
+                (
+                    StepKind::RdsSnapshot(_) | StepKind::RdsRename(_) | StepKind::RdsRestore(_),
+                    _,
+                ) => about_rds(step, plan, rds.as_ref(), runner.log)?,
                 _ => action(step, runner, state_path)?,
             });
         }
@@ -180,5 +211,35 @@ fn action(step: &Step, runner: Runner, state_path: &Path) -> Result<Arc<dyn Acti
             let text = format!("the plan has no `jenkins:` to build job `{}`", build.job);
             return Err(EdgeError::new(ErrorKind::Refused, text));
         }
+        StepKind::RdsSnapshot(_) | StepKind::RdsRename(_) | StepKind::RdsRestore(_) => {
+            let text = format!(
+                "this program was built without `aws`: it knows no {}",
+                step.title()
+            );
+            return Err(EdgeError::new(ErrorKind::Refused, text));
+        }
+    })
+}
+
+#[cfg(feature = "aws")]
+fn about_rds(
+    step: &Step,
+    plan: &Plan,
+    rds: Option<&Arc<crate::remote::rds::Rds>>,
+    log: std::path::PathBuf,
+) -> Result<Arc<dyn Action>, EdgeError> {
+    let rds = rds.cloned().ok_or_else(|| {
+        // The checks of a plan refuse it before.
+        let text = format!("the plan has no `aws:` for {}", step.title());
+        EdgeError::new(ErrorKind::Refused, text)
+    })?;
+    Ok(match &step.kind {
+        StepKind::RdsSnapshot(snapshot) => Arc::new(rds::TakeSnapshot::new(rds, snapshot.clone())),
+        StepKind::RdsRename(rename) => Arc::new(rds::Rename::new(rds, rename.clone())),
+        StepKind::RdsRestore(restore) => {
+            let original = plan.name_before(&restore.settings_of);
+            Arc::new(rds::Restore::new(rds, restore.clone(), original, log))
+        }
+        _ => return Err(EdgeError::new(ErrorKind::Internal, "no step about RDS")),
     })
 }

@@ -9,7 +9,7 @@ use super::{
     open::planned_resources,
     preflight::{Checked, is_skipped, preflight, row_query},
     refuse::{check_definitions, check_identities},
-    steps::planned_steps,
+    steps::{facts_before, planned_steps},
 };
 use crate::{
     cutover::{Action, Observed, Scene},
@@ -76,12 +76,21 @@ pub async fn preview_steps(
         let scene = Scene {
             run: id.clone(),
             instead_of: run.and_then(|run| run.instead_of.clone()),
+            earlier: run
+                .map(|run| facts_before(run, StepNumber::at(index)))
+                .unwrap_or_default(),
             step: StepNumber::at(index),
         };
         let facts = had.and_then(|had| had.facts.as_ref());
         let now = match action.observe(&scene, facts).await {
             Ok(Observed::Done(how)) => format!("is so: {how}"),
-            Ok(Observed::NotDone(how)) => format!("not done: {how}"),
+            Ok(Observed::NotDone(how)) => match action.is_possible(&scene).await {
+                Ok(()) => format!("not done: {how}"),
+                Err(error) => format!(
+                    "not done: {how}; it could not be done now: {}",
+                    one_line(&error)
+                ),
+            },
             Err(error) => format!("cannot be told: {}", one_line(&error)),
         };
         let standing = match had.map(|had| had.state) {

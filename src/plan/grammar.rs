@@ -1,12 +1,13 @@
 //! The keys and words of a plan: what this release carries out, and what it knows but refuses.
 //!
-//! A key of [`Support::Later`] is never skipped in silence: a plan that names `rds_restore` and runs without it would
-//! fill the targets from the wrong database. Carrying one out means turning it to `now` here and reading it in `model`.
+//! A key of [`Support::Later`] is never skipped in silence: a plan that names queues to drain and runs without them
+//! would call a shop whole that is not. Carrying one out means turning it to `now` here and reading it in `model`.
 
 mod steps;
 
 pub(super) use steps::{
-    APPROVE, HTTP_CHECK, JENKINS, JENKINS_BUILD, MAINTENANCE, MAINTENANCE_OFF, SHELL, STEP,
+    APPROVE, AWS, HTTP_CHECK, JENKINS, JENKINS_BUILD, LATEST, MAINTENANCE, MAINTENANCE_OFF,
+    RDS_FROM, RDS_RENAME, RDS_RESTORE, RDS_SNAPSHOT, SHELL, STEP, WHEN,
 };
 
 /// Whether this release carries something out.
@@ -167,7 +168,11 @@ pub(super) const PLAN: &[Key] = &[
         Form::Map(JENKINS),
         "The Jenkins of `jenkins_build`",
     ),
-    later("aws"),
+    now(
+        "aws",
+        Form::Map(AWS),
+        "Where the steps about RDS find it; credentials come from the AWS chain",
+    ),
     now(
         "prepare",
         Form::OneOfs(STEP),

@@ -21,6 +21,7 @@ mod own_keys;
 mod preset;
 mod problems;
 mod quote;
+mod rds;
 mod resolve;
 mod resolved;
 mod schema;
@@ -42,6 +43,9 @@ pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use explain::Explanation;
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
+pub use rds::{
+    AwsConfig, RdsRename, RdsRestore, RdsSnapshot, RestoreFrom, SnapshotKind, filled_name,
+};
 pub use resolved::{
     Beside, ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults, FallbackConfig,
     FileConfig, FileFormat, KeyColumn, Level, Load, MoreKeys, Plan, Preset, PublisherConfig,

@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 mod fallback;
+mod rds;
 mod steps;
 
 pub(super) use fallback::{By, Console, Handover};
+pub(super) use rds::{Aws, From as RestoredFrom};
 pub(super) use steps::{Jenkins, Step, StepKind};
 
 use super::{
@@ -44,6 +46,7 @@ pub(super) struct Model {
     pub ignored: Vec<Value<String>>,
     pub console: Option<Console>,
     pub jenkins: Option<Jenkins>,
+    pub aws: Option<Aws>,
     pub prepare: Vec<Step>,
     pub finish: Vec<Step>,
     pub defaults: Defaults,
@@ -244,6 +247,7 @@ impl Model {
                 .unwrap_or_default(),
             console: Console::read(&plan, decoder),
             jenkins: Jenkins::read(&plan, decoder),
+            aws: Aws::read(&plan, decoder),
             prepare: Step::list(&plan, "prepare", decoder),
             finish: Step::list(&plan, "finish", decoder),
             defaults: plan

@@ -68,6 +68,8 @@ pub(super) mod default {
     pub const STEP_WITHIN: Duration = Duration::from_mins(45);
     /// A person's answer: nobody is woken up because another one sleeps.
     pub const APPROVE_WITHIN: Duration = Duration::from_hours(24);
+    /// A rename in an instance's maintenance window: there is one each week.
+    pub const WINDOW_WITHIN: Duration = Duration::from_hours(24 * 7);
     /// What a page that is there answers with.
     pub const STATUS: u64 = 200;
     /// Dead letters of one resource.
@@ -130,6 +132,10 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         Some(given) => Some(steps::jenkins(given, &folder, &mut used)?),
         None => None,
     };
+    let aws = match &model.aws {
+        Some(given) => Some(steps::aws(given)?),
+        None => None,
+    };
     let plan = Plan {
         name: model.name?.value,
         path: path.to_owned(),
@@ -148,6 +154,7 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
             .collect(),
         console,
         jenkins,
+        aws,
         prepare,
         finish,
         defaults: limits.defaults,

@@ -9,7 +9,7 @@ use std::{
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::{JenkinsConfig, Step, TablePattern};
+use super::{AwsConfig, JenkinsConfig, Step, TablePattern};
 use crate::{ids::ResourceName, tls::TlsConfig};
 
 /// A checked plan.
@@ -31,6 +31,8 @@ pub struct Plan {
     pub console: Option<ConsoleConfig>,
     /// What builds jobs.
     pub jenkins: Option<JenkinsConfig>,
+    /// Where the steps about RDS find it.
+    pub aws: Option<AwsConfig>,
     /// `prepare:`, in its order.
     pub prepare: Vec<Step>,
     /// `finish:`, in its order.

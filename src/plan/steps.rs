@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use url::Url;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Plan, resolve};
+use super::{Plan, RdsRename, RdsRestore, RdsSnapshot, resolve};
 use crate::tls::TlsConfig;
 
 /// A step of `prepare:` or `finish:`.
@@ -37,6 +37,12 @@ pub enum StepKind {
     },
     /// Builds a job of the plan's Jenkins.
     JenkinsBuild(JenkinsBuild),
+    /// Takes a snapshot of a database instance.
+    RdsSnapshot(RdsSnapshot),
+    /// Renames a database instance.
+    RdsRename(RdsRename),
+    /// Restores a database instance.
+    RdsRestore(RdsRestore),
 }
 
 /// `jenkins:`
@@ -137,6 +143,9 @@ impl StepKind {
             Self::HttpCheck(_) => "http_check",
             Self::Approve { .. } => "approve",
             Self::JenkinsBuild(_) => "jenkins_build",
+            Self::RdsSnapshot(_) => "rds_snapshot",
+            Self::RdsRename(_) => "rds_rename",
+            Self::RdsRestore(_) => "rds_restore",
         }
     }
 
@@ -144,10 +153,13 @@ impl StepKind {
     #[must_use]
     pub const fn may_change_source(&self) -> bool {
         match self {
-            Self::Shell(_) | Self::JenkinsBuild(_) => true,
+            Self::Shell(_) | Self::JenkinsBuild(_) | Self::RdsRename(_) | Self::RdsRestore(_) => {
+                true
+            }
             Self::Maintenance(_)
             | Self::MaintenanceOff(_)
             | Self::HttpCheck(_)
+            | Self::RdsSnapshot(_)
             | Self::Approve { .. } => false,
         }
     }
@@ -162,6 +174,9 @@ impl Step {
             StepKind::Shell(shell) => format!("{label} `{}`", shell.run.program()),
             StepKind::HttpCheck(check) => format!("{label} {}", check.shown),
             StepKind::JenkinsBuild(build) => format!("{label} {}", build.job),
+            StepKind::RdsSnapshot(snapshot) => format!("{label} {}", snapshot.instance),
+            StepKind::RdsRename(rename) => format!("{label} {} -> {}", rename.instance, rename.to),
+            StepKind::RdsRestore(restore) => format!("{label} {}", restore.instance),
             StepKind::Maintenance(_) | StepKind::MaintenanceOff(_) | StepKind::Approve { .. } => {
                 label.to_owned()
             }
@@ -192,6 +207,9 @@ impl Step {
                 }
                 JobShell::From(other) => json!({ "job": build.job, "shell_from": other }),
             },
+            StepKind::RdsSnapshot(snapshot) => snapshot.definition(),
+            StepKind::RdsRename(rename) => rename.definition(),
+            StepKind::RdsRestore(restore) => restore.definition(),
         };
         json!({ self.kind.label(): body }).to_string()
     }
@@ -202,6 +220,18 @@ impl Plan {
     #[must_use]
     pub fn folder(&self) -> PathBuf {
         resolve::folder_of(&self.path)
+    }
+
+    /// Returns what the instance that is called `name` after the renames of the plan is called before them.
+    #[must_use]
+    pub fn name_before(&self, name: &str) -> String {
+        let steps = self.prepare.iter().chain(&self.finish);
+        let renames = steps.filter_map(|step| match &step.kind {
+            StepKind::RdsRename(rename) => Some(rename),
+            _ => None,
+        });
+        let found = renames.filter(|rename| rename.to == name).last();
+        found.map_or_else(|| name.to_owned(), |rename| rename.instance.clone())
     }
 }
 

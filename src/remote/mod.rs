@@ -3,3 +3,5 @@
 
 pub mod http;
 pub mod jenkins;
+#[cfg(feature = "aws")]
+pub mod rds;

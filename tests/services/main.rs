@@ -2,6 +2,7 @@
 
 mod certificates;
 mod coverage;
+mod cutover;
 mod dead_letters;
 mod doctor;
 mod drift;
@@ -21,6 +22,7 @@ mod pause;
 mod php;
 mod postgres;
 mod postgres_shop;
+mod rds;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;

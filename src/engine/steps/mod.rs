@@ -67,6 +67,8 @@ pub(super) struct Work {
     action: Arc<dyn Action>,
     scene: Scene,
     facts: Option<Facts>,
+    /// The steps after it that are not done, and what people call them.
+    later: Vec<(String, Arc<dyn Action>, Scene)>,
     within: Duration,
     retry: RetryPolicy,
 }
@@ -80,14 +82,26 @@ impl Work {
         number: StepNumber,
     ) -> Option<Self> {
         let mut steps = plan.prepare.iter().chain(&plan.finish);
+        let scene = |step: StepNumber| Scene {
+            run: run.id.clone(),
+            instead_of: run.instead_of.clone(),
+            earlier: facts_before(run, step),
+            step,
+        };
+        let later = run.steps.iter().zip(actions).enumerate();
+        let later = later
+            .skip(number.index() + 1)
+            .filter(|(_, (step, _))| !step.is_done())
+            .map(|(index, (step, action))| {
+                let number = StepNumber::at(index);
+                let called = name(&run.steps, number, step);
+                (called, Arc::clone(action), scene(number))
+            });
         Some(Self {
             action: Arc::clone(actions.get(number.index())?),
-            scene: Scene {
-                run: run.id.clone(),
-                instead_of: run.instead_of.clone(),
-                step: number,
-            },
+            scene: scene(number),
             facts: run.steps.get(number.index())?.facts.clone(),
+            later: later.collect(),
             within: steps.nth(number.index())?.within,
             retry: plan.defaults.retry.clone(),
         })
@@ -106,9 +120,29 @@ impl Work {
             Observed::NotDone(_) => {
                 let intend = || self.action.intend(&self.scene, facts);
                 let chosen = retrying(&self.retry, |_, _| {}, intend).await;
-                chosen.map(Looked::Due).map_err(|error| one_line(&error))
+                let chosen = chosen.map_err(|error| one_line(&error))?;
+                // What was begun is gone on with, whatever became of the rest.
+                if self.action.is_irreversible() && self.facts.is_none() {
+                    self.can_go_on().await?;
+                }
+                Ok(Looked::Due(chosen))
             }
         }
+    }
+
+    /// Returns why a later step could not be done, before something is done that only those steps make good.
+    async fn can_go_on(&self) -> Result<(), String> {
+        for (name, action, scene) in &self.later {
+            let possible = || action.is_possible(scene);
+            let possible = retrying(&self.retry, |_, _| {}, possible).await;
+            possible.map_err(|error| {
+                format!(
+                    "nothing is begun that needs {name} after it, which could not be done: {}",
+                    one_line(&error)
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// Does it, for as long as the plan allows. `told` hears what it waits for.
@@ -167,6 +201,12 @@ impl Work {
             }
         }
     }
+}
+
+/// Returns what the steps before `step` found or chose.
+pub(super) fn facts_before(run: &RunLedger, step: StepNumber) -> Vec<Facts> {
+    let before = run.steps.iter().take(step.index());
+    before.filter_map(|one| one.facts.clone()).collect()
 }
 
 /// Returns the events of a step that was in `state` and is about to be done.

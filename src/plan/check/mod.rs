@@ -10,6 +10,7 @@ mod limits;
 mod more_keys;
 mod names;
 mod publishers;
+mod rds;
 mod shared_keys;
 mod steps;
 mod targets;
@@ -26,7 +27,7 @@ use super::{diagnostic::Diagnostic, model::Model};
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 16] = [
     names::check,
     duplicates::check,
     after::check,
@@ -42,6 +43,7 @@ const RULES: [Rule; 15] = [
     more_keys::check,
     publishers::check,
     steps::check,
+    rds::check,
 ];
 
 /// Applies every rule. Files that the plan names are looked for in `folder`.

@@ -170,6 +170,11 @@ fn check_one(step: &Step, kind: &StepKind, model: &Model, problems: &mut Vec<Dia
                 );
             }
         }
-        StepKind::Maintenance { .. } | StepKind::MaintenanceOff | StepKind::Approve { .. } => {}
+        StepKind::Maintenance { .. }
+        | StepKind::MaintenanceOff
+        | StepKind::Approve { .. }
+        | StepKind::RdsSnapshot { .. }
+        | StepKind::RdsRename { .. }
+        | StepKind::RdsRestore { .. } => {}
     }
 }

@@ -1,6 +1,6 @@
 //! `prepare:` and `finish:`: the steps around the resources.
 
-use super::{Form, Key, TLS, later, must, now};
+use super::{Form, Key, TLS, Word, must, now, word};
 
 /// An entry of `prepare:` or `finish:`: exactly one of these.
 pub(in crate::plan) const STEP: &[Key] = &[
@@ -25,9 +25,21 @@ pub(in crate::plan) const STEP: &[Key] = &[
         Form::Map(APPROVE),
         "Waits until a person types `rekindle approve PLAN`",
     ),
-    later("rds_snapshot"),
-    later("rds_rename"),
-    later("rds_restore"),
+    now(
+        "rds_snapshot",
+        Form::Map(RDS_SNAPSHOT),
+        "Takes a snapshot of a database instance of RDS",
+    ),
+    now(
+        "rds_rename",
+        Form::Map(RDS_RENAME),
+        "Gives a database instance of RDS another name, so that its own is free",
+    ),
+    now(
+        "rds_restore",
+        Form::Map(RDS_RESTORE),
+        "Restores a database instance of RDS, with the settings of another one",
+    ),
     now(
         "jenkins_build",
         Form::Map(JENKINS_BUILD),
@@ -95,6 +107,73 @@ pub(in crate::plan) const JENKINS_BUILD: &[Key] = &[
         "Instead of `shell`: the job whose steps \"Execute shell\" it runs",
     ),
     WITHIN,
+];
+
+/// `rds_snapshot:`
+pub(in crate::plan) const RDS_SNAPSHOT: &[Key] = &[
+    must("instance", Form::Text, "The database instance"),
+    must(
+        "name",
+        Form::Text,
+        "What the snapshot is called; `{date}` and `{run}` are filled in",
+    ),
+    WITHIN,
+];
+
+/// `rds_rename:`
+pub(in crate::plan) const RDS_RENAME: &[Key] = &[
+    must("instance", Form::Text, "The database instance"),
+    must("to", Form::Text, "Its name from then on"),
+    now("when", Form::Word(WHEN), "When RDS does it"),
+    WITHIN,
+];
+
+/// `rds_rename.when`
+pub(in crate::plan) const WHEN: &[Word] = &[word("immediately"), word("maintenance_window")];
+
+/// `rds_restore:`
+pub(in crate::plan) const RDS_RESTORE: &[Key] = &[
+    must("instance", Form::Text, "The name of what is restored"),
+    must("from", Form::OneOf(RDS_FROM), "What it is restored from"),
+    must(
+        "settings_of",
+        Form::Text,
+        "The instance whose settings it gets",
+    ),
+    WITHIN,
+];
+
+/// `rds_restore.from:`: exactly one of these.
+pub(in crate::plan) const RDS_FROM: &[Key] = &[
+    now("snapshot", Form::Text, "This snapshot"),
+    now(
+        "latest",
+        Form::Word(LATEST),
+        "The newest snapshot of this kind of the instance under `settings_of`",
+    ),
+    now(
+        "time",
+        Form::Text,
+        "As the instance under `settings_of` was then: `2026-11-21T03:00:00Z`",
+    ),
+];
+
+/// `rds_restore.from.latest`
+pub(in crate::plan) const LATEST: &[Word] = &[word("automated"), word("hourly"), word("manual")];
+
+/// `aws:`
+pub(in crate::plan) const AWS: &[Key] = &[
+    must("region", Form::Text, "Where the database instances are"),
+    now(
+        "endpoint",
+        Form::Text,
+        "Another address of RDS: a private endpoint, or a stand-in of tests",
+    ),
+    now(
+        "hourly",
+        Form::Text,
+        "What the names of hourly snapshots look like; `*` stands for any text",
+    ),
 ];
 
 /// `jenkins:`

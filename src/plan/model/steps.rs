@@ -6,7 +6,7 @@ use super::super::{
     decode::{Decoder, Fields, Value},
     diagnostic::{Code, Diagnostic, Span},
     grammar,
-    model::{Tls, boolean, filled},
+    model::{RestoredFrom, Tls, boolean, filled},
     quote::{listed, quoted},
     tree::Node,
     units,
@@ -56,6 +56,20 @@ pub(in crate::plan) enum StepKind {
         /// How many of the two there are, read or not.
         commands: usize,
     },
+    RdsSnapshot {
+        instance: Option<Value<String>>,
+        name: Option<Value<String>>,
+    },
+    RdsRename {
+        instance: Option<Value<String>>,
+        to: Option<Value<String>>,
+        in_window: bool,
+    },
+    RdsRestore {
+        instance: Option<Value<String>>,
+        from: Option<RestoredFrom>,
+        settings_of: Option<Value<String>>,
+    },
 }
 
 /// `jenkins:`
@@ -76,11 +90,16 @@ impl Jenkins {
         Some(Self {
             at,
             url: filled(&fields, "url", decoder),
-            user: filled(&fields, "user", decoder),
-            token: filled(&fields, "token", decoder),
+            user: unless_empty(fields.text("user", decoder)),
+            token: unless_empty(fields.text("token", decoder)),
             tls: Tls::read(&fields, decoder).map(Box::new),
         })
     }
+}
+
+/// Returns what was typed, if it comes to anything: `"${JENKINS_USER:-}"` is nobody.
+fn unless_empty(text: Option<Value<String>>) -> Option<Value<String>> {
+    text.filter(|text| !text.value.trim().is_empty())
 }
 
 impl Step {
@@ -134,6 +153,9 @@ impl Step {
             "shell" => grammar::SHELL,
             "http_check" => grammar::HTTP_CHECK,
             "jenkins_build" => grammar::JENKINS_BUILD,
+            "rds_snapshot" => grammar::RDS_SNAPSHOT,
+            "rds_rename" => grammar::RDS_RENAME,
+            "rds_restore" => grammar::RDS_RESTORE,
             _ => grammar::APPROVE,
         };
         if let Some(fields) = entry.map(kind, keys, decoder) {
@@ -188,6 +210,33 @@ impl StepKind {
                         .iter()
                         .filter(|key| fields.get(key).is_some())
                         .count(),
+                }
+            }
+            "rds_snapshot" => {
+                fields.require("instance", "instance: shop-db", decoder);
+                fields.require("name", "name: \"before-cutover-{date}\"", decoder);
+                Self::RdsSnapshot {
+                    instance: filled(fields, "instance", decoder),
+                    name: filled(fields, "name", decoder),
+                }
+            }
+            "rds_rename" => {
+                fields.require("instance", "instance: shop-db", decoder);
+                fields.require("to", "to: shop-db-old", decoder);
+                let when = fields.word("when", grammar::WHEN, decoder);
+                Self::RdsRename {
+                    instance: filled(fields, "instance", decoder),
+                    to: filled(fields, "to", decoder),
+                    in_window: when == Some("maintenance_window"),
+                }
+            }
+            "rds_restore" => {
+                fields.require("instance", "instance: shop-db", decoder);
+                fields.require("settings_of", "settings_of: shop-db-old", decoder);
+                Self::RdsRestore {
+                    instance: filled(fields, "instance", decoder),
+                    from: RestoredFrom::read(fields, decoder),
+                    settings_of: filled(fields, "settings_of", decoder),
                 }
             }
             _ => {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Used, default, or, saturated, tls};
 use crate::plan::{
+    AwsConfig, RdsRename, RdsRestore, RdsSnapshot, RestoreFrom, TablePattern,
     decode::Value,
     model,
     steps::{
@@ -28,6 +29,9 @@ pub(super) fn steps(
             let kind = kind(given, page, folder, used)?;
             let usual = match kind {
                 StepKind::Approve { .. } => default::APPROVE_WITHIN,
+                StepKind::RdsRename(RdsRename {
+                    in_window: true, ..
+                }) => default::WINDOW_WITHIN,
                 _ => default::STEP_WITHIN,
             };
             let path = format!("{}.within", given.path);
@@ -94,6 +98,32 @@ fn kind(
                 (None, other) => JobShell::From(other.as_ref()?.value.clone()),
             },
         }),
+        model::StepKind::RdsSnapshot { instance, name } => StepKind::RdsSnapshot(RdsSnapshot {
+            instance: named(instance.as_ref()?),
+            name: name.as_ref()?.value.clone(),
+        }),
+        model::StepKind::RdsRename {
+            instance,
+            to,
+            in_window,
+        } => StepKind::RdsRename(RdsRename {
+            instance: named(instance.as_ref()?),
+            to: named(to.as_ref()?),
+            in_window: *in_window,
+        }),
+        model::StepKind::RdsRestore {
+            instance,
+            from,
+            settings_of,
+        } => StepKind::RdsRestore(RdsRestore {
+            instance: named(instance.as_ref()?),
+            from: match from.as_ref()? {
+                model::RestoredFrom::Snapshot(name) => RestoreFrom::Snapshot(name.value.clone()),
+                model::RestoredFrom::Latest(kind) => RestoreFrom::Latest(*kind),
+                model::RestoredFrom::Time(time) => RestoreFrom::Time(time.value),
+            },
+            settings_of: named(settings_of.as_ref()?),
+        }),
         model::StepKind::Approve { question } => StepKind::Approve {
             question: question.as_ref()?.value.clone(),
         },
@@ -114,6 +144,25 @@ pub(super) fn jenkins(
         user: login.map(|(name, token)| (name.value.clone(), token.value.clone().into())),
         tls: given.tls.as_ref().map(|given| tls(given, folder, used)),
     })
+}
+
+/// Returns where RDS is; `None` where that is missing or broken, which the reading noted already.
+pub(super) fn aws(given: &model::Aws) -> Option<AwsConfig> {
+    let endpoint = given.endpoint.as_ref().map(|one| one.value.trim());
+    Some(AwsConfig {
+        region: given.region.as_ref()?.value.clone(),
+        // `"${RDS_ENDPOINT:-}"` is none.
+        endpoint: endpoint.filter(|one| !one.is_empty()).map(str::to_owned),
+        hourly: given
+            .hourly
+            .as_ref()
+            .map(|one| TablePattern::new(one.value.clone(), one.typed.clone())),
+    })
+}
+
+/// Returns a name as RDS keeps it.
+fn named(name: &Value<String>) -> String {
+    name.value.to_ascii_lowercase()
 }
 
 fn hidden(text: &Value<String>) -> Hidden {
