@@ -17,7 +17,7 @@ use crate::{
     journal::{LoggedEvent, View},
     machine::{
         Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent, RunEvent,
-        RunLedger, StepEvent,
+        RunLedger, StepEvent, is_delegated,
     },
     report::human::{bytes, count, counted, duration, moment, printable},
 };
@@ -376,6 +376,9 @@ fn handed(resource: &ResourceName, event: &FallbackEvent) -> String {
         FallbackEvent::Charged { .. } => format!(
             "{resource}: the process was killed for memory while a single row was read alone"
         ),
+        FallbackEvent::Begun { by, .. } if is_delegated(by) => {
+            format!("{resource} is carried over by another ({by})")
+        }
         FallbackEvent::Begun { scope, why, by, of } => {
             let what = match scope {
                 HandoverScope::Resource => format!("{resource} goes"),

@@ -372,6 +372,15 @@ fn handed(resource: &ResourceLedger, handover: &Handover) -> String {
         || resource.state.label().to_owned(),
         |ended| format!("back since {}", moment(ended)),
     );
+    if handover.is_delegated() {
+        return format!(
+            "{} is carried over by another ({}) since {}: {stands}, {}",
+            resource.name,
+            handover.by,
+            moment(handover.since_ms),
+            counted(handover.calls, "call"),
+        );
+    }
     format!(
         "{} fell back to its publisher ({}, {what}) at {}: {stands}, {} of about {} out{last}{open}, {}; why: {}",
         resource.name,

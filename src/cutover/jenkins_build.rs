@@ -98,7 +98,7 @@ impl JobBuild {
                 commands
             }
         };
-        Ok((freestyle(&self.plan, TOKEN, &commands), had))
+        Ok((freestyle(&self.plan, &[TOKEN], &commands), had))
     }
 
     /// Makes the job be as it should, and asks for a build.

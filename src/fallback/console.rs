@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rustix::fs::{Access, access};
 use tokio::process::Command;
 
-use super::{Publisher, said::last_line};
+use super::{Call, Publisher, said::last_line};
 use crate::{
     error::{EdgeError, ErrorKind},
     plan::ConsoleConfig,
@@ -186,11 +186,11 @@ pub(super) fn unstartable(config: &ConsoleConfig) -> Option<String> {
     ))
 }
 
-/// Calls `publish:trigger-events`.
+/// Calls `publish:trigger-events`, or `sync:data`.
 pub(super) struct ConsolePublisher {
     command: Vec<String>,
     typed: Vec<String>,
-    trigger: String,
+    asked: Call,
     within: Duration,
     output: PathBuf,
     redacted: Redacted,
@@ -200,7 +200,7 @@ pub(super) struct ConsolePublisher {
 impl ConsolePublisher {
     pub(super) fn new(
         config: &ConsoleConfig,
-        trigger: &str,
+        asked: Call,
         output: PathBuf,
         redacted: Redacted,
     ) -> Self {
@@ -210,7 +210,7 @@ impl ConsolePublisher {
             place: format!("console `{shown}`"),
             command: config.command.clone(),
             typed: config.typed.clone(),
-            trigger: trigger.to_owned(),
+            asked,
             within: config.within,
             output,
             redacted,
@@ -223,16 +223,7 @@ impl ConsolePublisher {
 
     fn after(&self, first: &[String], ids: &[String]) -> Vec<String> {
         let mut arguments = first.to_vec();
-        arguments.extend(
-            [
-                "publish:trigger-events",
-                "-r",
-                &self.trigger,
-                "-i",
-                &ids.join(","),
-            ]
-            .map(str::to_owned),
-        );
+        arguments.extend(self.asked.words(ids));
         arguments
     }
 
@@ -298,7 +289,10 @@ impl Publisher for ConsolePublisher {
     }
 
     async fn call(&self, ids: &[String]) -> Result<(), EdgeError> {
-        self.check(ids)?;
+        Call::check(ids, &self.place)?;
+        if ids.is_empty() {
+            return self.call_once(ids).await;
+        }
         for part in arguments_long(ids) {
             self.call_once(part).await?;
         }
@@ -311,27 +305,6 @@ impl Publisher for ConsolePublisher {
 }
 
 impl ConsolePublisher {
-    /// Refuses ids that another shell would not take as they are: `ssh` hands its arguments to one.
-    fn check(&self, ids: &[String]) -> Result<(), EdgeError> {
-        let plain = |id: &String| {
-            let mut bytes = id.bytes();
-            bytes
-                .next()
-                .is_some_and(|byte| byte.is_ascii_alphanumeric())
-                && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-        };
-        if ids.iter().all(plain) {
-            return Ok(());
-        }
-        Err(EdgeError::new(
-            ErrorKind::Refused,
-            format!(
-                "{} cannot be given an id that is not made of letters, digits, `_`, `.` and `-`",
-                self.place
-            ),
-        ))
-    }
-
     async fn call_once(&self, ids: &[String]) -> Result<(), EdgeError> {
         let mut command = Command::new(&self.command[0]);
         command.args(self.arguments(ids).iter().map(OsStr::new));
@@ -390,7 +363,12 @@ mod tests {
                 .to_vec(),
             within,
         };
-        ConsolePublisher::new(&config, "url", folder.join("log"), Redacted::default())
+        ConsolePublisher::new(
+            &config,
+            Call::Trigger("url".to_owned()),
+            folder.join("log"),
+            Redacted::default(),
+        )
     }
 
     fn ids() -> Vec<String> {
@@ -408,7 +386,12 @@ mod tests {
                 .to_vec(),
             within: Duration::from_mins(1),
         };
-        let console = ConsolePublisher::new(&config, "url", "log".into(), Redacted::default());
+        let console = ConsolePublisher::new(
+            &config,
+            Call::Trigger("url".to_owned()),
+            "log".into(),
+            Redacted::default(),
+        );
         assert_eq!(console.place(), "console `--pw=${P}`");
         assert_eq!(
             console.shown(&ids()),

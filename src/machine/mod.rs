@@ -16,7 +16,7 @@ pub use chunk::{ChunkEvent, ChunkState};
 pub use event::{
     AttemptEnd, DeadLetter, DeadLetterGroup, Event, PartitionPlan, PlannedResource, Scope,
 };
-pub use fallback::{Fallback, FallbackEvent, Handover, HandoverScope, IdChunk};
+pub use fallback::{Fallback, FallbackEvent, Handover, HandoverScope, IdChunk, is_delegated};
 pub use ledger::{AttemptLedger, Ledger, PartitionLedger, ResourceLedger, RunLedger};
 pub use partition::{PartitionEvent, PartitionState, Progress};
 pub use resource::{ResourceEvent, ResourceState};

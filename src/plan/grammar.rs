@@ -428,12 +428,23 @@ pub(super) const BY: &[Key] = &[
         Form::Map(BY_CONSOLE),
         "`publish:trigger-events` of the shop's console",
     ),
-    later("jenkins"),
+    now(
+        "jenkins",
+        Form::Map(BY_JENKINS),
+        "The same by a job of the plan's Jenkins",
+    ),
     now("sql", Form::Map(BY_SQL), "A statement of your own"),
 ];
 
 /// `fallback.by.console:` has no settings of its own.
 pub(super) const BY_CONSOLE: &[Key] = &[];
+
+/// `fallback.by.jenkins:`
+pub(super) const BY_JENKINS: &[Key] = &[must(
+    "job",
+    Form::Text,
+    "The job, `folder/name`; made by rekindle, and never one that somebody else made",
+)];
 
 /// `fallback.by.sql:`
 pub(super) const BY_SQL: &[Key] = &[
@@ -577,8 +588,8 @@ pub(super) const REFRESH: &[Word] = &[word("off")];
 pub(super) const SYNC: &[Word] = &[
     word("direct"),
     later_word("queue"),
-    later_word("console"),
-    later_word("jenkins"),
+    word("console"),
+    word("jenkins"),
 ];
 
 /// `fallback.to`

@@ -125,6 +125,8 @@ pub(super) struct Resource {
     pub at: Span,
     pub chunk: Chunk,
     pub fallback: Option<Handover>,
+    /// One of [`grammar::SYNC`], and where it stands.
+    pub sync: Option<(&'static str, Span)>,
     pub settle: Option<Value<Duration>>,
     pub within: Option<Value<Duration>>,
     pub throttle: Throttle,
@@ -177,6 +179,7 @@ pub(super) struct Chunk {
 /// `defaults:`
 #[derive(Debug, Default)]
 pub(super) struct Defaults {
+    pub sync: Option<(&'static str, Span)>,
     pub sync_given: bool,
     pub chunk: Chunk,
     pub parallel_resources: Option<Value<u64>>,
@@ -445,7 +448,7 @@ impl Resource {
                 decoder,
             );
         }
-        fields.word("sync", grammar::SYNC, decoder);
+        let sync = sync(&fields, decoder);
         let after = fields.texts("after", decoder);
         let drain = fields.map("drain", grammar::DRAIN, decoder);
         let kind = filled(&fields, "type", decoder);
@@ -461,6 +464,7 @@ impl Resource {
             kind_broken: fields.get("type").is_some() && kind.is_none(),
             kind,
             keys: filled(&fields, "keys", decoder),
+            sync,
             catch_up: fields
                 .map("catch_up", grammar::CATCH_UP, decoder)
                 .map(|_| CatchUp),
@@ -536,8 +540,8 @@ impl Throttle {
 
 impl Defaults {
     fn read(defaults: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
-        defaults.word("sync", grammar::SYNC, decoder);
         let mut read = Self {
+            sync: sync(defaults, decoder),
             sync_given: defaults.get("sync").is_some(),
             verify: defaults.word("verify", grammar::VERIFY, decoder),
             verify_given: defaults.get("verify").is_some(),
@@ -587,6 +591,12 @@ fn typed_name(node: &Node) -> Option<(&str, Span)> {
         }
         _ => None,
     })
+}
+
+/// Returns who carries rows over, and where that stands.
+fn sync(fields: &Fields<'_>, decoder: &mut Decoder<'_>) -> Option<(&'static str, Span)> {
+    let (at, _) = fields.get("sync")?;
+    Some((fields.word("sync", grammar::SYNC, decoder)?, at))
 }
 
 /// Returns the text under `key`, which may not be empty.

@@ -70,6 +70,10 @@ pub(super) mod default {
     pub const APPROVE_WITHIN: Duration = Duration::from_hours(24);
     /// A rename in an instance's maintenance window: there is one each week.
     pub const WINDOW_WITHIN: Duration = Duration::from_hours(24 * 7);
+    /// The shop's console, in a job.
+    pub const CONSOLE: &str = "vendor/bin/console";
+    /// The job of `sync: jenkins`.
+    pub const JOB: &str = "rekindle-sync";
     /// What a page that is there answers with.
     pub const STATUS: u64 = 200;
     /// Dead letters of one resource.
@@ -115,9 +119,15 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         .console
         .as_ref()
         .and_then(|console| fallback::console(console, &mut used));
+    let jenkins = match &model.jenkins {
+        Some(given) => Some(steps::jenkins(given, &folder, &mut used)?),
+        None => None,
+    };
     let scene = fallback::Scene {
         folder: &folder,
         console: console.as_ref(),
+        jenkins: jenkins.as_ref(),
+        sync: model.defaults.sync.map(|(word, _)| word),
         is_on: limits.fallback,
     };
     let resources = model
@@ -128,10 +138,6 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
     let mut page = None;
     let prepare = steps::steps(&model.prepare, &mut page, &folder, &mut used)?;
     let finish = steps::steps(&model.finish, &mut page, &folder, &mut used)?;
-    let jenkins = match &model.jenkins {
-        Some(given) => Some(steps::jenkins(given, &folder, &mut used)?),
-        None => None,
-    };
     let aws = match &model.aws {
         Some(given) => Some(steps::aws(given)?),
         None => None,
@@ -563,6 +569,7 @@ fn resource(
                 .as_ref()
                 .map(|percent| saturated(percent.value)),
         },
+        sync: fallback::sync(resource, scene)?,
         fallback: match &resource.fallback {
             Some(handover) => fallback::handover(resource, handover, scene, used).ok()?,
             None => None,

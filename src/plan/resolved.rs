@@ -85,6 +85,8 @@ pub struct FallbackConfig {
 pub enum PublisherConfig {
     /// The shop's console.
     Console(ConsoleConfig),
+    /// The same, in a job of Jenkins.
+    Jenkins(JobConfig),
     /// A statement of the plan's author.
     Sql {
         /// Where it runs, with its own password.
@@ -100,8 +102,47 @@ impl PublisherConfig {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Console(_) => "console",
+            Self::Jenkins(_) => "jenkins",
             Self::Sql { .. } => "sql",
         }
+    }
+}
+
+/// A job of Jenkins that starts the shop's console.
+#[derive(Debug, Clone)]
+pub struct JobConfig {
+    /// Where it is.
+    pub jenkins: JenkinsConfig,
+    /// `folder/name`
+    pub job: String,
+}
+
+/// `sync:`: who carries the rows of a resource over.
+#[derive(Debug, Clone)]
+pub enum Carrier {
+    /// We do.
+    Direct,
+    /// `sync:data` of the shop's console.
+    Console(ConsoleConfig),
+    /// The same, in a job of Jenkins.
+    Jenkins(JobConfig),
+}
+
+impl Carrier {
+    /// Returns the plan's word for it.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Console(_) => "console",
+            Self::Jenkins(_) => "jenkins",
+        }
+    }
+
+    /// Returns whether somebody else does it.
+    #[must_use]
+    pub const fn is_delegated(&self) -> bool {
+        !matches!(self, Self::Direct)
     }
 }
 
@@ -318,6 +359,8 @@ pub struct Resource {
     pub dead_letters: DeadLetterLimit,
     /// What keeps it from going as fast as it can.
     pub throttle: Throttle,
+    /// Who carries its rows over.
+    pub sync: Carrier,
     /// How its rows are regenerated where copying them does not help.
     pub fallback: Option<FallbackConfig>,
 }

@@ -54,6 +54,10 @@ pub struct JenkinsConfig {
     pub shown: String,
     /// Who logs in, and the API token.
     pub user: Option<(String, SecretString)>,
+    /// What starts the shop's console in a job; may hold a secret.
+    pub console: Hidden,
+    /// The job of `sync: jenkins`.
+    pub job: String,
     /// `tls:`, for `https://`.
     pub tls: Option<TlsConfig>,
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The fail points of the program.
-pub const FAIL_POINTS: [&str; 27] = [
+pub const FAIL_POINTS: [&str; 28] = [
     "after_ack",
     "after_acknowledged",
     "after_call",
@@ -39,6 +39,7 @@ pub const FAIL_POINTS: [&str; 27] = [
     "journal_before_commit",
     "marker_before_rename",
     "report",
+    "step_asked",
     "step_done",
     "step_intended",
     "step_performed",
@@ -46,14 +47,16 @@ pub const FAIL_POINTS: [&str; 27] = [
 ];
 
 /// Those that other tests kill at: `tests/services/sharing.rs` around the cuts of keys without arithmetic, which the shop
-/// here does not have, `tests/services/verify.rs` in a comparison, and `tests/hermetic/steps.rs` around steps.
-const STRUCK_ELSEWHERE: [&str; 10] = [
+/// here does not have, `tests/services/verify.rs` in a comparison, `tests/hermetic/steps.rs` and
+/// `tests/services/rds.rs` around steps.
+const STRUCK_ELSEWHERE: [&str; 11] = [
     "after_cut",
     "before_compare",
     "before_cut",
     "before_prune",
     "before_remove",
     "before_step",
+    "step_asked",
     "step_done",
     "step_intended",
     "step_performed",

@@ -1,6 +1,6 @@
 """RDS for tests: moto, made to take its time, to refuse, to lose answers, and to tell what it was asked.
 
-    rds-layer.py PORT
+    rds-layer.py PORT [ADDRESS]
 
 What a client is shown of an instance or a snapshot is kept apart from what moto has: after a request that RDS carries
 out by and by, the next looks are shown what is on the way there, one state a look.
@@ -342,4 +342,4 @@ class Quiet(WSGIRequestHandler):
 
 if __name__ == "__main__":
     world({"looks": 0})
-    run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True, request_handler=Quiet)
+    run_simple(sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1", int(sys.argv[1]), application, threaded=True, request_handler=Quiet)

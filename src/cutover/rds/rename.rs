@@ -1,6 +1,12 @@
 //! `rds_rename`: an instance makes way, with all its settings recorded first.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
@@ -23,12 +29,18 @@ const RENAMED: &str = "rekindle:renamed";
 
 pub(in crate::cutover) struct Rename {
     rds: Arc<Rds>,
+    /// Whether this process asked for it: an answer may have been lost.
+    was_asked: AtomicBool,
     plan: RdsRename,
 }
 
 impl Rename {
     pub(in crate::cutover) const fn new(rds: Arc<Rds>, plan: RdsRename) -> Self {
-        Self { rds, plan }
+        Self {
+            rds,
+            was_asked: AtomicBool::new(false),
+            plan,
+        }
     }
 
     /// Returns the instance that this step is about, whatever it is called now: by its id, or without a journal by its tag.
@@ -94,6 +106,7 @@ impl Rename {
                     {
                         self.rds.tag(&found.arn, &[(RENAMED, tag)]).await?;
                     }
+                    self.was_asked.store(true, Ordering::Relaxed);
                     self.rds.rename(&found.name, name, request.at_once).await?;
                     asked()?;
                     to_ask = None;
@@ -207,7 +220,7 @@ impl Action for Rename {
         let request = Request {
             tag: Some(token(scene, &scene.run)),
             at_once: !self.plan.in_window,
-            not_before: if was_begun(facts) {
+            not_before: if was_begun(facts) || self.was_asked.load(Ordering::Relaxed) {
                 AGAIN
             } else {
                 Duration::ZERO

@@ -1,6 +1,9 @@
 //! `rds_snapshot`: a snapshot with a name of the plan's choice, waited for until it can be restored.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 
@@ -24,12 +27,18 @@ const NAME: &str = "snapshot";
 
 pub(in crate::cutover) struct TakeSnapshot {
     rds: Arc<Rds>,
+    /// Whether this process asked for it: an answer may have been lost.
+    was_asked: AtomicBool,
     plan: RdsSnapshot,
 }
 
 impl TakeSnapshot {
     pub(in crate::cutover) const fn new(rds: Arc<Rds>, plan: RdsSnapshot) -> Self {
-        Self { rds, plan }
+        Self {
+            rds,
+            was_asked: AtomicBool::new(false),
+            plan,
+        }
     }
 
     /// Returns the snapshot that this step took, or is taking.
@@ -111,6 +120,7 @@ impl Action for TakeSnapshot {
         told: Told<'_>,
     ) -> Result<String, EdgeError> {
         let name = fact(facts, NAME)?;
+        let begun = was_begun(facts) || self.was_asked.load(Ordering::Relaxed);
         let mut looks = Looks::new();
         let mut is_asked = false;
         loop {
@@ -129,8 +139,9 @@ impl Action for TakeSnapshot {
                     )));
                 }
                 Some(snapshot) => told(standing(&snapshot)),
-                None if !is_asked && (!was_begun(facts) || looks.elapsed() >= AGAIN) => {
+                None if !is_asked && (!begun || looks.elapsed() >= AGAIN) => {
                     is_asked = true;
+                    self.was_asked.store(true, Ordering::Relaxed);
                     let tag = token(scene, &scene.run);
                     self.rds
                         .take_snapshot(&self.plan.instance, name, (TAKEN, &tag))

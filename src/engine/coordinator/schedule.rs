@@ -57,6 +57,7 @@ impl Coordinator {
             }
             return Ok(());
         }
+        self.delegate_next().await?;
         self.hand_next().await?;
         self.walk_open();
         self.ask_to_share();

@@ -181,6 +181,12 @@ pub(in crate::plan) const JENKINS: &[Key] = &[
     must("url", Form::Text, "`http://` or `https://`"),
     now("user", Form::Text, "Who logs in"),
     now("token", Form::Text, "That user's API token"),
+    now(
+        "console",
+        Form::Text,
+        "What starts the shop's console in a job, for `sync: jenkins` and fallbacks",
+    ),
+    now("job", Form::Text, "The job of `sync: jenkins`"),
     now("tls", Form::Map(TLS), "Certificates of the connection"),
 ];
 

@@ -79,6 +79,8 @@ pub(in crate::plan) struct Jenkins {
     pub url: Option<Value<String>>,
     pub user: Option<Value<String>>,
     pub token: Option<Value<String>>,
+    pub console: Option<Value<String>>,
+    pub job: Option<Value<String>>,
     pub tls: Option<Box<Tls>>,
 }
 
@@ -92,6 +94,8 @@ impl Jenkins {
             url: filled(&fields, "url", decoder),
             user: unless_empty(fields.text("user", decoder)),
             token: unless_empty(fields.text("token", decoder)),
+            console: filled(&fields, "console", decoder),
+            job: filled(&fields, "job", decoder),
             tls: Tls::read(&fields, decoder).map(Box::new),
         })
     }

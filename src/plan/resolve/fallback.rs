@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{Used, absolute, default, or};
 use crate::plan::{
-    ConsoleConfig, FallbackConfig, PublisherConfig,
+    Carrier, ConsoleConfig, FallbackConfig, JenkinsConfig, JobConfig, PublisherConfig,
     model::{self, By},
     units::show_duration,
     urls::{self, PublisherUrl},
@@ -14,6 +14,9 @@ use crate::plan::{
 pub(super) struct Scene<'a> {
     pub folder: &'a Path,
     pub console: Option<&'a ConsoleConfig>,
+    pub jenkins: Option<&'a JenkinsConfig>,
+    /// `defaults.sync`
+    pub sync: Option<&'static str>,
     /// `defaults.fallback.to`
     pub is_on: bool,
 }
@@ -39,6 +42,20 @@ pub(super) fn console(console: &model::Console, used: &mut Used) -> Option<Conso
             |wait| show_duration(*wait),
             used,
         ),
+    })
+}
+
+/// Returns who carries the rows of a resource over; `None` where that is missing, which a check noted already.
+pub(super) fn sync(resource: &model::Resource, scene: &Scene<'_>) -> Option<Carrier> {
+    let word = resource.sync.map(|(word, _)| word).or(scene.sync);
+    Some(match word {
+        Some("console") => Carrier::Console(scene.console?.clone()),
+        Some("jenkins") => {
+            let jenkins = scene.jenkins?.clone();
+            let job = jenkins.job.clone();
+            Carrier::Jenkins(JobConfig { jenkins, job })
+        }
+        _ => Carrier::Direct,
     })
 }
 
@@ -72,6 +89,10 @@ fn config(
 ) -> Option<FallbackConfig> {
     let by = match &handover.by {
         By::Absent | By::Console => PublisherConfig::Console(scene.console?.clone()),
+        By::Jenkins { job } => PublisherConfig::Jenkins(JobConfig {
+            jenkins: scene.jenkins?.clone(),
+            job: job.as_ref()?.value.clone(),
+        }),
         By::Sql { url, statement } => PublisherConfig::Sql {
             url: match urls::publisher(&url.as_ref()?.value).ok()? {
                 PublisherUrl::Server => url.as_ref()?.value.clone().into(),
@@ -85,7 +106,7 @@ fn config(
     };
     // A statement has done its work when it is committed; the console only queues some.
     let settle = match by {
-        PublisherConfig::Console(_) => default::SETTLE,
+        PublisherConfig::Console(_) | PublisherConfig::Jenkins(_) => default::SETTLE,
         PublisherConfig::Sql { .. } => Duration::ZERO,
     };
     let path = |key: &str| format!("{}.drain.{key}", resource.path);

@@ -142,6 +142,17 @@ pub(super) fn jenkins(
         url: url.clone().into(),
         shown: server_of(url)?,
         user: login.map(|(name, token)| (name.value.clone(), token.value.clone().into())),
+        console: given.console.as_ref().map_or_else(
+            || Hidden {
+                text: default::CONSOLE.to_owned().into(),
+                typed: default::CONSOLE.to_owned(),
+            },
+            hidden,
+        ),
+        job: given
+            .job
+            .as_ref()
+            .map_or_else(|| default::JOB.to_owned(), |job| job.value.clone()),
         tls: given.tls.as_ref().map(|given| tls(given, folder, used)),
     })
 }

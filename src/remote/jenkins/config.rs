@@ -3,22 +3,29 @@
 /// What the description of a job of ours begins with.
 const OURS: &str = "Made by rekindle";
 
-/// Returns the definition of a freestyle job that runs `commands`, one after the other, and takes the parameter `token`.
+/// Returns the definition of a freestyle job that runs `commands`, one after the other, and takes these parameters.
 #[must_use]
-pub fn freestyle(plan: &str, token: &str, commands: &[String]) -> String {
+pub fn freestyle(plan: &str, parameters: &[&str], commands: &[String]) -> String {
     let builders = commands.iter().map(|command| {
         let command = escaped(command);
         format!("<hudson.tasks.Shell><command>{command}</command></hudson.tasks.Shell>")
     });
     let builders = builders.collect::<Vec<_>>().concat();
-    let (plan, token) = (escaped(plan), escaped(token));
+    let parameters = parameters.iter().map(|name| {
+        format!(
+            "<hudson.model.StringParameterDefinition><name>{}</name>\
+             <description>Given by the run that asks for the build</description><defaultValue></defaultValue>\
+             </hudson.model.StringParameterDefinition>",
+            escaped(name)
+        )
+    });
+    let parameters = parameters.collect::<Vec<_>>().concat();
+    let plan = escaped(plan);
     format!(
         "<?xml version='1.0' encoding='UTF-8'?>\n<project><actions/>\
          <description>{OURS} for plan {plan}: changes are overwritten</description>\
          <keepDependencies>false</keepDependencies><properties><hudson.model.ParametersDefinitionProperty>\
-         <parameterDefinitions><hudson.model.StringParameterDefinition><name>{token}</name>\
-         <description>Which run and step asked for the build</description><defaultValue></defaultValue>\
-         </hudson.model.StringParameterDefinition></parameterDefinitions>\
+         <parameterDefinitions>{parameters}</parameterDefinitions>\
          </hudson.model.ParametersDefinitionProperty></properties><scm class=\"hudson.scm.NullSCM\"/>\
          <canRoam>true</canRoam><disabled>false</disabled><concurrentBuild>false</concurrentBuild>\
          <builders>{builders}</builders><publishers/><buildWrappers/></project>\n"
@@ -127,7 +134,7 @@ mod tests {
             "echo \"a & b\" > 'c' <<X\r\nü\n\tX".to_owned(),
             "</command></hudson.tasks.Shell> &amp; &#13; ]]>".to_owned(),
         ];
-        let xml = freestyle("shop & <co>", "REKINDLE", &commands);
+        let xml = freestyle("shop & <co>", &["REKINDLE"], &commands);
         assert_eq!(shell_steps(&xml), commands);
         assert!(is_ours(&xml) && has_parameter(&xml, "REKINDLE"));
         assert!(!has_parameter(&xml, "REKINDL"));

@@ -4,7 +4,13 @@ mod equal;
 mod origin;
 mod place;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 
@@ -35,6 +41,8 @@ const NAME: usize = 63;
 
 pub(in crate::cutover) struct Restore {
     rds: Arc<Rds>,
+    /// Whether this process asked for it: an answer may have been lost.
+    was_asked: AtomicBool,
     plan: RdsRestore,
     /// What the instance under `settings_of` is called before the steps before this one.
     original: String,
@@ -50,6 +58,7 @@ impl Restore {
     ) -> Self {
         Self {
             rds,
+            was_asked: AtomicBool::new(false),
             plan,
             original,
             log,
@@ -183,21 +192,30 @@ impl Action for Restore {
         Ok(first(scene, facts))
     }
 
-    async fn is_possible(&self, _scene: &Scene) -> Result<(), EdgeError> {
+    async fn is_possible(&self, scene: &Scene) -> Result<(), EdgeError> {
         let name = &self.plan.instance;
-        if self.original != *name
-            && let Some(holder) = self.rds.instance(name).await?
+        let holder = self.rds.instance(name).await?;
+        if let Some(holder) = &holder
+            && is_ours(scene, &holder.tags, RESTORED)
+        {
+            return Ok(());
+        }
+        let original = match self.rds.instance(&self.plan.settings_of).await? {
+            Some(original) => original,
+            // Before the steps that rename it.
+            None => self.rds.instance(&self.original).await?.ok_or_else(|| {
+                let text = format!("no instance is called `{}`", self.original);
+                EdgeError::new(ErrorKind::Missing, text)
+            })?,
+        };
+        if let Some(holder) = holder
+            && holder.resource_id != original.resource_id
         {
             return Err(refused(format!(
                 "the name `{name}` is taken by {}",
                 shown(&holder)
             )));
         }
-        let original = self.rds.instance(&self.original).await?;
-        let original = original.ok_or_else(|| {
-            let text = format!("no instance is called `{}`", self.original);
-            EdgeError::new(ErrorKind::Missing, text)
-        })?;
         self.origin(&original).await.map(drop)
     }
 
@@ -209,6 +227,7 @@ impl Action for Restore {
     ) -> Result<String, EdgeError> {
         let name = &self.plan.instance;
         let settings = read(facts)?;
+        let begun = was_begun(facts) || self.was_asked.load(Ordering::Relaxed);
         let mut looks = Looks::new();
         let mut is_asked = false;
         loop {
@@ -218,8 +237,9 @@ impl Action for Restore {
                     let names = holders(&self.rds, &[name, &self.plan.settings_of]).await?;
                     return Err(refused(format!("the name `{name}` is taken: {names}")));
                 }
-                None if !is_asked && (!was_begun(facts) || looks.elapsed() >= AGAIN) => {
+                None if !is_asked && (!begun || looks.elapsed() >= AGAIN) => {
                     is_asked = true;
+                    self.was_asked.store(true, Ordering::Relaxed);
                     let tag = token(scene, &scene.run);
                     let origin = self.chosen(facts)?;
                     self.rds
@@ -242,7 +262,7 @@ impl Action for Restore {
         Ok(done(&restored))
     }
 
-    async fn undo(&self, scene: &Scene, _facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
+    async fn undo(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
         let name = &self.plan.instance;
         let aside = aside(name, scene);
         let mut looks = Looks::new();
@@ -256,7 +276,10 @@ impl Action for Restore {
                             "what was restored is called `{}` now, and is kept: delete it by hand",
                             kept.name
                         )),
-                        None if is_asked && looks.elapsed() < GRACE => {
+                        None if is_asked && looks.elapsed() < GRACE
+                            // It may have been asked for a moment ago.
+                            || facts.is_some() && looks.elapsed() < AGAIN =>
+                        {
                             looks.pause().await;
                             continue;
                         }
