@@ -35,7 +35,7 @@ pub enum ErrorKind {
     SchemaChanged,
     /// The server refuses the request for good.
     Refused,
-    /// A program ended badly, and nothing tells whether it would another time.
+    /// A program ended badly, or an answer was none, and nothing tells whether it would be so another time.
     Failed,
     /// A bug in rekindle.
     Internal,

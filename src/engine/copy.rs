@@ -18,7 +18,7 @@ use super::{
     pace::{Gate, Pace},
     pairs::Pairs,
     read::Reader,
-    retry::{Waits, passes, retrying},
+    retry::{Waits, is_tried_again, retrying},
     sink::{ChunkBounds, ChunkSink, FilledChunk, shown_key, told},
     throttle::RateLimit,
 };
@@ -297,7 +297,7 @@ impl Walk {
                 Ok(entities) => break entities,
                 Err(error) => error,
             };
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Err(Ended::Failed(Side::Source, error));
             };
             self.wait_out(Side::Source, &error, wait, stop).await?;
@@ -370,7 +370,7 @@ impl Walk {
                 }
                 // A deliberate defect: what the target answers does not matter.
                 Err(_) if failpoint::mutant("ack_ignored") => return Ok(Written::default()),
-                Err(error) if passes(&error) => {
+                Err(error) if is_tried_again(&error) => {
                     // Once for a chunk, however often it is refused: eight halvings would be far too many.
                     if !std::mem::replace(&mut pushed_back, true) {
                         self.pushed_back(pace, &error).await?;

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     breaker::Side,
     copy::{Ended, Report, fail_point},
-    retry::{Waits, passes},
+    retry::{Waits, is_tried_again},
     sink::{ChunkSink, SinkStop, told},
 };
 use crate::{
@@ -72,7 +72,7 @@ impl Reader {
                     },
                 },
                 // A column that is gone makes the server refuse the page; what it says then hides the reason.
-                Err(ScanError::Source(error)) if !passes(&error) => {
+                Err(ScanError::Source(error)) if !is_tried_again(&error) => {
                     let changed = self.look().await.err();
                     let changed = changed.filter(|one| one.kind == ErrorKind::SchemaChanged);
                     return Ended::Failed(Side::Source, changed.unwrap_or(error));
@@ -83,7 +83,7 @@ impl Reader {
                 reached = self.sink.flushed().cloned();
                 waits = Waits::new(&self.retry);
             }
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Ended::Failed(Side::Source, error);
             };
             let waiting = Report::Waiting {

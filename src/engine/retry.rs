@@ -59,10 +59,10 @@ impl Iterator for Waits {
     }
 }
 
-/// Returns whether an error passes by itself.
+/// Returns whether the same again may do.
 #[must_use]
-pub fn passes(error: &EdgeError) -> bool {
-    error.kind.disposition().passes()
+pub fn is_tried_again(error: &EdgeError) -> bool {
+    error.kind.disposition().is_tried_again()
 }
 
 /// Returns what `operation` returns, having repeated it while its errors pass by themselves, or may. `told` hears of each.
@@ -78,7 +78,7 @@ where
     operation
         .retry(Waits::new(policy))
         .sleep(tokio::time::sleep)
-        .when(|error: &EdgeError| error.kind.disposition().is_tried_again())
+        .when(is_tried_again)
         .notify(|error, wait| told(error, wait))
         .await
 }

@@ -1,5 +1,6 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
+mod broken_network;
 mod certificates;
 mod coverage;
 mod cutover;
@@ -24,6 +25,7 @@ mod pause;
 mod php;
 mod postgres;
 mod postgres_shop;
+mod proxy;
 mod rds;
 mod redis_cluster;
 mod redis_faults;

@@ -242,6 +242,8 @@ async fn a_row_whose_key_the_user_may_not_write_is_a_dead_letter_and_the_others_
         letters.to_string().contains("no right to this key"),
         "{letters}"
     );
+    let compared = run(&format!("verify {PLAN}")).exits(4);
+    assert!(!compared.to_string().contains("NOPERM"), "{compared}");
     let mut wanted = shop.shop.wanted(&["url"]).await;
     wanted.retain(|key, _| !key.starts_with(b"kv:secret:"));
     assert_same(&wanted, &shop.cluster.content());

@@ -33,8 +33,13 @@ defaults:
   retry: { attempts: 60, base: 20ms, cap: 500ms }
 ";
 
+/// What no output and no state file may hold: the passwords of the tests' servers, and what begins each hash in the values
+/// that [`Shop::rows`] writes.
+const CANARIES: [&str; 4] = ["app-pw", "u-pw", "canary-Zq7-pw", ROW_CANARY];
+const ROW_CANARY: &str = "c4naRy";
+
 /// A shop; its database is MariaDB's where nothing else is said.
-pub struct Shop<D = Database> {
+pub struct Shop<D: Named = Database> {
     pub database: D,
     pub redis: RedisServer,
     folder: TempDir,
@@ -83,7 +88,7 @@ impl Shop {
             .execute(format!(
                 "INSERT INTO {table} SELECT seq + {first} - 1, (seq + {first} - 1) % 1000, \
                  CONCAT('{table}:', seq + {first} - 1), \
-                 CONCAT('{{\"id\":', seq + {first} - 1, ',\"hash\":\"', MD5(seq + {first}), '\"}}') FROM seq_1_to_{count}"
+                 CONCAT('{{\"id\":', seq + {first} - 1, ',\"hash\":\"{ROW_CANARY}', LEFT(MD5(seq + {first}), 26), '\"}}') FROM seq_1_to_{count}"
             ))
             .await;
     }
@@ -236,6 +241,29 @@ impl<D: Named> Shop<D> {
             }
         }
     }
+}
+
+/// Looks into every state file and what lies beside it before they go.
+impl<D: Named> Drop for Shop<D> {
+    fn drop(&mut self) {
+        let folder = self.path("state");
+        if thread::panicking() || !folder.exists() {
+            return;
+        }
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                let told = canary_in(&fs::read(&path).expect("a file"));
+                assert_eq!(told, None, "a secret in {}", path.display());
+            }
+        }
+    }
+}
+
+/// Returns the secret that `bytes` hold.
+fn canary_in(bytes: &[u8]) -> Option<&'static str> {
+    let holds = |canary: &&str| memchr::memmem::find(bytes, canary.as_bytes()).is_some();
+    CANARIES.into_iter().find(holds)
 }
 
 /// One resource of a plan, restored from the table of its name.
@@ -464,7 +492,7 @@ impl Running {
         self.finish_within(PATIENCE)
     }
 
-    /// Waits for the end of work that may take so long.
+    /// Waits for the end of work that may take so long. Asserts that nothing secret was said.
     pub fn finish_within(mut self, patience: Duration) -> Finished {
         let mut child = self.child.take().expect("finished once");
         let begun = Instant::now();
@@ -484,13 +512,18 @@ impl Running {
                 None => thread::sleep(Duration::from_millis(2)),
             }
         };
-        Finished {
+        let finished = Finished {
             code: status.code(),
             signal: status.signal(),
             // The pipes close when the last process of the group is gone.
             stdout: self.stdout.drained(),
             stderr: self.stderr.drained(),
+        };
+        for text in [&finished.stdout, &finished.stderr] {
+            let told = canary_in(text.as_bytes());
+            assert_eq!(told, None, "a secret was told: {finished}");
         }
+        finished
     }
 }
 

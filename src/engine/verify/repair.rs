@@ -17,7 +17,7 @@ use crate::{
     engine::{
         lease::LeaseKeeper,
         refuse::{in_use, refused_by_edge},
-        retry::{Waits, passes},
+        retry::{Waits, is_tried_again},
         sink::told,
     },
     error::{EdgeError, ErrorKind},
@@ -207,7 +207,7 @@ impl Mender {
                 written = self.try_write(chunk) => written,
             };
             let Err(error) = written else { return Ok(()) };
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Err(error.into());
             };
             pause(stop, wait).await?;

@@ -22,7 +22,7 @@ use crate::{
         pairs::Pairs,
         preflight::row_query,
         read::Reader,
-        retry::{Waits, passes, retrying},
+        retry::{Waits, is_tried_again, retrying},
         sink::{ChunkBounds, ChunkSink, FilledChunk, told},
     },
     error::{EdgeError, ErrorKind},
@@ -114,7 +114,7 @@ impl Asker {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Err(error.into());
             };
             pause(&mut stop, wait).await?;

@@ -266,8 +266,8 @@ impl ChunkWriter for ClusterWriter {
         if let Err(error) = &sent
             && error.kind == ErrorKind::Credentials
         {
-            let forbidden =
-                culprits::forbidden(&self.seed, b"SET", &self.prefix, chunk, &layout).await?;
+            let rows = culprits::written(&self.prefix, chunk, &layout);
+            let forbidden = culprits::forbidden(&self.seed, b"SET", &rows).await?;
             if !forbidden.is_empty() {
                 layout = Layout::for_run(chunk, &self.run, &self.prefix, longest, &forbidden);
                 sent = self.send_in_time(seq, chunk, &layout).await;

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     cluster::Cluster,
+    culprits::{self, Owned},
     error,
     socket::Address,
     wire::{Matched, Reply, Wire, not_redis},
@@ -45,6 +46,29 @@ struct Expected<'a> {
     row: usize,
     key: Vec<u8>,
     value: &'a [u8],
+}
+
+/// What a server gave no answer to.
+#[derive(Default)]
+struct Refused {
+    /// Keys that the user has no right to read.
+    keys: Vec<Owned>,
+    /// Whether anything else was refused.
+    is_more_than_keys: bool,
+    /// What it said, if it refused anything.
+    text: Option<String>,
+}
+
+impl Refused {
+    fn note(&mut self, one: &Expected<'_>, text: String) {
+        if error::is_about_a_key(&text) {
+            self.keys.push((one.row, one.key.clone()));
+            self.text.get_or_insert(text);
+        } else {
+            self.is_more_than_keys = true;
+            self.text = Some(text);
+        }
+    }
 }
 
 /// Returns every key that the rows of `chunk` own, with its value, as the writer stores them.
@@ -88,18 +112,20 @@ impl RedisComparer {
                 rest = left;
                 let bytes = part.iter().map(|one| one.value.len()).sum();
                 let limit = server.patience(bytes);
-                let refusal = timeout(limit, exchange(&mut wire, part, depth, &mut found))
+                let exchanged = exchange(&mut wire, part, depth, &mut found);
+                let refused = timeout(limit, exchanged)
                     .await
                     .map_err(|_| error::timed_out(&server.place, limit))?
                     .map_err(|e| error::socket(&server.place, e))?;
-                if let Some(text) = refusal {
+                let Some(text) = refused.text else { continue };
+                let forbidden = culprits::forbidden(server, b"SET", &refused.keys).await?;
+                if refused.is_more_than_keys || forbidden.len() < refused.keys.len() {
                     let (code, detail) = error::split(&text);
-                    return Err(error::refused(
-                        &server.place,
-                        "the comparison",
-                        code,
-                        detail,
-                    ));
+                    let place = &server.place;
+                    return Err(error::refused(place, "the comparison", code, detail));
+                }
+                for row in forbidden {
+                    found[row] = Stored::Unwritable;
                 }
             }
             self.wires.insert(server.address().clone(), wire);
@@ -120,13 +146,13 @@ impl Comparer for RedisComparer {
     }
 }
 
-/// Asks about the keys of `part` and notes what is there; returns what a server says that gives no answer.
+/// Asks about the keys of `part` and notes what is there; returns what the server gave no answer to.
 async fn exchange(
     wire: &mut Wire,
     part: &[Expected<'_>],
     depth: Depth,
     found: &mut [Stored],
-) -> io::Result<Option<String>> {
+) -> io::Result<Refused> {
     let command: &[u8] = match depth {
         Depth::Presence => b"EXISTS",
         Depth::Content => b"GET",
@@ -136,14 +162,14 @@ async fn exchange(
         wire.spill().await?;
     }
     wire.flush().await?;
-    let mut refusal = None;
+    let mut refused = Refused::default();
     for one in part {
         let stored = match depth {
             Depth::Presence => match wire.reply().await? {
                 Reply::Number(0) => Stored::Missing,
                 Reply::Number(_) => Stored::Same,
                 Reply::Error(text) => {
-                    refusal = Some(text);
+                    refused.note(one, text);
                     continue;
                 }
                 _ => return Err(not_redis()),
@@ -154,14 +180,14 @@ async fn exchange(
                 Matched::Nothing => Stored::Missing,
                 Matched::Refused(text) if text.starts_with("WRONGTYPE") => Stored::Differs,
                 Matched::Refused(text) => {
-                    refusal = Some(text);
+                    refused.note(one, text);
                     continue;
                 }
             },
         };
         found[one.row] = worse(found[one.row], stored);
     }
-    Ok(refusal)
+    Ok(refused)
 }
 
 /// Returns what a row is that owns keys of which one is `this` and another `that`.

@@ -22,8 +22,20 @@ const AT_A_TIME: usize = 1_000;
 /// Why such a row goes nowhere.
 pub(super) const REASON: &str = "the user of redis has no right to this key";
 
-/// Returns the rows of `chunk`, by their place in it, whose keys the user may not write with `command`. None where the
-/// server does not say which, or the command itself is what the user has no right to.
+/// A row by its place in a chunk, and one of its keys as the server knows it.
+pub(super) type Owned = (usize, Vec<u8>);
+
+/// Returns the rows of `chunk` that go into `layout`, with `prefix` before their keys.
+pub(super) fn written(prefix: &[u8], chunk: &Chunk, layout: &Layout) -> Vec<Owned> {
+    let rejected: BTreeSet<usize> = layout.rejected.iter().map(|one| one.row).collect();
+    let rows = chunk.rows().enumerate();
+    rows.filter(|(at, _)| !rejected.contains(at))
+        .map(|(at, row)| (at, [prefix, row.key].concat()))
+        .collect()
+}
+
+/// Returns those of `rows` whose keys the user may not write with `command`, by their place in their chunk. None where
+/// the server does not say which, or the command itself is what the user has no right to.
 ///
 /// # Errors
 ///
@@ -31,13 +43,10 @@ pub(super) const REASON: &str = "the user of redis has no right to this key";
 pub(super) async fn forbidden(
     server: &Server,
     command: &[u8],
-    prefix: &[u8],
-    chunk: &Chunk,
-    layout: &Layout,
+    rows: &[Owned],
 ) -> Result<BTreeSet<usize>, EdgeError> {
-    let limit = server.patience(chunk.byte_count());
-    let asked = ask(server, command, prefix, chunk, layout);
-    timeout(limit, asked)
+    let limit = server.patience(rows.iter().map(|(_, key)| key.len()).sum());
+    timeout(limit, ask(server, command, rows))
         .await
         .unwrap_or_else(|_| Err(error::timed_out(&server.place, limit)))
 }
@@ -45,26 +54,15 @@ pub(super) async fn forbidden(
 async fn ask(
     server: &Server,
     command: &[u8],
-    prefix: &[u8],
-    chunk: &Chunk,
-    layout: &Layout,
+    rows: &[Owned],
 ) -> Result<BTreeSet<usize>, EdgeError> {
     let broken = |e| error::socket(&server.place, e);
-    let rejected: BTreeSet<usize> = layout.rejected.iter().map(|one| one.row).collect();
-    let rows: Vec<_> = chunk
-        .rows()
-        .enumerate()
-        .filter(|(at, _)| !rejected.contains(at))
-        .collect();
     let mut wire = Wire::open(server).await?;
     let mut found = BTreeSet::new();
     for rows in rows.chunks(AT_A_TIME) {
         resp::command(wire.out(), &[b"MULTI"]);
-        for (_, row) in rows {
-            resp::array(wire.out(), 3);
-            resp::bulk(wire.out(), &[command]);
-            resp::bulk(wire.out(), &[prefix, row.key]);
-            resp::bulk(wire.out(), &[b""]);
+        for (_, key) in rows {
+            resp::command(wire.out(), &[command, key, b""]);
             wire.spill().await.map_err(broken)?;
         }
         resp::command(wire.out(), &[b"DISCARD"]);

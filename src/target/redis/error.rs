@@ -61,8 +61,9 @@ pub(super) fn socket(place: &str, error: io::Error) -> EdgeError {
     }
     let what = match error.kind() {
         Io::InvalidData => {
+            // A wrong port does so for ever, a proxy whose server is away for a while.
             return EdgeError::new(
-                ErrorKind::Refused,
+                ErrorKind::Failed,
                 format!("{place} does not answer as redis does"),
             );
         }

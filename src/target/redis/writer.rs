@@ -144,8 +144,8 @@ impl ChunkWriter for RedisWriter {
         if let Err(error) = sent {
             // A transaction is refused as a whole, also for the sake of one key.
             let forbidden = if error.kind == ErrorKind::Credentials {
-                let server = &self.proof.server;
-                culprits::forbidden(server, b"MSET", &self.prefix, chunk, &layout).await?
+                let rows = culprits::written(&self.prefix, chunk, &layout);
+                culprits::forbidden(&self.proof.server, b"MSET", &rows).await?
             } else {
                 BTreeSet::new()
             };

@@ -57,7 +57,7 @@ impl Expectation {
     }
 
     /// Reads what PHP says to its end and asserts that both servers hold it, and nothing else.
-    pub fn compare(mut self, redis: &RedisServer, search: Option<&SearchServer>) -> Compared {
+    pub fn compare(mut self, redis: &RedisServer, search: &SearchServer) -> Compared {
         let client = redis::Client::open(redis.url(0)).expect("a URL");
         let mut connection = client.get_connection().expect("redis answers");
         let mut found = Compared::default();
@@ -106,9 +106,7 @@ impl Expectation {
             found.keys,
             "keys in Redis"
         );
-        if let Some(search) = search {
-            assert_eq!(counts(search), found.indexes, "documents by index");
-        }
+        assert_eq!(counts(search), found.indexes, "documents by index");
         found.broken.sort_unstable();
         found
     }
@@ -165,14 +163,7 @@ fn same_values(connection: &mut redis::Connection, pairs: &mut Vec<(Vec<u8>, Vec
 }
 
 /// As [`same_values`], for documents of search indexes.
-fn same_documents(
-    search: Option<&SearchServer>,
-    documents: &mut Vec<(String, String, Value)>,
-) -> usize {
-    let Some(search) = search else {
-        documents.clear();
-        return 0;
-    };
+fn same_documents(search: &SearchServer, documents: &mut Vec<(String, String, Value)>) -> usize {
     if documents.is_empty() {
         return 0;
     }

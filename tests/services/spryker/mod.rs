@@ -87,21 +87,18 @@ fn write_plan<D: Named>(
     shop: &Shop<D>,
     tables: &[Table],
     compress: &str,
-    search: Option<&SearchServer>,
+    search: &SearchServer,
 ) -> HashMap<String, &'static str> {
     let mut plan = format!(
         "version: 1\nname: shop\npreset: spryker\nsource: {{ url: \"${{DATABASE_URL}}\" }}\n\
          defaults: {{ dead_letters: {{ max: 100000, percent: 100 }} }}\n\
          targets:\n  storage: {{ redis: {{ url: \"${{REDIS_URL}}\", compress: {compress} }} }}\n"
     );
-    if let Some(search) = search {
-        let _ = writeln!(
-            plan,
-            "  search: {{ elasticsearch: {{ url: \"{}\", prefix: \"{INDEX_PREFIX}\" }} }}\nstores: [DE, AT]",
-            search.url()
-        );
-    }
-    plan.push_str("resources:\n");
+    let _ = writeln!(
+        plan,
+        "  search: {{ elasticsearch: {{ url: \"{}\", prefix: \"{INDEX_PREFIX}\" }} }}\nstores: [DE, AT]\nresources:",
+        search.url()
+    );
     let mut names = HashMap::new();
     for table in tables {
         let kind = if table.search { "search" } else { "storage" };
@@ -205,12 +202,11 @@ fn assert_restored<D: Named>(
     (written, tables): (&Written, Vec<Table>),
     letters: &[(String, u64)],
     (dialect, gzip): (Dialect, bool),
-    search: Option<&SearchServer>,
+    search: &SearchServer,
 ) {
     let planted: Vec<_> = written
         .planted
         .iter()
-        .filter(|(name, _)| tables.iter().any(|table| table.name == *name))
         .map(|(name, id)| ((*name).to_owned(), *id))
         .collect();
     assert_eq!(letters, planted, "dead letters and what was planted");
@@ -246,10 +242,10 @@ async fn a_shop_of_mariadb_is_restored_as_php_would_write_it() {
     let search = SearchServer::shared("elasticsearch");
     let tables = Table::all();
     create_indexes(&search, &tables);
-    let names = write_plan(&shop, &tables, "none", Some(&search));
+    let names = write_plan(&shop, &tables, "none", &search);
     let letters = restore(&shop, &names);
     let mode = (Dialect::MariaDb, false);
-    assert_restored(&shop, (&written, tables), &letters, mode, Some(&search));
+    assert_restored(&shop, (&written, tables), &letters, mode, &search);
 }
 
 #[tokio::test]
@@ -261,19 +257,13 @@ async fn a_shop_of_postgres_is_restored_with_values_packed_as_php_packs_them() {
     })
     .await;
     eprintln!("{} rows written in {:?}", written.rows, begun.elapsed());
-    let tables: Vec<_> = Table::all()
-        .into_iter()
-        .filter(|table| !table.search)
-        .collect();
-    let names = write_plan(&shop, &tables, "gzip", None);
+    let search = SearchServer::shared("opensearch");
+    let tables = Table::all();
+    create_indexes(&search, &tables);
+    let names = write_plan(&shop, &tables, "gzip", &search);
     let letters = restore(&shop, &names);
-    assert_restored(
-        &shop,
-        (&written, tables),
-        &letters,
-        (Dialect::Postgres, true),
-        None,
-    );
+    let mode = (Dialect::Postgres, true);
+    assert_restored(&shop, (&written, tables), &letters, mode, &search);
 }
 
 /// What `init` writes of a whole shop is short, needs no hand, and leaves nothing to warn of.

@@ -26,7 +26,7 @@ use self::owners::Owner;
 use super::{Trouble, walk::pause};
 use crate::{
     engine::{
-        retry::{Waits, passes},
+        retry::{Waits, is_tried_again},
         sink::{shown_key, told},
     },
     error::{EdgeError, ErrorKind},
@@ -152,7 +152,7 @@ impl Orphans {
                     Ok(none) => break none,
                     Err(error) => error,
                 };
-                let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+                let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                     return Err(error.into());
                 };
                 pause(&mut self.stop.clone(), wait).await?;
@@ -187,7 +187,7 @@ impl Orphans {
                 Ok(owners) => return Ok(owners),
                 Err(error) => error,
             };
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Err(error.into());
             };
             pause(&mut self.stop.clone(), wait).await?;
@@ -288,7 +288,7 @@ impl Orphans {
                 Err(Trouble::Edge(error)) => error,
                 Err(other) => return Err(other),
             };
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Err(error.into());
             };
             pause(&mut stop, wait).await?;
@@ -347,7 +347,7 @@ impl Orphans {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Err(error.into());
             };
             pause(&mut stop, wait).await?;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     chunk::SourceRow,
     engine::{
-        retry::{Waits, passes},
+        retry::{Waits, is_tried_again},
         sink::told,
         verify::{Trouble, walk::pause},
     },
@@ -59,7 +59,7 @@ impl Orphans {
                 Err(Trouble::Edge(error)) => error,
                 ended => return ended,
             };
-            let Some(wait) = waits.next().filter(|_| passes(&error)) else {
+            let Some(wait) = waits.next().filter(|_| is_tried_again(&error)) else {
                 return Err(error.into());
             };
             pause(&mut stop, wait).await?;
