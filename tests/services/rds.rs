@@ -395,6 +395,28 @@ async fn undo_gives_the_old_name_back_from_any_point() {
 }
 
 #[tokio::test]
+async fn a_restore_that_is_not_allowed_says_who_has_which_name_and_is_taken_back() {
+    let shop = Shop::new(STEPS, 0).await;
+    let denied =
+        json!([{ "action": "RestoreDBInstanceFromDBSnapshot", "kind": "deny", "times": -1 }]);
+    layer("faults", Some(denied)).await;
+    let (code, said) = shop.run(&[], None);
+    assert_eq!(code, Some(5), "{said}");
+    let id = shop.original["id"].as_str().unwrap();
+    for part in [
+        "not authorized to perform: rds:RestoreDBInstanceFromDBSnapshot",
+        &format!("(rds_rename shop-db -> shop-db-old): {id} (available, made "),
+        ") is called `shop-db-old`",
+        "`rekindle undo shop.yaml` shows the way back",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let (code, said) = shop.said(&["undo", "shop.yaml", "--yes"], None);
+    assert_eq!(code, Some(0), "{said}");
+    shop.is_as_before("taken back").await;
+}
+
+#[tokio::test]
 async fn what_can_be_restored_is_listed_newest_first() {
     let shop = Shop::new(STEPS, 0).await;
     let (code, said) = shop.said(&["snapshots", "shop.yaml"], None);
