@@ -47,6 +47,7 @@ impl Coordinator {
         self.ask_source();
         self.convict().await?;
         self.load_mends().await?;
+        self.delegate_next().await?;
         if let Some((resource, partition)) = self.suspect() {
             // Alone: whatever killed the last process is met by one small chunk at a time.
             if self.is_proven(&resource)
@@ -57,7 +58,6 @@ impl Coordinator {
             }
             return Ok(());
         }
-        self.delegate_next().await?;
         self.hand_next().await?;
         self.walk_open();
         self.ask_to_share();
