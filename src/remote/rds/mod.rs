@@ -92,6 +92,8 @@ pub struct Snapshot {
     pub percent: Option<i32>,
     /// When it was taken, seconds since 1970.
     pub taken: Option<i64>,
+    /// The same, as exactly as it is known: two may be taken within a second.
+    nanos: Option<i128>,
     /// Size of the instance's disk.
     pub gib: Option<i32>,
     /// Who took it.
@@ -289,7 +291,7 @@ impl Rds {
             }
         }
         found.retain(|one| resource_id.is_none_or(|id| one.resource_id == id));
-        found.sort_by_key(|one| std::cmp::Reverse(one.taken));
+        found.sort_by_key(|one| std::cmp::Reverse(one.nanos));
         Ok(found)
     }
 
@@ -477,6 +479,7 @@ impl Rds {
             status: given.status.clone().unwrap_or_default(),
             percent: given.percent_progress,
             taken: given.snapshot_create_time.map(|time| time.secs()),
+            nanos: given.snapshot_create_time.map(|time| time.as_nanos()),
             gib: given.allocated_storage,
             kind,
             tags: given
