@@ -25,8 +25,8 @@ test-hermetic: ## the tests that need no server
 test-services: ## the tests against MariaDB, PostgreSQL, Redis, Elasticsearch and OpenSearch
 	@tests/run-all services
 
-soak: ## the crash enumerator at every kill point, not only a sample; a generated shop of a million rows
-	@RK_ENUMERATOR=all RK_SHOP_ROWS=1000000 tests/run-all enumerator shop
+soak: ## the crash enumerator at every kill point, not only a sample; 20,000 seeded runs; a generated shop of a million rows
+	@RK_ENUMERATOR=all RK_SEEDS=20000 RK_SHOP_ROWS=1000000 tests/run-all enumerator model shop
 
 demo: ## restore a shop to files, be killed half-way, go on; needs Rust and a C compiler only
 	@tests/demo/run

@@ -17,10 +17,13 @@ use crate::{
     journal::{LoggedEvent, View},
     machine::{
         Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent, RunEvent,
-        RunLedger, StepEvent, is_delegated,
+        RunLedger, StepEvent, Watermark, is_delegated,
     },
     report::human::{bytes, count, counted, duration, moment, printable},
 };
+
+/// Longest fact of a step that is shown: all settings of an instance are one.
+const SHORT: usize = 80;
 
 /// Events read from the journal at a time.
 const PAGE: u32 = 1000;
@@ -262,27 +265,31 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             ..
         }
         | Event::Chunk { .. } => return None,
+        Event::Run {
+            event: RunEvent::Verify,
+            ..
+        } => "run: every row is stored; its evidence is compared once more".to_owned(),
         Event::Run { event, .. } => format!("run: {}", event.label().replace('_', " ")),
         Event::Step { run, step, event } => stepped(&step_name(ledger, run, *step), event),
         Event::Identified {
             source, targets, ..
         } => {
-            let targets: Vec<_> = targets
-                .iter()
-                .map(|(name, identity)| format!("{name} = {identity}"))
-                .collect();
+            let targets = targets.iter();
+            let targets: Vec<_> = targets.map(|(name, id)| format!("{name} = {id}")).collect();
             format!("source {source}; {}", targets.join(", "))
         }
         Event::ResourceBound {
             resource,
             estimated_rows,
             partitions,
+            watermark,
             ..
-        } => format!(
-            "{resource} begins: about {} in {}",
-            counted(*estimated_rows, "row"),
-            counted(partitions.len() as u64, "partition")
-        ),
+        } => {
+            let rows = counted(*estimated_rows, "row");
+            let partitions = counted(partitions.len() as u64, "partition");
+            let again = looked_at_again(watermark.as_ref());
+            format!("{resource} begins: about {rows} in {partitions}{again}")
+        }
         Event::Resource {
             resource, event, ..
         } => moved(resource, event),
@@ -328,10 +335,12 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
     })
 }
 
-/// Returns what happened to a resource in words.
+/// Returns a step of a resource in words.
 fn moved(resource: &ResourceName, event: &ResourceEvent) -> String {
     match event {
         ResourceEvent::Blocked { reason } => format!("{resource} is blocked: {reason}"),
+        // Rows are compared only where the plan says so, and that has a line of its own.
+        ResourceEvent::Verified => format!("{resource}: its evidence stands"),
         ResourceEvent::StartedOver { reason, .. } => format!("{resource} starts over: {reason}"),
         event => format!("{resource}: {}", event.label().replace('_', " ")),
     }
@@ -353,7 +362,10 @@ fn stepped(name: &str, event: &StepEvent) -> String {
         StepEvent::Intended { facts } => {
             let facts: Vec<_> = facts
                 .iter()
-                .map(|(key, value)| format!("{key} {value}"))
+                .map(|(key, value)| match value.len() {
+                    0..=SHORT => format!("{key} {value}"),
+                    _ => format!("{key} recorded"),
+                })
                 .collect();
             let facts = if facts.is_empty() {
                 String::new()
@@ -368,6 +380,13 @@ fn stepped(name: &str, event: &StepEvent) -> String {
         StepEvent::Done { how } => format!("{name} done: {how}"),
         StepEvent::Undone { how } => format!("{name} reversed: {how}"),
     }
+}
+
+/// Returns which rows are compared again before the run is done, as the end of a sentence.
+fn looked_at_again(watermark: Option<&Watermark>) -> String {
+    watermark.map_or_else(String::new, |Watermark { column, value }| {
+        format!("; rows whose `{column}` is {value} or later are looked at again")
+    })
 }
 
 /// Returns a step on a resource's way through its publisher in words.

@@ -244,6 +244,7 @@ fn ask(loaded: &Loaded) -> Result<Connected, Failure> {
 
 async fn ask_source(plan: &Plan, source: &dyn Source, found: &mut Connected) {
     let one_line = |error: &EdgeError| chain(error).join(": ");
+    let mut warnings = Vec::new();
     match source.identity().await {
         Ok(_) => {
             found
@@ -251,11 +252,21 @@ async fn ask_source(plan: &Plan, source: &dyn Source, found: &mut Connected) {
                 .push(("source".to_owned(), source.place().to_owned()));
             for resource in &plan.resources {
                 match source.describe(&resource.from).await {
-                    Ok(shape) => found.tables.push(Described {
-                        resource: resource.name.to_string(),
-                        rows: shape.estimated_rows,
-                        absent: shape.absent,
-                    }),
+                    Ok(shape) => {
+                        found.tables.push(Described {
+                            resource: resource.name.to_string(),
+                            rows: shape.estimated_rows,
+                            absent: shape.absent,
+                        });
+                        match engine::catch_up_warning(resource, source).await {
+                            Ok(warning) => warnings.extend(warning),
+                            Err(error) => found.problems.push(format!(
+                                "`{}`: {}",
+                                resource.name,
+                                one_line(&error)
+                            )),
+                        }
+                    }
                     Err(error) => {
                         found
                             .problems
@@ -280,4 +291,5 @@ async fn ask_source(plan: &Plan, source: &dyn Source, found: &mut Connected) {
         }
     }
     found.coverage = engine::coverage(plan, source).await;
+    found.coverage.warnings.splice(..0, warnings);
 }

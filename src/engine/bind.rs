@@ -7,7 +7,8 @@ use crate::{
     cursor::KeyRange,
     error::EdgeError,
     ids::ResourceName,
-    plan::RetryPolicy,
+    machine::Watermark,
+    plan::{ChangeColumn, RetryPolicy},
     source::{RowQuery, Source, TableShape},
     target::{Extent, Target},
 };
@@ -21,6 +22,8 @@ pub struct Bound {
     pub ranges: Vec<KeyRange>,
     /// What its rows go to, as the target identifies it.
     pub incarnation: Option<String>,
+    /// From where on its rows count as changed, where the table tells.
+    pub watermark: Option<Watermark>,
 }
 
 /// What binding needs.
@@ -37,6 +40,8 @@ pub struct Bind {
     pub extent: Extent,
     /// Most partitions.
     pub partitions: u32,
+    /// The column that tells which rows changed, where the plan names one.
+    pub changes: Option<ChangeColumn>,
     /// When to try again.
     pub retry: RetryPolicy,
 }
@@ -55,6 +60,19 @@ impl Bind {
         })
         .await
         .map_err(unread)?;
+        // Before anything is read: what changes from here on has at least this value.
+        let watermark = match &this.changes {
+            None => None,
+            Some(by) => retrying(&self.retry, reading, || {
+                this.source.watermark(&this.query.from, by)
+            })
+            .await
+            .map_err(unread)?
+            .map(|value| Watermark {
+                column: by.name.clone(),
+                value,
+            }),
+        };
         let ranges = retrying(&self.retry, reading, || {
             this.source.partition(&this.query, this.partitions)
         })
@@ -75,6 +93,7 @@ impl Bind {
             shape,
             ranges,
             incarnation,
+            watermark,
         })
     }
 }

@@ -8,6 +8,7 @@ mod bind;
 mod book;
 mod breaker;
 mod budget;
+mod catch_up;
 mod coordinator;
 mod copy;
 mod coverage;
@@ -30,6 +31,7 @@ mod verify;
 
 pub use asked_ids::AskedIds;
 pub use book::BookError;
+pub use catch_up::{Reached, warning as catch_up_warning};
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
 pub use coverage::{Coverage, Uncovered, coverage};
 pub use handover::{IdPage, all_ids, check_ids, ids_source};

@@ -8,7 +8,7 @@ use crate::{
     failure::Failure,
     ids::ResourceName,
     machine::Scope,
-    plan::{Plan, Resource},
+    plan::{CatchUp, Plan, Resource},
     source::{RowQuery, Source, TableShape},
     target::Target,
 };
@@ -54,6 +54,12 @@ pub async fn preflight(
         let shape = patiently(retry, || source.describe(&query.from))
             .await
             .map_err(unreadable)?;
+        if let Some(by) = resource.catch_up.as_ref().and_then(CatchUp::column) {
+            // Found out now, and not when everything is stored. A table without the column is no mistake.
+            patiently(retry, || source.changes(&query.from, by))
+                .await
+                .map_err(unreadable)?;
+        }
         if scope.is_partial() {
             // Ids that cannot be ids of this table are found out now, not by a run that can never end.
             patiently(retry, || source.sample_row_bytes(&query))
@@ -120,5 +126,9 @@ pub fn row_query(resource: &Resource, scope: &Scope) -> RowQuery {
         let entities = scope.entities.get(&resource.name).into_iter().flatten();
         ids = Some(rows.iter().chain(entities).cloned().collect());
     }
-    RowQuery { from, ids }
+    RowQuery {
+        since: None,
+        from,
+        ids,
+    }
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     asked_ids::{AskedIds, asked_ids},
+    catch_up,
     coverage::{Uncovered, coverage},
     evidence::recorded,
     open::planned_resources,
@@ -299,6 +300,10 @@ async fn look(
         .into_iter()
         .map(str::to_owned)
         .collect();
+    match catch_up::warning(resource, source).await {
+        Ok(warning) => warnings.extend(warning),
+        Err(error) => warnings.push(one_line(&error)),
+    }
     let ids = asked_ids(source, resource, scope)
         .await
         .unwrap_or_else(|error| {

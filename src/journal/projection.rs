@@ -9,8 +9,8 @@ use super::{error::Fault, letters};
 use crate::{
     ids::{ChunkSeq, PartitionId, ResourceName, RunId, StepNumber},
     machine::{
-        AttemptLedger, Event, FallbackEvent, Ledger, PartitionLedger, PartitionState, Progress,
-        ResourceEvent, ResourceLedger, RunLedger, StepLedger,
+        AttemptLedger, Event, FallbackEvent, HandoverScope, Ledger, PartitionLedger,
+        PartitionState, Progress, ResourceEvent, ResourceLedger, RunLedger, StepLedger, Watermark,
     },
 };
 
@@ -338,47 +338,88 @@ pub(super) fn read(connection: &Connection) -> Result<Ledger, Fault> {
             .partitions
             .push(partition);
     }
-    read_incarnations(connection, &mut ledger)?;
+    read_bindings(connection, &mut ledger)?;
     Ok(ledger)
 }
 
-/// Takes what the rows of each resource go to from the events: no table has a column for it, and few events name it.
-fn read_incarnations(connection: &Connection, ledger: &mut Ledger) -> Result<(), Fault> {
+/// What the events say of a resource that no table has a column for.
+#[derive(Default)]
+struct Binding {
+    incarnation: Option<String>,
+    watermark: Option<Watermark>,
+    /// Whether only broken rows are in the hands of the publisher: what is bound afterwards goes where the others went.
+    of_rows: bool,
+}
+
+/// Takes from the events what the rows of each resource go to, and since when they count as changed: no table has a column for
+/// it, and few events name it.
+fn read_bindings(connection: &Connection, ledger: &mut Ledger) -> Result<(), Fault> {
     let mut statement = connection.prepare(
-        "SELECT seq, body FROM event WHERE label IN ('resource_bound', 'compacted') ORDER BY seq",
+        "SELECT seq, body FROM event WHERE label IN ('resource_bound', 'fallback', 'compacted') ORDER BY seq",
     )?;
     let mut rows = statement.query([])?;
+    let mut bindings: BTreeMap<(RunId, ResourceName), Binding> = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let (seq, body): (u64, String) = (row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?);
         let event: Event =
             serde_json::from_str(&body).map_err(|error| Fault::event(seq, error.to_string()))?;
-        let found: Vec<_> = match event {
+        match event {
             Event::ResourceBound {
                 run,
                 resource,
                 incarnation,
+                watermark,
                 ..
-            } => vec![(run, resource, incarnation)],
-            Event::Compacted { ledger, .. } => ledger
-                .runs
-                .into_iter()
-                .flat_map(|run| {
-                    let id = run.id;
-                    run.resources
-                        .into_iter()
-                        .map(move |one| (id.clone(), one.name, one.incarnation))
-                })
-                .collect(),
-            _ => continue,
-        };
-        for (run, resource, incarnation) in found {
-            let known = ledger
-                .runs
-                .iter_mut()
-                .find(|one| one.id == run)
-                .and_then(|run| run.resources.iter_mut().find(|one| one.name == resource));
-            if let Some(known) = known {
-                known.incarnation = incarnation;
+            } => {
+                let binding = Binding {
+                    incarnation,
+                    watermark,
+                    of_rows: false,
+                };
+                bindings.insert((run, resource), binding);
+            }
+            Event::Fallback {
+                run,
+                resource,
+                event,
+            } => {
+                let binding = bindings.entry((run, resource)).or_default();
+                match event {
+                    FallbackEvent::Begun { scope, .. } => {
+                        binding.of_rows = scope == HandoverScope::Rows;
+                    }
+                    FallbackEvent::Bound { incarnation, .. } if !binding.of_rows => {
+                        binding.incarnation = incarnation;
+                    }
+                    _ => {}
+                }
+            }
+            Event::Compacted { ledger, .. } => {
+                for run in ledger.runs {
+                    for one in run.resources {
+                        let binding = Binding {
+                            of_rows: one.fallback.is_of_rows(),
+                            incarnation: one.incarnation,
+                            watermark: one.watermark,
+                        };
+                        bindings.insert((run.id.clone(), one.name), binding);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    for run in &mut ledger.runs {
+        // One that started over, or whose definition changed, is bound to nothing yet.
+        for known in run
+            .resources
+            .iter_mut()
+            .filter(|one| one.started_ms.is_some())
+        {
+            let place = (run.id.clone(), known.name.clone());
+            if let Some(binding) = bindings.remove(&place) {
+                known.incarnation = binding.incarnation;
+                known.watermark = binding.watermark;
             }
         }
     }
@@ -633,6 +674,7 @@ fn read_resource(row: &Row<'_>) -> rusqlite::Result<(String, ResourceLedger)> {
             voids: row.get(8)?,
             partitions: Vec::new(),
             incarnation: None,
+            watermark: None,
             started_ms: row.get(9)?,
             ended_ms: row.get(10)?,
             fallback: from_json(row, 11)?,

@@ -9,7 +9,7 @@ use super::{
     resource::ResourceEvent, run::RunEvent, step::PlannedStep, step::StepEvent,
 };
 use crate::{
-    cursor::{Cursor, KeyRange},
+    cursor::{Cursor, KeyRange, KeyValue},
     ids::{ChunkSeq, PartitionId, ResourceName, RunId, StepNumber},
 };
 
@@ -104,6 +104,9 @@ pub enum Event {
         /// What its rows go to, where the target gives that an identity of its own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         incarnation: Option<String>,
+        /// From where on its rows count as changed, taken before the first of them was read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        watermark: Option<Watermark>,
     },
     /// A resource moved.
     Resource {
@@ -266,6 +269,15 @@ pub struct PlannedResource {
     /// Whether the scope leaves it out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
+}
+
+/// From where on rows count as changed since a resource was bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// The column that every change of a row sets.
+    pub column: String,
+    /// Its least value that counts.
+    pub value: KeyValue,
 }
 
 /// A partition as it was cut.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     IllegalTransition,
-    event::{AttemptEnd, Event, PartitionPlan, PlannedResource, Scope},
+    event::{AttemptEnd, Event, PartitionPlan, PlannedResource, Scope, Watermark},
     fallback::{Fallback, FallbackEvent},
     partition::{PartitionEvent, PartitionState, Progress},
     resource::{ResourceEvent, ResourceState},
@@ -76,6 +76,9 @@ pub struct ResourceLedger {
     /// What its rows go to, once bound, where the target gives that an identity of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<String>,
+    /// From where on its rows count as changed, once bound, where the plan names a column that tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Watermark>,
     /// When it was last bound, milliseconds since 1970.
     pub started_ms: Option<i64>,
     /// When it was synced.
@@ -270,6 +273,7 @@ impl Ledger {
                 estimated_rows,
                 partitions,
                 incarnation,
+                watermark,
             } => {
                 let mut last = self.last_partition;
                 let ledger = self.run_mut(run, event)?.resource_mut(resource, event)?;
@@ -279,6 +283,7 @@ impl Ledger {
                 ledger.started_ms = Some(at_ms);
                 ledger.ended_ms = None;
                 ledger.incarnation.clone_from(incarnation);
+                ledger.watermark.clone_from(watermark);
                 ledger.partitions.clear();
                 ledger.add(&mut last, partitions, event)?;
                 self.last_partition = last;
@@ -531,6 +536,7 @@ impl ResourceLedger {
             voids: 0,
             partitions: Vec::new(),
             incarnation: None,
+            watermark: None,
             started_ms: None,
             ended_ms: None,
             fallback: Fallback::default(),
@@ -547,6 +553,8 @@ impl ResourceLedger {
             ResourceEvent::StartedOver { void, .. } => {
                 self.partitions.clear();
                 self.columns = None;
+                self.incarnation = None;
+                self.watermark = None;
                 self.started_ms = None;
                 self.ended_ms = None;
                 self.voids += u32::from(*void);

@@ -34,6 +34,8 @@ pub(super) enum Form {
     Size,
     /// A time with a unit.
     Time,
+    /// A time with a unit, or a whole number.
+    TimeOrCount,
     /// One of a few words.
     Word(&'static [Word]),
     /// A list of single values.
@@ -383,7 +385,18 @@ pub(super) const FROM: &[Key] = &[
 ];
 
 /// `catch_up:` of a resource. Without a column, every row is compared.
-pub(super) const CATCH_UP: &[Key] = &[later("column")];
+pub(super) const CATCH_UP: &[Key] = &[
+    now(
+        "column",
+        Form::Text,
+        "The column that every change of a row sets: only rows that changed are compared",
+    ),
+    now(
+        "overlap",
+        Form::TimeOrCount,
+        "How far before its greatest value rows count as changed; a whole number for a column of numbers",
+    ),
+];
 
 /// `throttle:` of a resource.
 pub(super) const THROTTLE: &[Key] = &[

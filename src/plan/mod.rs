@@ -47,10 +47,10 @@ pub use rds::{
     AwsConfig, RdsRename, RdsRestore, RdsSnapshot, RestoreFrom, SnapshotKind, filled_name,
 };
 pub use resolved::{
-    Beside, Carrier, ChunkLimit, Compression, ConsoleConfig, DeadLetterLimit, Defaults,
-    FallbackConfig, FileConfig, FileFormat, JobConfig, KeyColumn, Level, Load, MoreKeys, Plan,
-    Preset, PublisherConfig, RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig,
-    SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
+    Beside, Carrier, CatchUp, ChangeColumn, ChunkLimit, Compression, ConsoleConfig,
+    DeadLetterLimit, Defaults, FallbackConfig, FileConfig, FileFormat, JobConfig, KeyColumn, Level,
+    Load, MoreKeys, Overlap, Plan, Preset, PublisherConfig, RedisConfig, Resource, RetryPolicy,
+    Routing, RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
 };
 pub use schema::schema;
 pub use steps::{

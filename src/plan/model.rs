@@ -18,7 +18,7 @@ use super::{
     diagnostic::{Code, Diagnostic, Span},
     grammar, preset,
     quote::quoted,
-    resolved::{Compression, Preset, ValueForm},
+    resolved::{Compression, Overlap, Preset, ValueForm},
     search::Search,
     tree::{Kind, Node},
     units,
@@ -132,9 +132,12 @@ pub(super) struct Resource {
     pub throttle: Throttle,
 }
 
-/// `catch_up:`, which has no settings of its own in this release.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CatchUp;
+/// `catch_up:`
+#[derive(Debug, Clone)]
+pub(super) struct CatchUp {
+    pub column: Option<Value<String>>,
+    pub overlap: Option<Value<Overlap>>,
+}
 
 /// `throttle:`
 #[derive(Debug, Clone, Default)]
@@ -467,7 +470,7 @@ impl Resource {
             sync,
             catch_up: fields
                 .map("catch_up", grammar::CATCH_UP, decoder)
-                .map(|_| CatchUp),
+                .map(|catch_up| CatchUp::read(&catch_up, decoder)),
             at,
             chunk: Chunk::read(&fields, decoder),
             throttle: Throttle::read(&fields, decoder),
@@ -480,6 +483,18 @@ impl Resource {
                 .and_then(|drain| drain.parsed("within", decoder, units::duration)),
             path,
         })
+    }
+}
+
+impl CatchUp {
+    fn read(catch_up: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
+        if catch_up.get("overlap").is_some() {
+            catch_up.require("column", "column: updated_at", decoder);
+        }
+        Self {
+            column: filled(catch_up, "column", decoder),
+            overlap: catch_up.parsed("overlap", decoder, units::overlap),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ impl Plan {
             "`keys` of the resource does not say what all its keys begin with".to_owned()
         })?;
         if matches!(self.targets.get(&resource.to), Some(TargetConfig::File(_))) {
-            return Err("files are not read back in this release".to_owned());
+            return Err("files are not read back".to_owned());
         }
         Ok(begin)
     }

@@ -11,9 +11,9 @@ mod fallback;
 mod steps;
 
 use super::{
-    ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat, KeyColumn, Level, Load,
-    MoreKeys, Plan, RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig,
-    SourceConfig, SourceKind, TablePattern, TargetConfig, Throttle,
+    CatchUp, ChangeColumn, ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat,
+    KeyColumn, Level, Load, MoreKeys, Overlap, Plan, RedisConfig, Resource, RetryPolicy, Routing,
+    RowSource, SearchConfig, SourceConfig, SourceKind, TablePattern, TargetConfig, Throttle,
     decode::Value,
     index,
     model::{self, Model, TargetKind},
@@ -544,7 +544,7 @@ fn resource(
             .into_iter()
             .flatten()
             .any(|column| column.name.value == model::NO_KEYS),
-        catch_up: resource.catch_up.is_some(),
+        catch_up: catch_up(resource, used),
         chunk: ChunkLimit {
             rows: chunk
                 .rows
@@ -575,6 +575,21 @@ fn resource(
             None => None,
         },
     })
+}
+
+fn catch_up(resource: &model::Resource, used: &mut Used) -> Option<CatchUp> {
+    let given = resource.catch_up.as_ref()?;
+    let Some(column) = &given.column else {
+        return Some(CatchUp::All);
+    };
+    let path = format!("{}.catch_up.overlap", resource.path);
+    let (time, number) = (show_duration(Overlap::TIME), Overlap::NUMBER);
+    let default = format!("{time}, or {number} where the column holds numbers");
+    note(given.overlap.is_none(), path, default, used);
+    Some(CatchUp::Changed(ChangeColumn {
+        name: column.value.clone(),
+        overlap: given.overlap.as_ref().map(|overlap| overlap.value),
+    }))
 }
 
 fn more_keys(given: Option<&model::KeyColumn>) -> Option<KeyColumn> {

@@ -351,8 +351,8 @@ pub struct Resource {
     pub keys: Option<String>,
     /// Whether the plan says `none` of a column with more keys: rows may own some that it does not name.
     pub leaves_keys_out: bool,
-    /// `catch_up:`: whether its rows are compared and rewritten before a run is done.
-    pub catch_up: bool,
+    /// `catch_up:`: which of its rows are compared and rewritten before a run is done; `None` for none of them.
+    pub catch_up: Option<CatchUp>,
     /// Bounds of one chunk.
     pub chunk: ChunkLimit,
     /// When dead letters block the run.
@@ -363,6 +363,53 @@ pub struct Resource {
     pub sync: Carrier,
     /// How its rows are regenerated where copying them does not help.
     pub fallback: Option<FallbackConfig>,
+}
+
+/// `catch_up:` of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatchUp {
+    /// Every row.
+    All,
+    /// Those that changed since the resource was bound.
+    Changed(ChangeColumn),
+}
+
+impl CatchUp {
+    /// Returns the column that tells which rows changed, where the plan names one.
+    #[must_use]
+    pub const fn column(&self) -> Option<&ChangeColumn> {
+        match self {
+            Self::All => None,
+            Self::Changed(column) => Some(column),
+        }
+    }
+}
+
+/// `catch_up.column`: a column that every change of a row sets to a value that is greater than those before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeColumn {
+    /// Its name, unquoted.
+    pub name: String,
+    /// `catch_up.overlap`; `None` for what suits its type.
+    pub overlap: Option<Overlap>,
+}
+
+/// How far before the greatest value rows count as changed: values are set before they are committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// For dates and times.
+    Time(Duration),
+    /// For numbers.
+    Number(u64),
+}
+
+impl Overlap {
+    /// Unless the plan says another time: longer than the transactions of a shop, and still few rows.
+    pub const TIME: Duration = Duration::from_mins(5);
+
+    /// Unless the plan says another number: for seconds since 1970 a quarter of an hour, for a sequence the last thousand
+    /// changes.
+    pub const NUMBER: u64 = 1_000;
 }
 
 /// `throttle:` of a resource; nothing holds back what is left out.

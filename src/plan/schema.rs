@@ -63,6 +63,10 @@ fn form(form: Form) -> Map<String, Value> {
         Form::Time => object(json!({
             "type": "string", "pattern": format!(r"^\s*[0-9]+\s*(ms|s|m|h)$|{VARIABLE}"),
         })),
+        Form::TimeOrCount => scalar(
+            &json!({ "type": "integer", "minimum": 0 }),
+            r"^[0-9_]+$|^\s*[0-9]+\s*(ms|s|m|h)$",
+        ),
         Form::Word(words) => object(json!({
             "anyOf": [{ "enum": spelled(words) }, { "type": "string", "pattern": VARIABLE }],
         })),

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::resolved::Overlap;
+
 const SIZES: [(&str, u64); 4] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -39,6 +41,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| {
             "write a whole number with `ms`, `s`, `m` or `h`, for example `200ms`".to_owned()
         })
+}
+
+/// Returns the overlap that `text` names: a bare number is one of a column of numbers. The error is the help for the person
+/// who typed it.
+pub(super) fn overlap(text: &str) -> Result<Overlap, String> {
+    if let Ok(number) = text.replace('_', "").parse() {
+        return Ok(Overlap::Number(number));
+    }
+    duration(text).map(Overlap::Time).map_err(|_| {
+        "write a time with `ms`, `s`, `m` or `h`, for example `5m`, or for a column of numbers a whole number".to_owned()
+    })
 }
 
 /// Returns `bytes` in the largest unit that keeps it whole: `2MiB`, `1500B`.
@@ -103,6 +116,16 @@ mod tests {
         assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
         for wrong in ["", "5", "5 minutes", "1.5s", "s", "-3s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_overlap_is_a_time_or_a_number_of_its_column() {
+        assert_eq!(overlap("5m"), Ok(Overlap::Time(Duration::from_mins(5))));
+        assert_eq!(overlap("1_000"), Ok(Overlap::Number(1000)));
+        assert_eq!(overlap("0"), Ok(Overlap::Number(0)));
+        for wrong in ["", "-1", "1.5", "5 minutes"] {
+            assert!(overlap(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -335,7 +335,7 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                 let mut found = match (missing, different) {
                     (0, 0) => "no difference".to_owned(),
                     _ => format!(
-                        "{} missing, {} different",
+                        "keys: {} missing, {} different",
                         count(*missing),
                         count(*different)
                     ),

@@ -73,17 +73,29 @@ impl ProgressBars {
     }
 
     fn bar(&mut self, resource: &ResourceName, estimated: u64) -> &ProgressBar {
+        // A comparison has no run that names all of them first.
+        let names = resource.as_str().chars().count();
+        if names > self.names {
+            self.names = names;
+            for bar in self.resources.values() {
+                bar.set_style(style(width(), names));
+            }
+        }
         let names = self.names;
         self.resources.entry(resource.clone()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(estimated));
             // Asked for each bar: a terminal may have changed since the last one.
-            let width = rustix::termios::tcgetwinsize(std::io::stderr())
-                .map_or(USUAL_WIDTH, |size| size.ws_col);
-            bar.set_style(style(width.into(), names));
+            bar.set_style(style(width(), names));
             bar.set_prefix(printable(resource.as_str()));
             bar
         })
     }
+}
+
+/// Returns how many columns the terminal has.
+fn width() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.map_or(USUAL_WIDTH, |size| size.ws_col).into()
 }
 
 /// Returns the look of a bar on `width` columns, with `names` of them for the name where there is room.

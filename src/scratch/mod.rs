@@ -69,15 +69,17 @@ pub struct Counts {
     pub rows: u64,
     /// Rows that the target was asked about; fewer than `rows` in a sample.
     pub compared: u64,
+    /// Keys of those rows: a row may own several.
+    pub keys: u64,
     /// Rows that cannot be restored as they are.
     pub dead_letters: u64,
-    /// Rows that the target has nothing of.
+    /// Keys that the target has nothing of.
     pub missing: u64,
-    /// Rows of which it has something else.
+    /// Keys under which it has something else.
     pub different: u64,
     /// How many of those were rewritten.
     pub repaired: u64,
-    /// Rows that changed each time they were looked at.
+    /// Keys whose rows changed each time they were looked at.
     pub moving: u64,
 }
 
@@ -226,7 +228,7 @@ impl Scratch {
             connection
                 .prepare_cached(
                     "SELECT phase, columns, estimated_rows, rows, compared, dead_letters, missing, different, repaired, \
-                     moving FROM resource WHERE name = ?1",
+                     moving, keys FROM resource WHERE name = ?1",
                 )?
                 .query_row([name.as_str()], |row| {
                     Ok(Standing {
@@ -241,6 +243,7 @@ impl Scratch {
                             different: number(row, 7)?,
                             repaired: number(row, 8)?,
                             moving: number(row, 9)?,
+                            keys: number(row, 10)?,
                         },
                     })
                 })
@@ -478,7 +481,8 @@ fn add(change: &Transaction<'_>, name: &ResourceName, counts: &Counts) -> rusqli
     change
         .prepare_cached(
             "UPDATE resource SET rows = rows + ?2, compared = compared + ?3, dead_letters = dead_letters + ?4, \
-             missing = missing + ?5, different = different + ?6, repaired = repaired + ?7, moving = moving + ?8 \
+             missing = missing + ?5, different = different + ?6, repaired = repaired + ?7, moving = moving + ?8, \
+             keys = keys + ?9 \
              WHERE name = ?1",
         )?
         .execute(params![
@@ -490,6 +494,7 @@ fn add(change: &Transaction<'_>, name: &ResourceName, counts: &Counts) -> rusqli
             signed(counts.different),
             signed(counts.repaired),
             signed(counts.moving),
+            signed(counts.keys),
         ])
         .map(drop)
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::Phase;
 
 /// One up with every change to the tables.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -16,6 +16,7 @@ CREATE TABLE resource (
     estimated_rows INTEGER NOT NULL,
     rows           INTEGER NOT NULL DEFAULT 0,
     compared       INTEGER NOT NULL DEFAULT 0,
+    keys           INTEGER NOT NULL DEFAULT 0,
     dead_letters   INTEGER NOT NULL DEFAULT 0,
     missing        INTEGER NOT NULL DEFAULT 0,
     different      INTEGER NOT NULL DEFAULT 0,
@@ -62,6 +63,7 @@ CREATE TABLE writer (
     pair     TEXT NOT NULL,
     hash     INTEGER NOT NULL,
     differ   INTEGER NOT NULL DEFAULT 0,
+    own      INTEGER NOT NULL,
     PRIMARY KEY (resource, name)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE candidate (

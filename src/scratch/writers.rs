@@ -14,6 +14,8 @@ pub struct Writer {
     pub pair: String,
     /// A hash of what it writes.
     pub hash: u64,
+    /// Whether it is one of the resource that the key is doubted of, as opposed to one of another that may write it, too.
+    pub own: bool,
 }
 
 impl Scratch {
@@ -48,12 +50,12 @@ impl Scratch {
     pub fn add_writers(&self, name: &ResourceName, writers: &[Writer]) -> Result<(), ScratchError> {
         self.change(|change| {
             let mut insert = change.prepare_cached(
-                "INSERT INTO writer (resource, name, pair, hash) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET differ = differ OR hash <> excluded.hash, pair = excluded.pair, hash = excluded.hash",
+                "INSERT INTO writer (resource, name, pair, hash, own) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET differ = differ OR hash <> excluded.hash, own = own OR excluded.own, pair = excluded.pair, hash = excluded.hash",
             )?;
             for one in writers {
                 let hash = one.hash.cast_signed();
-                insert.execute(params![name.as_str(), one.name, one.pair, hash])?;
+                insert.execute(params![name.as_str(), one.name, one.pair, hash, one.own])?;
             }
             Ok(())
         })
@@ -64,7 +66,7 @@ impl Scratch {
         self.change(|change| {
             change
                 .execute(
-                    "DELETE FROM writer WHERE resource = ?1 AND differ = 0",
+                    "DELETE FROM writer WHERE resource = ?1 AND NOT (differ AND own)",
                     [name.as_str()],
                 )
                 .map(drop)

@@ -49,6 +49,8 @@ pub(super) enum Param {
     Place(usize, usize),
     /// A value of one column, to search from.
     From,
+    /// The watermark of rows that changed.
+    Since,
     /// Most rows.
     Rows,
 }
@@ -58,6 +60,8 @@ pub(super) enum Param {
 pub(super) struct Statement {
     pub sql: Arc<str>,
     params: Arc<[Param]>,
+    /// What [`Param::Since`] is: the same for every page.
+    since: Option<Arc<KeyValue>>,
 }
 
 /// What the placeholders of a statement are filled from. What a statement does not ask for is not looked at.
@@ -86,7 +90,7 @@ impl Statement {
     /// # Errors
     ///
     /// `Internal` where a cursor has not as many columns as the statement: a bug, or a journal of another table.
-    pub fn bound<'a>(&self, values: &Values<'a>) -> Result<Vec<Bound<'a>>, EdgeError> {
+    pub fn bound<'a>(&'a self, values: &Values<'a>) -> Result<Vec<Bound<'a>>, EdgeError> {
         let column = |cursor: Option<&'a Cursor>, at: usize| Some(Bound::Key(cursor?.0.get(at)?));
         self.params
             .iter()
@@ -97,6 +101,7 @@ impl Statement {
                     Param::After(at) => column(values.after, at),
                     Param::Until(at) => column(values.until, at),
                     Param::From => values.from.map(Bound::Key),
+                    Param::Since => self.since.as_deref().map(Bound::Key),
                     Param::Id(at) => match values.ids.get(at) {
                         Some(Id::Key(key)) => Some(Bound::Key(key)),
                         Some(Id::Text(text)) => Some(Bound::Text(text)),
@@ -123,6 +128,7 @@ struct Writer {
     dialect: Dialect,
     text: String,
     params: Vec<Param>,
+    since: Option<Arc<KeyValue>>,
 }
 
 impl Writer {
@@ -131,6 +137,7 @@ impl Writer {
             dialect,
             text: String::new(),
             params: Vec::new(),
+            since: None,
         }
     }
 
@@ -295,6 +302,19 @@ impl Writer {
         self.push(")");
     }
 
+    /// Writes the condition that a row changed, where only such rows are meant.
+    fn changed(&mut self, table: &Checked) {
+        let Some(changed) = &table.changed else {
+            return;
+        };
+        let (before, key, after) = changed.condition();
+        self.push(" AND ");
+        self.push(&before);
+        self.value(Param::Since, Some(key));
+        self.push(&after);
+        self.since = Some(Arc::clone(&changed.watermark));
+    }
+
     fn order(&mut self, table: &Checked, direction: &str) {
         for (at, column) in table.cursor.iter().enumerate() {
             self.push(if at > 0 { ", " } else { " ORDER BY " });
@@ -310,6 +330,7 @@ impl Writer {
         Statement {
             sql: self.text.into(),
             params: self.params.into(),
+            since: self.since,
         }
     }
 }
@@ -365,6 +386,7 @@ fn page_from(table: &Checked, ids: Option<&[Id]>, after: bool) -> Statement {
     }
     sql.compare(&table.cursor, "<=", Param::Until);
     sql.ids(table, ids);
+    sql.changed(table);
     sql.order(table, "");
     sql.push(" LIMIT ");
     sql.limit(Param::Rows);
@@ -381,6 +403,7 @@ pub(super) fn count(table: &Checked, ids: Option<&[Id]>) -> Statement {
         condition(table)
     );
     sql.ids(table, ids);
+    sql.changed(table);
     sql.finish()
 }
 
@@ -504,9 +527,10 @@ pub(super) fn condition_checks(table: &Checked) -> Option<[Arc<str>; 2]> {
 }
 
 /// Without ids the cursor's own index is forced: a condition on an indexed column otherwise tempts the planner to
-/// collect all its rows and sort them, again for every page. With ids the planner may use the index on the ids.
+/// collect all its rows and sort them, again for every page. With ids the planner may use the index on the ids, and with few
+/// rows that changed the one on the column that says so.
 fn hint(table: &Checked, ids: Option<&[Id]>) -> String {
-    if ids.is_some() || table.hint.is_empty() {
+    if ids.is_some() || table.hint.is_empty() || !table.is_walked() {
         String::new()
     } else {
         format!(" {}", table.hint)
@@ -669,6 +693,7 @@ mod tests {
     use crate::{
         plan::RowSource,
         source::{
+            Since,
             quote::Dialect,
             shape::{self, tests as fixtures},
         },
@@ -852,6 +877,64 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_changed_are_one_more_condition() {
+        for (dialect, clause) in [
+            (
+                Dialect::Mysql,
+                " AND (`moved` >= CAST(? AS DATETIME(6)) OR `moved` IS NULL) ORDER",
+            ),
+            (
+                Dialect::Postgres,
+                " AND (\"moved\" >= CAST(CAST($3 AS text) AS DATETIME(6)) OR \"moved\" IS NULL) ORDER",
+            ),
+            (
+                Dialect::Sqlite,
+                " AND (unixepoch(\"moved\", 'auto', 'subsec') >= unixepoch(CAST(? AS DATETIME(6)), 'subsec') \
+                 OR unixepoch(\"moved\", 'auto', 'subsec') IS NULL) ORDER",
+            ),
+        ] {
+            let mut catalogue = fixtures::catalogue();
+            catalogue.columns.push(shape::Column {
+                name: "moved".into(),
+                type_text: "datetime(6)".into(),
+                kind: ColumnKind::Other,
+                key: Some(KeyType::cast(KeyKind::Timestamp, "DATETIME(6)")),
+                nullable: true,
+                indexed: true,
+            });
+            let checked = |rows| {
+                let since = Since {
+                    column: "moved".into(),
+                    watermark: KeyValue::Timestamp("2024-02-29 12:00:00".into()),
+                    rows,
+                };
+                shape::check(dialect, "here", &fixtures::from(&["id_url"]), &catalogue)
+                    .expect("checked")
+                    .changed_since("here", Some(&since))
+                    .expect("a column that tells")
+            };
+            let sql = page(&checked(None), None).first;
+            assert!(sql.sql.contains(clause), "{}", sql.sql);
+            assert!(sql.sql.contains("FORCE INDEX (`PRIMARY`)"), "{}", sql.sql);
+            let until = Cursor::single(KeyValue::Uint(9));
+            let values = Values {
+                until: Some(&until),
+                ..Values::default()
+            };
+            let bound = sql.bound(&values).expect("nothing is missing");
+            assert!(
+                matches!(bound[2], Bound::Key(KeyValue::Timestamp(_))),
+                "{bound:?}"
+            );
+            // Few of them are looked for by the column's own index, where the server can.
+            let few = page(&checked(Some(10_000)), None).first.sql;
+            assert_eq!(few.contains("FORCE INDEX"), dialect == Dialect::Sqlite);
+            let many = page(&checked(Some(10_001)), None).first.sql;
+            assert!(many.contains("FORCE INDEX"), "{many}");
+        }
+    }
+
+    #[test]
     fn rows_are_found_by_their_places_or_by_their_entities() {
         let place = Cursor::single(KeyValue::Uint(7)).exact();
         let both = [place.clone(), "12".to_owned(), "12a".to_owned()];
@@ -876,8 +959,9 @@ mod tests {
             ids: &ids,
             ..Values::default()
         };
-        let bound = page(&table(None), Some(&ids)).first.bound(&values);
-        assert_eq!(bound.expect("nothing is missing").len(), 5);
+        let first = page(&table(None), Some(&ids)).first;
+        let bound = first.bound(&values).expect("nothing is missing");
+        assert_eq!(bound.len(), 5);
     }
 
     #[test]

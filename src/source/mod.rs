@@ -3,9 +3,11 @@
 //! ```text
 //! plan's names -> shape (checked against the catalogue) -> quote -> keyset (page query) -> mysql | postgres | sqlite
 //! partition (even key ranges from index probes)            page_size (rows of the next page)
+//! changes (which rows changed since a moment)
 //! middle (where a range that is being walked is cut)  read_model (which tables a plan should name)
 //! ```
 
+mod changes;
 mod keyset;
 mod middle;
 pub mod mysql;
@@ -30,9 +32,9 @@ pub(crate) use shape::schema_changed;
 
 use crate::{
     chunk::SourceRow,
-    cursor::{Cursor, KeyRange},
+    cursor::{Cursor, KeyRange, KeyValue},
     error::EdgeError,
-    plan::{RowSource, SourceConfig, SourceKind},
+    plan::{ChangeColumn, RowSource, SourceConfig, SourceKind},
 };
 
 /// What the catalogue says about a resource's table.
@@ -49,6 +51,8 @@ pub struct TableShape {
     pub single_integer: bool,
     /// Columns that are read where a table has them, and that this one has not.
     pub absent: Vec<String>,
+    /// Whether an index sees to it that no two rows write one key.
+    pub unique_keys: bool,
 }
 
 /// Rows to read: a resource's table, restricted to some entity ids if the run's scope says so.
@@ -59,6 +63,26 @@ pub struct RowQuery {
     /// `--ids`: only rows whose entity column (else cursor column) is one of these. A place ([`Cursor::exact`]) among them
     /// stands for the row with that cursor.
     pub ids: Option<Vec<String>>,
+    /// Only rows that changed since a moment.
+    pub since: Option<Since>,
+}
+
+/// Rows that changed since a watermark was taken, and those whose column says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    /// The column that every change of a row sets.
+    pub column: String,
+    /// Its least value that counts: [`Source::watermark`].
+    pub watermark: KeyValue,
+    /// How many rows they are, where they were counted. Few of them are not looked for along the key.
+    pub rows: Option<u64>,
+}
+
+/// A column that tells which rows changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changes {
+    /// Whether an index finds such rows; without one every row of the table is looked at.
+    pub indexed: bool,
 }
 
 /// How far a replica is behind its primary.
@@ -174,6 +198,30 @@ pub trait Source: Send + Sync {
 
     /// Returns the rows of `range` at or below its end that are present, counted by the database (exact, may be slow).
     async fn count(&self, query: &RowQuery) -> Result<u64, EdgeError>;
+
+    /// Returns how the table of `from` tells which of its rows changed; `None` where it lacks the column.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` for a column whose type does not tell (text), and for an overlap that does not suit its type.
+    async fn changes(
+        &self,
+        from: &RowSource,
+        by: &ChangeColumn,
+    ) -> Result<Option<Changes>, EdgeError>;
+
+    /// Returns the value that rows have at least which change from now on: the greatest value now less the overlap. `None` where
+    /// the table lacks the column, or no row has a value: then any row may change unseen. Reads the whole table where no index
+    /// begins with the column.
+    ///
+    /// # Errors
+    ///
+    /// As [`changes`](Self::changes).
+    async fn watermark(
+        &self,
+        from: &RowSource,
+        by: &ChangeColumn,
+    ) -> Result<Option<KeyValue>, EdgeError>;
 
     /// Returns how far the database is behind its primary, where it is a replica.
     ///

@@ -2,6 +2,7 @@
 
 use super::{
     TableShape,
+    changes::Changed,
     quote::{self, Dialect},
 };
 use crate::{
@@ -96,6 +97,8 @@ pub(super) struct Column {
     /// ENUM is sorted by its place and compared by its text.
     pub key: Option<KeyType>,
     pub nullable: bool,
+    /// Whether an index of all rows begins with it.
+    pub indexed: bool,
 }
 
 /// A unique index over whole columns, all of them in the same direction.
@@ -160,6 +163,10 @@ pub(super) struct Checked {
     pub ids: Option<IdsColumn>,
     /// `where:`, as the plan has it.
     pub condition: Option<String>,
+    /// Every column of the table.
+    pub columns: Vec<Column>,
+    /// Where only rows are read that changed.
+    pub changed: Option<Changed>,
     pub shape: TableShape,
 }
 
@@ -255,14 +262,34 @@ pub(super) fn check(
             })
             .transpose()?,
         condition: from.condition.clone(),
+        columns: catalogue.columns.clone(),
+        changed: None,
         shape: TableShape {
             fingerprint: fingerprint(&used),
+            unique_keys: has_unique_keys(dialect, from, key, &absent, catalogue),
             estimated_rows: catalogue.estimated_rows,
             estimated_bytes: catalogue.estimated_bytes,
             single_integer,
             absent,
         },
     })
+}
+
+/// Returns whether an index sees to it that no two rows write one key.
+///
+/// Not in SQLite, which keeps `1` and `'1'` apart, that are one key; and not for a type whose texts are not exact.
+fn has_unique_keys(
+    dialect: Dialect,
+    from: &RowSource,
+    key: &Column,
+    absent: &[String],
+    catalogue: &Catalogue,
+) -> bool {
+    let mut unique = catalogue.unique.iter();
+    dialect != Dialect::Sqlite
+        && key.key.is_some()
+        && from.key_columns(absent).len() == 1
+        && unique.any(|index| index.columns == [from.key.as_str()])
 }
 
 /// Returns the error for columns that are not what they were when the resource was bound.
@@ -472,6 +499,7 @@ pub(super) mod tests {
                 _ => None,
             },
             nullable,
+            indexed: false,
         };
         Catalogue {
             table: None,
@@ -540,6 +568,38 @@ pub(super) mod tests {
             checked.shape.fingerprint,
             "id_url bigint(20) unsigned not null; key varchar(255); data text"
         );
+    }
+
+    #[test]
+    fn an_index_over_the_key_keeps_rows_from_writing_one_key() {
+        let unique = |dialect, key: &str, more: bool| {
+            let mut catalogue = catalogue();
+            for columns in [["key"], ["weight"]] {
+                catalogue.unique.push(UniqueIndex {
+                    hint: String::new(),
+                    columns: columns.map(str::to_owned).to_vec(),
+                });
+            }
+            let mapping = more.then(|| crate::plan::KeyColumn {
+                name: "store".into(),
+                optional: false,
+            });
+            let from = RowSource {
+                key: key.into(),
+                more_keys: crate::plan::MoreKeys {
+                    aliases: None,
+                    mapping,
+                },
+                ..from(&["id_url"])
+            };
+            let checked = check(dialect, "here", &from, &catalogue).expect("checked");
+            checked.shape.unique_keys
+        };
+        assert!(unique(Dialect::Mysql, "key", false));
+        assert!(!unique(Dialect::Mysql, "key", true), "further keys");
+        assert!(!unique(Dialect::Mysql, "store", false), "no index");
+        assert!(!unique(Dialect::Mysql, "weight", false), "no exact text");
+        assert!(!unique(Dialect::Sqlite, "key", false), "no types");
     }
 
     #[test]

@@ -19,8 +19,9 @@ use rekindle::{
         View,
     },
     machine::{
-        AttemptEnd, DeadLetter, Event, Ledger, PartitionEvent, PartitionPlan, PlannedResource,
-        PlannedStep, Progress, ResourceEvent, RunEvent, Scope, StepEvent, StepPlace,
+        AttemptEnd, DeadLetter, Event, FallbackEvent, HandoverScope, IdChunk, Ledger,
+        PartitionEvent, PartitionPlan, PlannedResource, PlannedStep, Progress, ResourceEvent,
+        RunEvent, Scope, StepEvent, StepPlace, Watermark,
     },
 };
 
@@ -194,6 +195,10 @@ fn bound(run: &str, resource: &str, partitions: std::ops::RangeInclusive<u64>) -
         columns: "id:int,value:text".into(),
         estimated_rows: 300_000,
         incarnation: None,
+        watermark: (resource == "url").then(|| Watermark {
+            column: "updated_at".into(),
+            value: KeyValue::Timestamp("2026-02-28 23:55:00.000000".into()),
+        }),
         partitions: (1..)
             .zip(partitions)
             .map(|(ordinal, id)| PartitionPlan {
@@ -1254,7 +1259,112 @@ fn a_look_changes_no_byte() {
     look(&ledger);
 }
 
+#[test]
+fn a_look_sees_which_index_the_latest_pass_of_a_resource_wrote_to() {
+    let rig = Rig::new();
+    let (journal, mut ledger, _) = rig.open();
+    record(&journal, &mut ledger, begin("RUN222"));
+    let moved = |event| Event::Resource {
+        run: RunId::from_text("RUN222"),
+        resource: "url".into(),
+        event,
+    };
+    let handed = |event| Event::Fallback {
+        run: RunId::from_text("RUN222"),
+        resource: "url".into(),
+        event,
+    };
+    let begun = |scope| {
+        handed(FallbackEvent::Begun {
+            scope,
+            why: "rows are broken".into(),
+            by: "sql".into(),
+            of: 3,
+        })
+    };
+    let bound_to = |id, index: &str| {
+        handed(FallbackEvent::Bound {
+            columns: "id:int,value:text".into(),
+            estimated_rows: 3,
+            incarnation: Some(index.into()),
+            partitions: vec![PartitionPlan {
+                id: PartitionId(id),
+                ordinal: 9,
+                range: KeyRange {
+                    after: None,
+                    until: key(100),
+                },
+                page_rows: 1000,
+            }],
+        })
+    };
+    let mut steps = [
+        vec![
+            begun(HandoverScope::Rows),
+            moved(ResourceEvent::Triggered),
+            bound_to(3, "not said"),
+        ],
+        vec![started_over("RUN222", "url")],
+        vec![bound("RUN222", "url", 4..=4)],
+        vec![
+            begun(HandoverScope::Resource),
+            moved(ResourceEvent::Triggered),
+            bound_to(5, "new"),
+        ],
+    ]
+    .into_iter();
+    for (expected, watermark) in [
+        (None, true),
+        (None, false),
+        (None, true),
+        (Some("new"), true),
+    ] {
+        record(&journal, &mut ledger, steps.next().unwrap());
+        let view = View::open(&rig.path()).unwrap().unwrap();
+        let (seen, known) = (view.runs().unwrap(), &ledger.runs[0].resources[0]);
+        assert_eq!(seen, ledger);
+        assert_eq!(known.incarnation.as_deref(), expected);
+        assert_eq!(known.watermark.is_some(), watermark);
+    }
+}
+
 // Any run at all.
+
+/// Returns a step of a resource's way through its publisher.
+fn handed(ledger: &Ledger, pick: u8, number: u8) -> FallbackEvent {
+    match number % 6 {
+        0 => FallbackEvent::Begun {
+            scope: if pick % 4 < 2 {
+                HandoverScope::Resource
+            } else {
+                HandoverScope::Rows
+            },
+            why: "rows are broken".into(),
+            by: "sql".into(),
+            of: u64::from(number),
+        },
+        1 => FallbackEvent::Called(IdChunk {
+            until: key(u64::from(number)),
+            ids: 3,
+        }),
+        2 => FallbackEvent::Acknowledged,
+        3 => FallbackEvent::Mended,
+        _ => FallbackEvent::Bound {
+            columns: "id:int,value:text".into(),
+            estimated_rows: u64::from(number),
+            incarnation: (number > 40).then(|| format!("index={number} {pick}")),
+            partitions: vec![PartitionPlan {
+                id: PartitionId(ledger.last_partition + 1),
+                ordinal: 9,
+                range: KeyRange {
+                    after: None,
+                    until: key(100_000),
+                },
+                page_rows: 1000,
+            }],
+        },
+    }
+}
 
 /// Returns an event that `choice` picks and that could come next; the ledger decides whether it really can.
 fn candidate(ledger: &Ledger, choice: (u8, u8, u8)) -> Option<Event> {
@@ -1286,11 +1396,17 @@ fn candidate(ledger: &Ledger, choice: (u8, u8, u8)) -> Option<Event> {
             run: run_id()?,
             event: RunEvent::ALL[usize::from(number) % RunEvent::ALL.len()],
         },
-        4 => bound(
-            run_id()?.as_str(),
-            resource,
-            ledger.last_partition + 1..=ledger.last_partition + 1 + u64::from(number % 3),
-        ),
+        4 => {
+            let mut bound = bound(
+                run_id()?.as_str(),
+                resource,
+                ledger.last_partition + 1..=ledger.last_partition + 1 + u64::from(number % 3),
+            );
+            if let Event::ResourceBound { incarnation, .. } = &mut bound {
+                *incarnation = (number > 40).then(|| format!("index={number}"));
+            }
+            bound
+        }
         5 => started_over(run_id()?.as_str(), resource),
         6 => {
             let samples = ResourceEvent::samples();
@@ -1344,6 +1460,11 @@ fn candidate(ledger: &Ledger, choice: (u8, u8, u8)) -> Option<Event> {
             source: format!("mariadb {number}"),
             targets: BTreeMap::from([("storage".to_owned(), format!("redis {pick}"))]),
         },
+        13 | 14 => Event::Fallback {
+            run: run_id()?,
+            resource: resource.into(),
+            event: handed(ledger, pick, number),
+        },
         _ => letters(
             partition?.id.0,
             partition?.stored().0 + 1,
@@ -1392,6 +1513,10 @@ proptest! {
             }
         }
         wait(journal.close()).unwrap();
+        // `status` and `--dry-run` take the tables' word for it.
+        let view = View::open(&rig.path()).unwrap().unwrap();
+        prop_assert_eq!(&view.runs().unwrap(), &ledger);
+        drop(view);
         prop_assert_eq!(rig.open().1, ledger);
     }
 }

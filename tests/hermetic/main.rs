@@ -6,6 +6,7 @@ mod files;
 mod init;
 mod journal;
 mod mending;
+mod model;
 mod plans;
 mod preset;
 mod said;

@@ -33,7 +33,7 @@ resources:
     from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data, entity: fk_url, aliases: alias_keys, mapping_key: mapping_resource_key, where: "id_url_storage > 7" }
     to: storage
     keys: "url:"
-    catch_up: {}
+    catch_up: { column: updated_at, overlap: 5m }
     sync: direct
     chunk: { rows: 100, bytes: 1MiB }
     throttle: { rows_per_second: 1_000, replica_lag: 5s, redis_used_percent: 80 }

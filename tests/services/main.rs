@@ -1,7 +1,9 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
 mod broken_network;
+mod catch_up;
 mod certificates;
+mod clock;
 mod coverage;
 mod cutover;
 mod dead_letters;

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::{
+    postgres::PgDatabase,
     redis_server::RedisServer,
     shop::{Named, PLAN, Running, Shop, assert_same},
     verify::{of, report},
@@ -310,6 +311,15 @@ fn a_comparison_that_was_told_is_over_also_where_a_resource_cannot_be_compared()
         of(&found, "t")["missing"].clone()
     };
     assert_eq!(missing(5), json!(0));
+    let shown = shop.rekindle(&format!("verify {PLAN}")).exits(5);
+    assert!(
+        shown
+            .stdout
+            .contains("no difference in 30 rows; 1 resource in files, which are not compared")
+            && shown.stderr.contains("--skip RESOURCE"),
+        "{shown}"
+    );
+    shop.rekindle(&format!("verify {PLAN} --skip f")).exits(0);
     shop.redis.run("FLUSHDB");
     assert_eq!(missing(7), json!(30));
     shop.rekindle(&format!("run {PLAN}")).exits(0);
@@ -360,6 +370,139 @@ fn keys_in_a_column_that_the_plan_does_not_name_may_begin_with_anything() {
         "verify {PLAN} --level presence --prune --yes --only t"
     ));
     assert_same(&before, &shop.redis_content());
+}
+
+/// Resources of tables of the same name, by what their keys begin with; a key may be of any type.
+fn typed_keys<D: Named>(shop: &Shop<D>, tables: &[(&str, &str)]) {
+    let resources = tables.iter().map(|(name, keys)| {
+        format!(
+            "  - {{ name: {name}, from: {{ table: {name}, cursor: [id], key: k, value: data }}, keys: \"{keys}\", to: storage }}\n"
+        )
+    });
+    shop.plan(&resources.collect::<String>(), "");
+}
+
+/// Asserts that each table's own orphan `gone` and its keys that no column of it can hold are extra, that only the first is
+/// removed, and that no row loses its key.
+fn odd_keys_are_extra<D: Named>(shop: &Shop<D>, tables: &[(&str, &str)], odd: &[(&str, &[u8])]) {
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    let mut kept = shop.redis_content();
+    for (key, value) in odd.iter().map(|(_, key)| (key.to_vec(), b"odd".to_vec())) {
+        let key = [b"kv:".as_slice(), &key].concat();
+        let () = shop.redis.ask(0, redis::cmd("SET").arg(&key).arg(&value));
+        kept.insert(key, value);
+    }
+    let verify = format!("verify {PLAN} --level presence --json");
+    for (name, gone) in tables {
+        let () = shop
+            .redis
+            .ask(0, redis::cmd("SET").arg(format!("kv:{gone}")).arg("x"));
+        let found = report(
+            shop.rekindle(&format!("{verify} --orphans --only {name}")),
+            7,
+        );
+        let own = odd.iter().filter(|(of, _)| of == name).count();
+        assert_eq!(of(&found, name)["extra"], json!(own + 1), "{found}");
+    }
+    let pruned = report(shop.rekindle(&format!("{verify} --prune --yes")), 7);
+    assert_eq!(pruned["pruned"], json!(tables.len()), "{pruned}");
+    assert_eq!(pruned["extra_left"], json!(odd.len()), "{pruned}");
+    assert_same(&kept, &shop.redis_content());
+    let told = shop.rekindle(&format!("verify {PLAN} --level presence --prune --yes"));
+    let told = told.exits(7);
+    let stay = format!(
+        "0 of {0} names removed; {0} have no row and stay",
+        odd.len()
+    );
+    assert!(
+        told.stdout.contains(&stay) && told.stderr.contains("remove by hand"),
+        "{told}"
+    );
+    assert!(!told.to_string().contains("--ids"), "{told}");
+}
+
+#[tokio::test]
+async fn keys_that_a_column_of_mariadb_cannot_hold_have_no_row() {
+    let mut shop = Shop::open("odd_keys").await;
+    for (table, column, first) in [
+        ("narrow", "VARCHAR(50) CHARACTER SET latin1", "'n:1'"),
+        ("plain", "VARCHAR(50) CHARACTER SET ascii", "'p:1'"),
+        ("old", "VARCHAR(50) CHARACTER SET utf8mb3", "'o:1'"),
+        ("number", "INT", "11"),
+    ] {
+        shop.database
+            .execute(format!(
+                "CREATE TABLE {table} (id INT PRIMARY KEY, k {column}, data TEXT); INSERT INTO {table} VALUES (1, {first}, '1')"
+            ))
+            .await;
+    }
+    let keys = [
+        ("narrow", "n:"),
+        ("plain", "p:"),
+        ("old", "o:"),
+        ("number", "1"),
+    ];
+    typed_keys(&shop, &keys);
+    let gone = [
+        ("narrow", "n:2"),
+        ("plain", "p:2"),
+        ("old", "o:2"),
+        ("number", "12"),
+    ];
+    odd_keys_are_extra(
+        &shop,
+        &gone,
+        &[
+            ("narrow", "n:\u{2603}".as_bytes()),
+            ("narrow", b"n:\xff"),
+            ("plain", "p:\u{e9}".as_bytes()),
+            ("old", "o:\u{1f600}".as_bytes()),
+            ("number", b"1x"),
+            ("number", b"1\0"),
+        ],
+    );
+}
+
+#[tokio::test]
+async fn keys_that_a_column_of_postgresql_cannot_hold_have_no_row() {
+    let mut shop = Shop::<PgDatabase>::open_postgres("odd_keys").await;
+    for (table, column, first) in [
+        ("word", "text", "'w:1'"),
+        ("number", "int", "11"),
+        ("id", "uuid", "'a0000000-0000-4000-8000-000000000001'"),
+        ("host", "inet", "'200.0.0.1'"),
+    ] {
+        shop.database
+            .execute(format!(
+                "CREATE TABLE {table} (id INT PRIMARY KEY, k {column}, data TEXT); INSERT INTO {table} VALUES (1, {first}, '1')"
+            ))
+            .await;
+    }
+    typed_keys(
+        &shop,
+        &[
+            ("word", "w:"),
+            ("number", "1"),
+            ("id", "a"),
+            ("host", "200."),
+        ],
+    );
+    let gone = [
+        ("word", "w:2"),
+        ("number", "12"),
+        ("id", "a0000000-0000-4000-8000-000000000002"),
+        ("host", "200.0.0.2"),
+    ];
+    odd_keys_are_extra(
+        &shop,
+        &gone,
+        &[
+            ("word", b"w:\0"),
+            ("number", b"1x"),
+            ("id", b"a0000000-0000-4000-8000-00000000000x"),
+            ("host", b"200.\0"),
+        ],
+    );
 }
 
 #[test]
@@ -454,6 +597,121 @@ fn two_rows_with_one_key_are_named_and_do_not_take_turns() {
     assert_eq!(held("2500"), "{\"five\":1}");
 }
 
+/// Two resources of one target, either of which could own the other's keys; `more` is the rest of the first one.
+fn two_resources(more: &str) -> Shop<Lite> {
+    let shop = shop(&format!(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, k, data TEXT, more TEXT);
+         CREATE TABLE u (id INTEGER PRIMARY KEY NOT NULL, k, data TEXT, more TEXT);
+         {0} INSERT INTO t SELECT i, 'key:' || i, '{{\"t\":' || i || '}}', NULL FROM n;
+         {0} INSERT INTO u SELECT i, 'key:' || (i + 300), '{{\"u\":' || i || '}}', NULL FROM n;
+         UPDATE u SET k = 'key:7' WHERE id = 1; UPDATE u SET more = '{{\"key:8\":{{\"alias\":1}}}}' WHERE id = 2;
+         UPDATE u SET k = 'key:9', data = '{{\"t\":9}}' WHERE id = 3;",
+        numbers(300)
+    ));
+    let one = |name: &str, more: &str| {
+        format!(
+            "  - name: {name}\n    from: {{ table: {name}, cursor: [id], key: k, value: data, aliases: more }}\n    to: storage\n{more}"
+        )
+    };
+    shop.plan(&(one("t", more) + &one("u", "")), "");
+    shop
+}
+
+#[test]
+fn of_two_resources_with_one_key_the_later_one_stands() {
+    for (more, stands, falls, values) in [
+        ("", "u", "t", ["{\"u\":1}", "{\"alias\":1}"]),
+        ("    after: [u]\n", "t", "u", ["{\"t\":7}", "{\"t\":8}"]),
+    ] {
+        let shop = two_resources(more);
+        shop.rekindle(&format!("run {PLAN}")).exits(0);
+        let held = || {
+            ["7", "8", "9"].map(|key| {
+                let value = shop.redis.get(format!("kv:key:{key}").as_bytes());
+                String::from_utf8(value.expect("a value")).expect("text")
+            })
+        };
+        let wanted = [values[0], values[1], "{\"t\":9}"];
+        let verify = format!("verify {PLAN} --json");
+        // What the target held before is nobody's word: the other one's, or nothing.
+        for before in [
+            "MSET kv:key:7 {\"t\":7} kv:key:8 {\"t\":8}",
+            "MSET kv:key:7 {\"u\":1} kv:key:8 {\"alias\":1}",
+            "DEL kv:key:7 kv:key:8",
+        ] {
+            shop.redis.run(before);
+            let mended = report(shop.rekindle(&format!("{verify} --repair")), 4);
+            assert_eq!(held(), wanted, "{more} {before} {mended}");
+            for again in ["", " --repair"] {
+                let again = report(shop.rekindle(&format!("{verify}{again}")), 4);
+                assert_eq!(
+                    [&again["missing"], &again["different"], &again["repaired"]],
+                    [&json!(0), &json!(0), &json!(0)],
+                    "{again}"
+                );
+                let mut keys: Vec<_> = of(&again, falls)["shared_keys"]
+                    .as_array()
+                    .expect("keys")
+                    .clone();
+                keys.sort_by_key(ToString::to_string);
+                let named = ["7", "8"]
+                    .map(|key| json!(format!("kv:key:{key} (that of `{stands}` stands)")));
+                assert_eq!(keys, named);
+                assert_eq!(of(&again, stands)["shared"], json!(0));
+            }
+        }
+        // By itself, too, the other one is no difference.
+        let alone = report(
+            shop.rekindle(&format!("{verify} --repair --only {falls}")),
+            4,
+        );
+        assert_eq!(
+            [&alone["shared"], &alone["repaired"]],
+            [&json!(2), &json!(0)]
+        );
+        assert_eq!(held(), wanted);
+    }
+}
+
+#[test]
+fn what_is_missing_is_counted_in_keys_and_what_is_read_in_rows() {
+    let shop = one_table(30, "aliases: more }");
+    shop.database.execute(
+        "UPDATE t SET more = '{\"a:' || id || '\":{\"a\":1},\"b:' || id || '\":{\"b\":1}}'; UPDATE t SET more = 'cut' WHERE id = 30",
+    );
+    shop.rekindle(&format!("run {PLAN}")).exits(4);
+    shop.redis.run("DEL kv:store:1 kv:a:1 kv:b:1 kv:a:2");
+    shop.redis.run("SET kv:b:2 x");
+    let found = report(shop.rekindle(&format!("verify {PLAN} --json")), 7);
+    let numbers = [
+        "rows",
+        "compared",
+        "keys",
+        "missing",
+        "different",
+        "dead_letters",
+    ];
+    assert_eq!(
+        numbers.map(|name| &found[name]),
+        [30, 29, 87, 4, 1, 1].map(|number| json!(number)).each_ref(),
+        "{found}"
+    );
+    let shown = shop.rekindle(&format!("verify {PLAN} --repair")).exits(4);
+    for text in [
+        "rows  broken rows  keys  missing keys  different keys  extra keys  rewritten keys",
+        "4 of 87 keys missing, 1 different; 5 rewritten; 1 row broken in the source",
+    ] {
+        assert!(shown.stdout.contains(text), "{text}: {shown}");
+    }
+    let shown = shop.rekindle(&format!("verify {PLAN}")).exits(4);
+    assert!(
+        shown
+            .stdout
+            .contains("no difference in 29 rows with 87 keys"),
+        "{shown}"
+    );
+}
+
 #[test]
 fn what_is_rewritten_without_any_run_stands_in_the_history() {
     let shop = one_table(30, "}\n    keys: \"store:\"");
@@ -465,7 +723,7 @@ fn what_is_rewritten_without_any_run_stands_in_the_history() {
     let shown = shop.rekindle(&format!("history {PLAN}")).exits(0);
     for text in [
         "no run yet",
-        "verify rewrote 30 rows",
+        "verify rewrote 30 keys",
         "verify removed 1 name of `t`",
     ] {
         assert!(shown.stdout.contains(text), "{shown}");
@@ -485,7 +743,7 @@ fn what_is_rewritten_without_any_run_stands_in_the_history() {
         notes,
         [
             &json!("verify removed 1 name of `t` that no row owned"),
-            &json!("verify rewrote 30 rows")
+            &json!("verify rewrote 30 keys")
         ]
     );
     // A run is a run, and its story its own.
@@ -493,10 +751,15 @@ fn what_is_rewritten_without_any_run_stands_in_the_history() {
     let id = shop.status()["run"].as_str().expect("a run").to_owned();
     let story = shop.rekindle(&format!("show {id} {PLAN}")).exits(0);
     assert!(!story.stdout.contains("verify rewrote"), "{story}");
+    // Nothing was compared by that run.
+    assert!(
+        story.stdout.contains("t: its evidence stands") && !story.stdout.contains("verified"),
+        "{story}"
+    );
     assert!(
         shop.rekindle(&format!("history {PLAN}"))
             .stdout
-            .contains("verify rewrote 30 rows"),
+            .contains("verify rewrote 30 keys"),
         "gone from the history"
     );
 }

@@ -147,7 +147,7 @@ async fn a_pause_holds_a_run_that_catches_up() {
     shop.rekindle(&format!("unpause {PLAN}")).exits(0);
     let done = running.finish().exits(0);
     assert!(
-        done.stderr.contains("caught up: 10 rows rewritten"),
+        done.stderr.contains("caught up: 10 keys rewritten"),
         "{done}"
     );
     shop.assert_redis_equals(&["url"]).await;

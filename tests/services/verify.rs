@@ -157,7 +157,7 @@ async fn every_planted_difference_in_300_000_rows_is_found_and_mended() {
     assert_eq!(shop.key_count(), 270_000);
     let id = shop.status()["run"].as_str().expect("a run").to_owned();
     let story = shop.rekindle(&format!("show {id} {PLAN}")).exits(0);
-    assert!(story.stdout.contains("verify rewrote 7 rows"), "{story}");
+    assert!(story.stdout.contains("verify rewrote 7 keys"), "{story}");
 }
 
 #[tokio::test]
@@ -605,7 +605,7 @@ async fn a_run_catches_up_with_rows_that_changed_behind_it() {
         .await;
     let done = shop.rekindle(&format!("run {PLAN}")).exits(0);
     let told = done.line("url: caught up:");
-    assert!(told.contains("41 rows rewritten"), "{told}");
+    assert!(told.contains("41 keys rewritten"), "{told}");
     shop.assert_redis_equals(&["url"]).await;
 }
 

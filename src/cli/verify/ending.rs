@@ -34,14 +34,18 @@ pub fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
         (true, true) => "rows that differed were rewritten, and what no row owned was removed",
     };
     if left > 0 || total.moving > 0 || extra > 0 {
-        let next = if left == 0 && extra > 0 {
+        let next = if left == 0 && extra > 0 && found.left.is_some() {
+            format!(
+                "`rekindle verify {typed} --orphans` names what stays; remove by hand what nobody writes"
+            )
+        } else if left == 0 && extra > 0 {
             format!("`rekindle verify {typed} --prune` removes what no row owns, after it asked")
         } else if repaired {
             format!(
                 "`rekindle dead-letters show {typed}` may say why rows are refused; then repeat this command"
             )
         } else {
-            format!("`rekindle verify {typed} --repair` rewrites these rows and no others")
+            format!("`rekindle verify {typed} --repair` rewrites these keys and no others")
         };
         let mut why = Vec::new();
         if extra > 0 {
@@ -52,15 +56,15 @@ pub fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
         }
         if total.moving > 0 {
             why.push(format!(
-                "{} changed each time they were looked at",
-                counted(total.moving, "row")
+                "the rows of {} changed each time they were looked at",
+                counted(total.moving, "key")
             ));
         }
         why.extend(troubles);
         let what = match left {
             0 => "the targets are not what the source says".to_owned(),
-            1 => "1 row is not what the source says".to_owned(),
-            left => format!("{} are not what the source says", counted(left, "row")),
+            1 => "1 key is not what the source says".to_owned(),
+            left => format!("{} are not what the source says", counted(left, "key")),
         };
         return Some(Failure {
             why,
@@ -74,9 +78,13 @@ pub fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
                 Exit::Stopped,
                 "not everything could be compared",
                 safe,
-                format!(
-                    "mend the causes, then `rekindle verify {typed}` goes on from there; `--skip` leaves resources out"
-                ),
+                if findings.uncompared().0 == 0 {
+                    format!("`rekindle verify {typed} --skip RESOURCE` leaves those in files out")
+                } else {
+                    format!(
+                        "mend the causes, then `rekindle verify {typed}` goes on from there; `--skip` leaves resources out"
+                    )
+                },
             )
         });
     }

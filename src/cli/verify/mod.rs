@@ -35,7 +35,7 @@ use crate::{
     target::Target,
 };
 
-/// Under which the scratch file has how many rewritten rows the history knows of.
+/// Under which the scratch file has how many rewritten keys the history knows of.
 const TOLD: &str = "told";
 
 /// Compares what the plan names; with `--repair`, rewrites what differs.
@@ -185,6 +185,7 @@ impl Work {
             plan: Arc::clone(&self.plan),
             scope: self.scope.clone(),
             level: self.level,
+            since: BTreeMap::new(),
             asked,
             source,
             targets,
@@ -341,9 +342,10 @@ impl Work {
             }
             if left > 0 {
                 said += &format!(
-                    "; {} kept being written, and {} no row",
+                    "; {} {} no row and {}: written again and again, or with a key that the source cannot look for",
                     count(left),
-                    have(left)
+                    have(left),
+                    if left == 1 { "stays" } else { "stay" }
                 );
             }
             super::render::say(&said);
@@ -509,14 +511,14 @@ impl Work {
     }
 }
 
-/// Rows that were rewritten.
+/// Keys that were rewritten.
 struct Repaired {
     all: u64,
     /// Those that the history does not know of.
     untold: u64,
 }
 
-/// Returns how many rows of `resources` were rewritten so far.
+/// Returns how many keys of `resources` were rewritten so far.
 fn repaired<'a>(
     scratch: &Scratch,
     resources: impl Iterator<Item = &'a Resource>,

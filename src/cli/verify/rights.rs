@@ -52,7 +52,7 @@ impl Rights {
         }
         let failed = |error| engine::refused_by_journal(&error, typed);
         if repaired > 0 {
-            let text = format!("verify rewrote {}", counted(repaired, "row"));
+            let text = format!("verify rewrote {}", counted(repaired, "key"));
             self.note(text).await.map_err(failed)?;
         }
         self.journal.close().await.map_err(failed)

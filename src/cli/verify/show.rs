@@ -6,6 +6,7 @@ use crate::{
     engine::{Findings, ResourceFindings},
     plan::{Level, Plan},
     report::human::{count, counted, printable},
+    scratch::Counts,
 };
 
 /// Prints the table, the first keys, and the verdict.
@@ -18,11 +19,12 @@ pub fn tell(findings: &Findings, level: Level) {
                 printable(one.name.as_str()),
                 printable(&one.to),
                 count(one.counts.rows),
+                count(one.counts.dead_letters),
+                count(one.counts.keys),
                 count(one.counts.missing),
                 count(one.counts.different),
                 one.extra.map_or_else(|| "-".to_owned(), count),
                 count(one.counts.repaired),
-                count(one.counts.dead_letters),
                 verdict(one, level),
             ]
         })
@@ -31,14 +33,15 @@ pub fn tell(findings: &Findings, level: Level) {
         "resource",
         "to",
         "rows",
-        "missing",
-        "different",
-        "extra",
-        "rewritten",
-        "broken",
+        "broken rows",
+        "keys",
+        "missing keys",
+        "different keys",
+        "extra keys",
+        "rewritten keys",
         "verdict",
     ];
-    say(&table(&header, &rows, &[2, 3, 4, 5, 6, 7]));
+    say(&table(&header, &rows, &[2, 3, 4, 5, 6, 7, 8]));
     for one in &findings.resources {
         let name = printable(one.name.as_str());
         for (reason, rows) in &one.broken.reasons {
@@ -90,7 +93,7 @@ fn verdict(one: &ResourceFindings, level: Level) -> String {
         parts.push("differs".to_owned());
     }
     if counts.moving > 0 {
-        parts.push(format!("{} kept changing", counted(counts.moving, "row")));
+        parts.push(format!("{} kept changing", counted(counts.moving, "key")));
     }
     if one.extra.is_some_and(|extra| extra > 0) {
         parts.push("holds what no row owns".to_owned());
@@ -112,7 +115,7 @@ fn verdict(one: &ResourceFindings, level: Level) -> String {
     }
     if let Some(sample) = &one.sample {
         parts.push(format!(
-            "{} of {} compared: with 95 % confidence at most {:.3} % of all differ",
+            "{} of {} compared: with 95 % confidence at most {:.3} % of all keys differ",
             count(counts.compared),
             counted(counts.rows, "row"),
             sample.at_most_percent
@@ -124,29 +127,27 @@ fn verdict(one: &ResourceFindings, level: Level) -> String {
 /// Returns the verdict over everything, in one line.
 fn whole(findings: &Findings, level: Level) -> String {
     let total = findings.total();
-    let uncompared = findings
-        .resources
-        .iter()
-        .filter(|one| one.trouble.is_some())
-        .count() as u64;
+    let (uncompared, in_files) = findings.uncompared();
     let mut parts = Vec::new();
     let found = total.missing + total.different;
-    if total.rows == 0 {
+    if in_files == findings.resources.len() {
+        parts.push("nothing was compared".to_owned());
+    } else if total.rows == 0 {
         parts.push("nothing was compared: the source has no rows".to_owned());
     } else if found == 0 {
         parts.push(match level {
-            Level::Presence => format!("every one of {} is there", counted(total.rows, "row")),
+            Level::Presence => format!("every one of {} is there", compared(&total)),
             Level::Sample => format!(
                 "no difference among the {} that were drawn",
-                counted(total.compared, "row")
+                compared(&total)
             ),
-            Level::Full => format!("no difference in {}", counted(total.compared, "row")),
+            Level::Full => format!("no difference in {}", compared(&total)),
         });
     } else {
         parts.push(format!(
             "{} of {} missing, {} different",
             count(total.missing),
-            counted(total.compared, "row"),
+            counted(total.keys, "key"),
             count(total.different)
         ));
     }
@@ -173,9 +174,23 @@ fn whole(findings: &Findings, level: Level) -> String {
         ));
     }
     if uncompared > 0 {
-        parts.push(format!("{} not compared", counted(uncompared, "resource")));
+        let resources = counted(uncompared as u64, "resource");
+        parts.push(format!("{resources} not compared"));
+    }
+    if in_files > 0 {
+        let resources = counted(in_files as u64, "resource");
+        parts.push(format!("{resources} in files, which are not compared"));
     }
     parts.join("; ")
+}
+
+/// Returns how much was compared: in rows, and in keys where that is another number.
+fn compared(total: &Counts) -> String {
+    let rows = counted(total.compared, "row");
+    if total.keys == total.compared {
+        return rows;
+    }
+    format!("{rows} with {}", counted(total.keys, "key"))
 }
 
 /// Returns what is said about names that no row owns, where they were to be looked for: never that there are none where
@@ -203,7 +218,7 @@ pub fn json(plan: &Plan, level: Level, found: &Found) -> serde_json::Value {
         .map(|one| {
             serde_json::json!({
                 "resource": one.name, "to": one.to, "rows": one.counts.rows, "compared": one.counts.compared,
-                "missing": one.counts.missing, "different": one.counts.different, "repaired": one.counts.repaired,
+                "keys": one.counts.keys, "missing": one.counts.missing, "different": one.counts.different, "repaired": one.counts.repaired,
                 "moving": one.counts.moving, "dead_letters": one.counts.dead_letters,
                 "extra": one.extra, "missing_keys": one.missing, "different_keys": one.different,
                 "extra_keys": one.extra_keys, "extra_unknown": one.unlisted.as_ref().map(|one| &one.why),
@@ -222,7 +237,7 @@ pub fn json(plan: &Plan, level: Level, found: &Found) -> serde_json::Value {
     let (looked, asked) = findings.looked_for_extra();
     let orphans = (asked > 0).then(|| serde_json::json!({ "asked": asked, "looked": looked }));
     serde_json::json!({
-        "plan": plan.name, "level": level.label(), "rows": total.rows, "compared": total.compared,
+        "plan": plan.name, "level": level.label(), "rows": total.rows, "compared": total.compared, "keys": total.keys,
         "missing": total.missing, "different": total.different, "repaired": total.repaired, "moving": total.moving,
         "dead_letters": total.dead_letters, "extra": findings.extra(), "pruned": found.pruned, "extra_left": found.extra_left(), "orphans": orphans,
         "shared": findings.shared(), "resources": resources, "verdict": whole(findings, level),

@@ -240,6 +240,7 @@ impl Coordinator {
             shape,
             ranges,
             incarnation,
+            watermark,
         } = match bound {
             Ok(bound) => bound,
             Err((side, error)) => return self.failed(&name, side, &error).await,
@@ -267,6 +268,7 @@ impl Coordinator {
                 estimated_rows: shape.estimated_rows,
                 partitions,
                 incarnation,
+                watermark,
             }])
             .await?;
         self.emit(&report::Event::ResourceStarted {

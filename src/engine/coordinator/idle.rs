@@ -104,7 +104,7 @@ impl Coordinator {
                         event: ResourceEvent::Verified,
                     })
                     .collect();
-                events.extend(self.verdict().map(|text| Event::Noted {
+                events.extend(self.verdict().into_iter().map(|text| Event::Noted {
                     run: Some(run.clone()),
                     text,
                 }));

@@ -240,6 +240,10 @@ impl Coordinator {
             target: Arc::clone(&leased.target),
             extent: extent(run),
             partitions: self.plan.defaults.parallel_partitions,
+            changes: resource
+                .catch_up
+                .as_ref()
+                .and_then(|catch_up| catch_up.column().cloned()),
             retry: self.plan.defaults.retry.clone(),
         };
         let reports = self.reports.0.clone();

@@ -1,7 +1,8 @@
 //! Compares the targets with the source once every row is stored, where the plan asks for it.
 //!
 //! ```text
-//! catch_up   rows of these resources are compared and rewritten: what changed while the run was at work
+//! catch_up   rows of these resources are compared and rewritten: what changed while the run was at work. Where a column tells
+//!            which rows those are, only they
 //! verify     everything is compared, nothing is written
 //! ```
 
@@ -13,17 +14,19 @@ use super::{Coordinator, Finished, Job};
 use crate::{
     engine::{
         book::BookError,
+        catch_up::{self, Reach, Reached},
         copy::Report,
-        preflight::is_skipped,
-        verify::{Findings, Repair, Verify, VerifyEnd, ask, verify},
+        preflight::{is_skipped, row_query},
+        verify::{Findings, Repair, ResourceFindings, Verify, VerifyEnd, ask, verify},
     },
     error::{ErrorKind, chain},
     ids::ResourceName,
-    machine::Scope,
-    plan::{Level, Plan},
+    journal::now_ms,
+    machine::{Scope, Watermark},
+    plan::{Level, Plan, Resource},
     report::{self, human},
     scratch::Scratch,
-    source::Source,
+    source::{Since, Source},
     target::Target,
 };
 
@@ -32,6 +35,8 @@ use crate::{
 pub struct Verified {
     /// Of the resources that were caught up with.
     pub caught_up: Option<Findings>,
+    /// What is reached with each of them.
+    pub reached: BTreeMap<ResourceName, Reached>,
     /// Of all, and how closely it was looked.
     pub found: Option<(Level, Findings)>,
     /// Why it came to no end.
@@ -60,7 +65,8 @@ impl Verified {
 struct Work {
     plan: Arc<Plan>,
     scope: Scope,
-    catch_up: Vec<ResourceName>,
+    /// What is caught up with, and since when rows count as changed.
+    catch_up: Vec<(Resource, Option<Watermark>)>,
     source: Arc<dyn Source>,
     targets: BTreeMap<String, Arc<dyn Target>>,
     repair: Arc<Repair>,
@@ -85,8 +91,11 @@ impl Coordinator {
         let scope = self.book.run()?.scope.clone();
         let resources = self.plan.resources.iter();
         let catch_up: Vec<_> = resources
-            .filter(|one| one.catch_up && !is_skipped(&scope, &one.name))
-            .map(|one| one.name.clone())
+            .filter(|one| one.catch_up.is_some() && !is_skipped(&scope, &one.name))
+            .map(|one| {
+                let ledger = self.book.resource(&one.name);
+                (one.clone(), ledger.and_then(|one| one.watermark.clone()))
+            })
             .collect();
         let asked = self.plan.defaults.verify.is_some() || !catch_up.is_empty();
         if !asked || self.verified.is_some() {
@@ -125,19 +134,8 @@ impl Coordinator {
     pub(super) fn verify_ended(&mut self, outcome: Result<Verified, VerifyEnd>) {
         match outcome {
             Ok(verified) => {
-                if let Some(found) = &verified.caught_up {
-                    for one in &found.resources {
-                        let text = match &one.trouble {
-                            Some(why) => format!("{}: not caught up with: {why}", one.name),
-                            None => format!(
-                                "{}: caught up: {} rewritten; what was committed before this is in the target as the source has it, \
-                                 and keys of rows that were deleted stay",
-                                one.name,
-                                human::counted(one.counts.repaired, "row")
-                            ),
-                        };
-                        self.emit(&report::Event::Notice { text });
-                    }
+                for text in self.caught_up(&verified) {
+                    self.emit(&report::Event::Notice { text });
                 }
                 self.verified = Some(verified);
             }
@@ -155,6 +153,33 @@ impl Coordinator {
         }
     }
 
+    /// Returns what is said of each resource that was to be caught up with.
+    fn caught_up(&self, verified: &Verified) -> Vec<String> {
+        let found = verified.caught_up.iter().flat_map(|one| &one.resources);
+        let said = |one: &ResourceFindings| {
+            let name = &one.name;
+            if let Some(why) = &one.trouble {
+                return format!("{name}: not caught up with: {why}");
+            }
+            let reached = verified.reached.get(name);
+            let level = reached.map_or("", |one| one.words.as_str());
+            let rewritten = human::counted(one.counts.repaired, "key");
+            let open = one.left() + one.counts.dead_letters;
+            let but = if open > 0 {
+                let open = human::counted(open, "row");
+                format!(", but for {open} that cannot be written")
+            } else {
+                String::new()
+            };
+            let plan = self.plan.path.display();
+            format!(
+                "{name}: caught up: {rewritten} rewritten; {level}{but}; keys of deleted rows are found by \
+                 `rekindle verify {plan} --orphans`"
+            )
+        };
+        found.map(said).collect()
+    }
+
     /// Takes note that nothing is known about the targets beyond their evidence. The run is none the worse for it.
     pub(super) fn not_compared(&mut self, why: String) {
         self.verified = Some(Verified {
@@ -163,39 +188,31 @@ impl Coordinator {
         });
     }
 
-    /// Returns what the history says about the comparison.
-    pub(super) fn verdict(&self) -> Option<String> {
-        let verified = self.verified.as_ref()?;
+    /// Returns what the history says about the comparison, line by line.
+    pub(super) fn verdict(&self) -> Vec<String> {
+        let Some(verified) = &self.verified else {
+            return Vec::new();
+        };
         let of = |what: &str, found: &Findings| {
             let total = found.total();
             format!(
-                "{what}: {} compared, {} missing, {} different, {} rewritten",
+                "{what}: {} compared; keys: {} missing, {} different, {} rewritten",
                 human::counted(total.compared, "row"),
                 total.missing,
                 total.different,
                 total.repaired
             )
         };
-        let mut parts = Vec::new();
-        parts.extend(
-            verified
-                .caught_up
-                .as_ref()
-                .map(|found| of("catch-up", found)),
-        );
-        parts.extend(
-            verified
-                .found
-                .as_ref()
-                .map(|(_, found)| of("verify", found)),
-        );
-        parts.extend(
-            verified
-                .trouble
-                .as_ref()
-                .map(|why| format!("verify: {why}")),
-        );
-        Some(parts.join("; "))
+        let caught_up = verified.caught_up.iter();
+        let caught_up = caught_up.map(|found| of("catch-up", found));
+        let found = verified.found.iter();
+        let found = found.map(|(_, found)| of("verify", found));
+        let trouble = verified.trouble.iter();
+        let trouble = trouble.map(|why| format!("verify: {why}"));
+        let parts: Vec<_> = caught_up.chain(found).chain(trouble).collect();
+        let mut lines = self.caught_up(verified);
+        lines.push(parts.join("; "));
+        lines
     }
 }
 
@@ -203,20 +220,36 @@ impl Work {
     async fn carry_out(self) -> Result<Verified, VerifyEnd> {
         let mut verified = Verified::default();
         if !self.catch_up.is_empty() {
+            let names = self.catch_up.iter().map(|(one, _)| one.name.clone());
             let scope = Scope {
-                only: self.catch_up.clone(),
+                only: names.collect(),
                 skip: Vec::new(),
                 ..self.scope.clone()
             };
+            let retry = &self.plan.defaults.retry;
+            let query = |resource: &Resource| row_query(resource, &self.scope);
+            // Before anything is compared: what is committed by now is what is reached.
+            let at_ms = now_ms();
+            let reaches = catch_up::reaches(&self.catch_up, query, &*self.source, retry).await?;
+            let since = reaches.iter().filter_map(|(name, reach)| match reach {
+                Reach::Changed(since) => Some((name.clone(), since.clone())),
+                Reach::All(_) => None,
+            });
             let repair = Some(Arc::clone(&self.repair));
-            verified.caught_up = Some(self.compare(&scope, Level::Full, repair).await?);
+            let found = self.compare(&scope, since.collect(), Level::Full, repair);
+            verified.caught_up = Some(found.await?);
+            verified.reached = reaches
+                .into_iter()
+                .map(|(name, reach)| (name, reach.reached(at_ms)))
+                .collect();
             for text in self.repair.end().await {
                 let told = report::Event::Notice { text };
                 self.reports.send(Report::Told(told)).await.ok();
             }
         }
         if let Some(level) = self.plan.defaults.verify {
-            verified.found = Some((level, self.compare(&self.scope, level, None).await?));
+            let found = self.compare(&self.scope, BTreeMap::new(), level, None);
+            verified.found = Some((level, found.await?));
         }
         Ok(verified)
     }
@@ -224,6 +257,7 @@ impl Work {
     async fn compare(
         &self,
         scope: &Scope,
+        since: BTreeMap<ResourceName, Since>,
         level: Level,
         repair: Option<Arc<Repair>>,
     ) -> Result<Findings, VerifyEnd> {
@@ -248,6 +282,7 @@ impl Work {
                     plan: Arc::clone(plan),
                     scope: scope.clone(),
                     level,
+                    since: since.clone(),
                     asked,
                     source: Arc::clone(source),
                     targets: self.targets.clone(),

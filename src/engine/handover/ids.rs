@@ -45,6 +45,7 @@ pub fn ids_source(config: &FallbackConfig) -> RowSource {
 /// Returns the ids that `scope` covers.
 pub fn ids_query(config: &FallbackConfig, scope: &Scope) -> RowQuery {
     RowQuery {
+        since: None,
         from: ids_source(config),
         ids: scope.ids.clone(),
     }
@@ -72,6 +73,7 @@ pub async fn check_ids(
 ) -> Result<(), EdgeError> {
     for ids in ids.chunks(PAGE_ROWS as usize) {
         let query = RowQuery {
+            since: None,
             from: ids_source(config),
             ids: Some(ids.to_vec()),
         };

@@ -20,6 +20,7 @@ const PLACES: u32 = 500;
 #[must_use]
 pub fn letters_query(from: &RowSource, places_and_entities: Vec<String>) -> RowQuery {
     RowQuery {
+        since: None,
         // The columns are the same as ever: a walk looks whether they change.
         from: from.clone(),
         ids: Some(places_and_entities),

@@ -95,6 +95,8 @@ impl Rebind {
             shape,
             ranges,
             incarnation,
+            // That of the first time still holds: what changed since is compared, or was read later.
+            watermark: None,
         })
     }
 }

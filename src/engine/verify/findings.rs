@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Verify, walk::one_in};
 use crate::{
     ids::ResourceName,
-    plan::{Level, Resource},
+    plan::{Level, Resource, TargetConfig},
     scratch::{Counts, ScratchError},
 };
 
@@ -45,6 +45,8 @@ pub struct ResourceFindings {
     pub unlisted: Option<Unlisted>,
     /// Why it could not be compared.
     pub trouble: Option<String>,
+    /// Whether it goes to files, which nobody reads back.
+    pub in_files: bool,
 }
 
 /// Rows that cannot be restored as they are now, whether the last run knew them or not.
@@ -65,12 +67,12 @@ pub struct Unlisted {
     pub failed: bool,
 }
 
-/// What a sample says about all rows.
+/// What a sample says about all keys.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
-    /// One row of so many was compared.
+    /// One key of so many was compared.
     pub one_in: u64,
-    /// With a confidence of 95 %, at most this part of the rows is missing or different, in percent.
+    /// With a confidence of 95 %, at most this part of the keys is missing or different, in percent.
     pub at_most_percent: f64,
 }
 
@@ -78,13 +80,13 @@ pub struct Sample {
 const Z: f64 = 1.644_853_6;
 
 impl Sample {
-    /// Returns what `found` differences among `rows` rows that were drawn at random say about all.
+    /// Returns what `found` differences among `keys` keys that were drawn at random say about all.
     ///
-    /// None among them: the exact bound, `1 - 0.05^(1/rows)`. Else the upper end of Wilson's interval (E. B. Wilson, 1927).
+    /// None among them: the exact bound, `1 - 0.05^(1/keys)`. Else the upper end of Wilson's interval (E. B. Wilson, 1927).
     #[must_use]
-    pub fn of(one_in: u64, rows: u64, found: u64) -> Self {
-        let n = rows as f64;
-        let bound = if rows == 0 {
+    pub fn of(one_in: u64, keys: u64, found: u64) -> Self {
+        let n = keys as f64;
+        let bound = if keys == 0 {
             1.0
         } else if found == 0 {
             1.0 - 0.05_f64.powf(1.0 / n)
@@ -104,7 +106,7 @@ impl Sample {
 }
 
 impl ResourceFindings {
-    /// Returns how many rows are missing or different still.
+    /// Returns how many keys are missing or different still.
     #[must_use]
     pub const fn left(&self) -> u64 {
         (self.counts.missing + self.counts.different).saturating_sub(self.counts.repaired)
@@ -121,6 +123,7 @@ impl Findings {
             .fold(Counts::default(), |sum, one| Counts {
                 rows: sum.rows + one.rows,
                 compared: sum.compared + one.compared,
+                keys: sum.keys + one.keys,
                 dead_letters: sum.dead_letters + one.dead_letters,
                 missing: sum.missing + one.missing,
                 different: sum.different + one.different,
@@ -135,10 +138,18 @@ impl Findings {
         self.resources.iter().filter_map(|one| one.extra).sum()
     }
 
-    /// Returns how many rows are missing or different still.
+    /// Returns how many keys are missing or different still.
     #[must_use]
     pub fn left(&self) -> u64 {
         self.resources.iter().map(ResourceFindings::left).sum()
+    }
+
+    /// Returns how many resources could not be compared, but for those in files, and how many lie in files.
+    #[must_use]
+    pub fn uncompared(&self) -> (usize, usize) {
+        let troubled = self.resources.iter().filter(|one| one.trouble.is_some());
+        let (files, others): (Vec<_>, Vec<_>) = troubled.partition(|one| one.in_files);
+        (others.len(), files.len())
     }
 
     /// Returns how many keys several rows write.
@@ -171,7 +182,7 @@ pub(super) fn collect(
         let standing = scratch.resource(name)?;
         let mut trouble = troubles.get(name).cloned();
         if standing.is_none() && trouble.is_none() {
-            trouble = Some("files are not read back in this release".to_owned());
+            trouble = Some("files are not read back".to_owned());
         }
         let estimated = standing.as_ref().map_or_else(
             || {
@@ -206,7 +217,7 @@ pub(super) fn collect(
                 keys: scratch.findings(name, "broken")?,
             },
             sample: sampled
-                .then(|| Sample::of(one_in, counts.compared, counts.missing + counts.different)),
+                .then(|| Sample::of(one_in, counts.keys, counts.missing + counts.different)),
             counts,
             extra: match (listed, &unlisted) {
                 (Some(orphans), None) => Some(scratch.candidate_count(&orphans.name, name)?),
@@ -215,6 +226,10 @@ pub(super) fn collect(
             extra_keys: scratch.findings(name, "extra")?,
             unlisted,
             trouble,
+            in_files: matches!(
+                verify.plan.targets.get(&resource.to),
+                Some(TargetConfig::File(_))
+            ),
         });
     }
     Ok(Findings { resources: found })

@@ -45,7 +45,7 @@ use crate::{
     plan::{Level, Plan, Resource},
     report,
     scratch::{Phase, Scratch, ScratchError},
-    source::{Source, TableShape},
+    source::{Since, Source, TableShape},
     target::{Depth, Target},
 };
 
@@ -65,6 +65,8 @@ pub struct Verify {
     pub scope: Scope,
     /// How much of their rows.
     pub level: Level,
+    /// Resources of which only rows that changed are compared.
+    pub since: BTreeMap<ResourceName, Since>,
     /// What the edges said about it.
     pub asked: Asked,
     /// The source.

@@ -98,7 +98,7 @@ impl Repair {
         Ok(repair)
     }
 
-    /// Returns the right of a run at work, under its own leases.
+    /// Returns the right of a run at work, under its own leases: to catch up with what changed meanwhile.
     pub(in crate::engine) fn of_run(
         run: RunId,
         retry: RetryPolicy,
@@ -112,6 +112,11 @@ impl Repair {
             written: Mutex::default(),
             next: AtomicU64::new(BEYOND_PARTITIONS),
         }
+    }
+
+    /// Returns whether what is rewritten only has to be as recent as the moment when that began.
+    pub(super) const fn catches_up(&self) -> bool {
+        self.of_run
     }
 
     /// Makes sure that target `to` is ours for the next few seconds.

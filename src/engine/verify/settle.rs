@@ -99,26 +99,29 @@ impl Walker {
         doubt: &Doubt,
     ) -> Result<Settlement, Trouble> {
         let mut before = self.scratch().suspects(doubt.id)?;
-        // What was the same twice and not what the target holds.
+        // What was the same twice and not what the target holds, or was rewritten.
         let mut sure: BTreeMap<String, (Stored, String)> = BTreeMap::new();
         let (mut left, mut moving) = (Vec::new(), 0);
         let mut shared: Vec<String> = Vec::new();
         let mut stop = self.context.verify.stop.clone();
+        let repair = self.context.verify.repair.as_ref();
+        let catches_up = repair.is_some_and(|repair| repair.catches_up());
         for look in 1..=LOOKS {
             let (seen, rows) = self.look(asker, &doubt.range, &mut shared).await?;
             let mut certain = Vec::new();
+            left.clear();
             for (at, one) in seen.iter().enumerate() {
-                if before.get(&one.pair) == Some(&one.hash) {
+                let same = before.get(&one.pair) == Some(&one.hash);
+                if same {
+                    left.push(one.pair.clone());
+                }
+                // What was read after the moment to catch up to is good enough for it, however often it changes.
+                if same || (catches_up && look < LOOKS) {
                     certain.push(at);
                     sure.entry(one.pair.clone())
                         .or_insert_with(|| (one.stored, one.key.clone()));
                 }
             }
-            left = seen
-                .iter()
-                .filter(|one| sure.contains_key(&one.pair))
-                .map(|one| one.pair.clone())
-                .collect();
             moving = seen.len() - left.len();
             before = seen
                 .into_iter()
@@ -161,11 +164,14 @@ impl Walker {
             for (row, stored) in chunk.rows().zip(found) {
                 if matches!(stored, Stored::Missing | Stored::Differs) {
                     if let Some(writes) = self.writes_shared(&row)? {
-                        let key = self.shown(row.key);
+                        let mut key = self.shown(row.key);
+                        if let Writes::Before(Some(other)) = &writes {
+                            key = format!("{key} (that of `{other}` stands)");
+                        }
                         if !shared.contains(&key) && shared.len() < FIRST_KEYS {
                             shared.push(key);
                         }
-                        if writes == Writes::Before && !failpoint::mutant("shared_keys_flip") {
+                        if writes != Writes::Last && !failpoint::mutant("shared_keys_flip") {
                             continue;
                         }
                     }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use super::{Context, Trouble, depth};
 use crate::{
     chunk::{Chunk, Row},
     compare::subset,
-    cursor::{Cursor, KeyRange},
+    cursor::{Cursor, KeyRange, KeyValue},
     engine::{
         copy::Ended,
         pairs::Pairs,
@@ -53,8 +56,12 @@ pub(super) struct Walker {
     pub(super) target: Arc<dyn Target>,
     pub(super) query: RowQuery,
     columns: String,
+    /// Whether no two rows write one key.
+    pub(super) unique_keys: bool,
     /// One row of so many is compared.
     one_in: u64,
+    /// What was compared by this process.
+    bytes: AtomicU64,
 }
 
 /// Rows on their way from the source.
@@ -159,14 +166,38 @@ impl Walker {
         }
         let standing = context.verify.scratch.resource(&resource.name)?;
         let estimated = standing.map_or(shape.estimated_rows, |one| one.estimated_rows);
+        let since = context.verify.since.get(&resource.name).cloned();
         Ok(Some(Self {
-            query: row_query(&resource, &context.verify.scope),
+            query: RowQuery {
+                since,
+                ..row_query(&resource, &context.verify.scope)
+            },
+            unique_keys: shape.unique_keys,
             columns: shape.fingerprint.clone(),
             one_in: one_in(context.verify.level, estimated),
+            bytes: AtomicU64::new(0),
             context,
             resource,
             target,
         }))
+    }
+
+    /// Returns what reads the rows of another resource that goes to the same target.
+    pub(super) fn beside(&self, resource: &Resource, shape: &TableShape) -> Self {
+        Self {
+            context: Arc::clone(&self.context),
+            resource: resource.clone(),
+            target: Arc::clone(&self.target),
+            query: RowQuery {
+                from: resource.from.clone(),
+                ids: None,
+                since: None,
+            },
+            columns: shape.fingerprint.clone(),
+            unique_keys: shape.unique_keys,
+            one_in: 1,
+            bytes: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn scratch(&self) -> &Scratch {
@@ -199,7 +230,8 @@ impl Walker {
                 |_, _| {},
                 || source.partition(&self.query, partitions),
             );
-            let (ranges, estimated) = (ranges.await?, shape.estimated_rows);
+            let counted = self.query.since.as_ref().and_then(|since| since.rows);
+            let (ranges, estimated) = (ranges.await?, counted.unwrap_or(shape.estimated_rows));
             self.scratch()
                 .begin(name, &self.columns, estimated, &ranges)?;
             (Phase::Walking, 0, estimated)
@@ -234,8 +266,13 @@ impl Walker {
         Ok(standing.map(|one| one.counts).unwrap_or_default())
     }
 
-    /// Reads the rows of `range`, in chunks that the memory budget has room for.
+    /// Reads the rows of `range` that are compared.
     pub(super) fn read(&self, range: &KeyRange) -> Rows {
+        self.read_query(self.query.clone(), range)
+    }
+
+    /// Reads the rows of `query` in `range`, in chunks that the memory budget has room for.
+    pub(super) fn read_query(&self, query: RowQuery, range: &KeyRange) -> Rows {
         // One chunk waits while one is compared and one is read: more would only be memory.
         let (out, inbox) = mpsc::channel(1);
         let verify = &self.context.verify;
@@ -263,7 +300,7 @@ impl Walker {
             partition: PartitionId(0),
             columns: self.columns.clone(),
             source: Arc::clone(&verify.source),
-            query: self.query.clone(),
+            query,
             range: range.clone(),
             sink,
             retry: defaults.retry.clone(),
@@ -340,12 +377,13 @@ impl Walker {
             let name = &self.resource.name;
             self.scratch().chunk_compared(name, part.id, &compared)?;
             let counts = self.counts()?;
+            let more = filled.chunk.byte_count() as u64;
             self.context.emit(&report::Event::ChunkStored {
                 resource: name.clone(),
                 partition: part.id.cast_unsigned(),
                 chunk: 0,
                 rows: counts.rows,
-                bytes: filled.chunk.byte_count() as u64,
+                bytes: self.bytes.fetch_add(more, Ordering::Relaxed) + more,
                 dead_letters: counts.dead_letters,
             });
             after = Some(compared.until);
@@ -381,7 +419,8 @@ impl Walker {
             }
             *broken.entry(reason).or_default() += 1;
         }
-        let (mut unwritable, mut rows) = (0, 0);
+        let (mut unwritable, mut unwritable_keys, mut rows) = (0, 0, 0);
+        let mut refused: Option<&[KeyValue]> = None;
         let mut at = after.map(|cursor| cursor.0.as_slice());
         let mut before = at;
         for (row, stored) in chunk.rows().zip(&found) {
@@ -393,7 +432,10 @@ impl Walker {
             match stored {
                 Stored::Same => {}
                 Stored::Unwritable => {
-                    unwritable += 1;
+                    unwritable_keys += 1;
+                    if refused.replace(row.cursor) != Some(row.cursor) {
+                        unwritable += 1;
+                    }
                     if broken_keys.len() < FIRST_KEYS {
                         broken_keys.push(format!("{}: {UNWRITABLE}", self.shown(row.key)));
                     }
@@ -421,6 +463,7 @@ impl Walker {
             counts: Counts {
                 rows: filled.rows,
                 compared: u64::saturating_sub(rows, unwritable),
+                keys: (chunk.row_count() as u64).saturating_sub(unwritable_keys),
                 dead_letters: filled.dead_letters.len() as u64 + unwritable,
                 ..Counts::default()
             },

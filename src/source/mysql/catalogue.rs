@@ -91,15 +91,16 @@ pub(super) async fn table(
             kind: kind(&data_type, &type_text, &text(row, 4)?),
             key: key(&data_type, &type_text),
             nullable: text(row, 3)? != "NO",
+            indexed: false,
             type_text,
         });
     }
 
     let parts = sqlx::query(
         "SELECT index_name, column_name, CASE WHEN sub_part IS NULL THEN 'whole' ELSE 'prefix' END, \
-         COALESCE(collation, '') \
+         COALESCE(collation, ''), CAST(non_unique AS CHAR), CAST(seq_in_index AS CHAR) \
          FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ? AND BINARY table_name = ? \
-         AND non_unique = 0 ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index",
+         ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index",
     )
     .bind(table)
     .bind(table)
@@ -109,6 +110,16 @@ pub(super) async fn table(
     let mut direction = String::new();
     for row in &parts {
         let name = text(row, 0)?;
+        if text(row, 5)? == "1" {
+            let first = text(row, 1)?;
+            let mut columns = catalogue.columns.iter_mut();
+            if let Some(column) = columns.find(|column| column.name == first) {
+                column.indexed = true;
+            }
+        }
+        if text(row, 4)? != "0" {
+            continue;
+        }
         if last.as_ref() != Some(&name) {
             let Some(quoted) = quote::identifier(Dialect::Mysql, &name) else {
                 continue;

@@ -19,7 +19,8 @@ use probe::Probe;
 use session::{Flavour, Sessions};
 
 use super::{
-    Lag, Patience, ReadModel, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
+    Changes, Lag, Patience, ReadModel, RowQuery, RowSink, ScanError, Source, Stopped, TableShape,
+    changes,
     keyset::{self, Bound, Id, PageSql, Statement, Values},
     middle,
     page_size::PageSize,
@@ -31,7 +32,7 @@ use crate::{
     chunk::{MOST_BESIDE, SourceRow, Value},
     cursor::{Cursor, KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
-    plan::RowSource,
+    plan::{ChangeColumn, RowSource},
     tls::{self, TlsConfig},
 };
 
@@ -461,11 +462,13 @@ impl Source for MySqlSource {
     ) -> Result<(), ScanError> {
         let mut connection = self.sessions.take().await?;
         let checked = self.checked(&mut connection, &query.from).await?;
+        let checked = checked.changed_since(self.place(), query.since.as_ref())?;
         let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
         keyset::check_range(&checked, range)?;
         let doing = format!("the rows of `{}`", query.from.table);
         // Without a filter every row read is a row sent; with one the server may search long before it sends.
-        let filtered = query.ids.is_some() || query.from.condition.is_some();
+        let filtered =
+            query.ids.is_some() || query.from.condition.is_some() || query.since.is_some();
         let patience = self.sessions.patience;
         let scan = Scan {
             sql: keyset::page(&checked, query.ids.as_ref().map(|_| ids.as_slice())),
@@ -488,9 +491,51 @@ impl Source for MySqlSource {
         done.map_err(ScanError::from)
     }
 
+    async fn changes(
+        &self,
+        from: &RowSource,
+        by: &ChangeColumn,
+    ) -> Result<Option<Changes>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, from).await?;
+        self.sessions.give_back(connection);
+        changes::of(self.place(), &checked, by)
+    }
+
+    async fn watermark(
+        &self,
+        from: &RowSource,
+        by: &ChangeColumn,
+    ) -> Result<Option<KeyValue>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let checked = self.checked(&mut connection, from).await?;
+        let watermark = match changes::latest(self.place(), &checked, by)? {
+            None => None,
+            Some(latest) => {
+                let query = sqlx::query(quote::statement(&latest.sql)).persistent(false);
+                let limit = self.sessions.patience.whole_statement();
+                let text = self
+                    .sessions
+                    .within(
+                        &format!("the latest change of `{}`", from.table),
+                        limit,
+                        async {
+                            let row = connection.fetch_one(query).await?;
+                            row.try_get_unchecked::<Option<String>, _>(0)
+                        },
+                    )
+                    .await?;
+                latest.watermark(text)
+            }
+        };
+        self.sessions.give_back(connection);
+        Ok(watermark)
+    }
+
     async fn count(&self, query: &RowQuery) -> Result<u64, EdgeError> {
         let mut connection = self.sessions.take().await?;
         let checked = self.checked(&mut connection, &query.from).await?;
+        let checked = checked.changed_since(self.place(), query.since.as_ref())?;
         let ids = keyset::typed_ids(&checked, query.ids.as_deref().unwrap_or_default())?;
         let sql = keyset::count(&checked, query.ids.as_ref().map(|_| ids.as_slice()));
         let doing = format!("the count of `{}`", query.from.table);

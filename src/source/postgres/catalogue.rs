@@ -45,7 +45,10 @@ const COLUMNS: &str = "WITH RECURSIVE base (attnum, typ, required) AS ( \
       UNION ALL SELECT b.attnum, t.typbasetype, b.required OR t.typnotnull \
         FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typ AND t.typtype = 'd') \
     SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-      CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname::text ELSE '' END, b.required \
+      CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname::text ELSE '' END, b.required, \
+      EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
+        JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'btree' \
+        WHERE i.indrelid = $1 AND i.indkey[0] = b.attnum AND i.indisvalid AND i.indpred IS NULL) \
     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typ AND t.typtype <> 'd' \
     JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = b.attnum \
     ORDER BY b.attnum";
@@ -136,6 +139,7 @@ pub(super) async fn table(
             kind: kind(row.try_get(2)?, utf8),
             key: key(row.try_get(2)?),
             nullable: !row.try_get::<bool, _>(3)?,
+            indexed: row.try_get(4)?,
         });
     }
     let mut unique = Vec::new();

@@ -90,6 +90,7 @@ pub(super) fn table(connection: &Connection, table: &str) -> rusqlite::Result<Op
             name,
             type_text,
             nullable: !row.get::<_, bool>(2)?,
+            indexed: false,
         });
     }
 
@@ -116,6 +117,17 @@ pub(super) fn table(connection: &Connection, table: &str) -> rusqlite::Result<Op
         });
     }
     unique.extend(indexes(connection, table, without_rowid)?);
+    let mut first = connection.prepare(
+        "SELECT c.name FROM pragma_index_list(?1) AS i, pragma_index_xinfo(i.name) AS c \
+         WHERE i.partial = 0 AND c.seqno = 0 AND c.name IS NOT NULL",
+    )?;
+    let mut first = first.query([table])?;
+    while let Some(row) = first.next()? {
+        let name: String = row.get(0)?;
+        if let Some(column) = columns.iter_mut().find(|column| column.name == name) {
+            column.indexed = true;
+        }
+    }
     Ok(Some(Catalogue {
         table: None,
         estimated_rows: estimated_rows(connection, table, rowid.as_deref())?,

@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
-    ReadModel, RowQuery, RowSink, ScanError, Source, TableShape,
+    Changes, ReadModel, RowQuery, RowSink, ScanError, Source, TableShape, changes,
     keyset::{self, Bound, Id, Statement as Sql, Values},
     middle,
     page_size::PageSize,
@@ -33,7 +33,7 @@ use crate::{
     chunk::{MOST_BESIDE, SourceRow, Value},
     cursor::{Cursor, KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
-    plan::RowSource,
+    plan::{ChangeColumn, RowSource},
 };
 
 /// How long a locked file is tried. Readers of a WAL database never wait; in rollback mode a writer's commit takes
@@ -157,7 +157,9 @@ impl SqliteSource {
                 .map_err(edge)
         };
         let mut version = schema()?;
-        let table = self.checked(connection, &query.from)?;
+        let table = self
+            .checked(connection, &query.from)?
+            .changed_since(&self.place, query.since.as_ref())?;
         let ids = keyset::typed_ids(&table, query.ids.as_deref().unwrap_or_default())?;
         let sql = keyset::page(&table, query.ids.as_ref().map(|_| ids.as_slice()));
         keyset::check_range(&table, range)?;
@@ -477,9 +479,38 @@ impl Source for SqliteSource {
         tokio::task::block_in_place(|| self.pages(&self.connect()?, query, range, sink))
     }
 
+    async fn changes(
+        &self,
+        from: &RowSource,
+        by: &ChangeColumn,
+    ) -> Result<Option<Changes>, EdgeError> {
+        self.blocking(|connection| changes::of(&self.place, &self.checked(connection, from)?, by))
+    }
+
+    async fn watermark(
+        &self,
+        from: &RowSource,
+        by: &ChangeColumn,
+    ) -> Result<Option<KeyValue>, EdgeError> {
+        self.blocking(|connection| {
+            let table = self.checked(connection, from)?;
+            let Some(latest) = changes::latest(&self.place, &table, by)? else {
+                return Ok(None);
+            };
+            let text = connection
+                .query_row(&latest.sql, [], |row| row.get(0))
+                .map_err(|error| {
+                    self.edge(&format!("the latest change of `{}`", from.table), &error)
+                })?;
+            Ok(latest.watermark(text))
+        })
+    }
+
     async fn count(&self, query: &RowQuery) -> Result<u64, EdgeError> {
         self.blocking(|connection| {
-            let table = self.checked(connection, &query.from)?;
+            let table = self
+                .checked(connection, &query.from)?
+                .changed_since(&self.place, query.since.as_ref())?;
             let ids = keyset::typed_ids(&table, query.ids.as_deref().unwrap_or_default())?;
             let sql = keyset::count(&table, query.ids.as_ref().map(|_| ids.as_slice()));
             let doing = format!("the count of `{}`", query.from.table);

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     cursor::Cursor,
+    plan::Overlap,
     source::{Stopped, connect},
 };
 
@@ -140,6 +141,7 @@ fn from(cursor: &str) -> RowSource {
 
 fn all() -> RowQuery {
     RowQuery {
+        since: None,
         from: from("id"),
         ids: None,
     }
@@ -384,6 +386,7 @@ async fn rows_come_in_the_order_of_the_cursor_not_of_the_table() {
     walk(
         &source,
         &RowQuery {
+            since: None,
             from: from("n"),
             ids: None,
         },
@@ -399,6 +402,7 @@ async fn conditions_and_ids_restrict_a_scan() {
     let shop = Shop::with_ids(1..=50);
     let source = shop.source();
     let query = |condition: Option<&str>, entity: Option<&str>, ids: &[&str]| RowQuery {
+        since: None,
         from: RowSource {
             condition: condition.map(str::to_owned),
             entity: entity.map(str::to_owned),
@@ -545,5 +549,88 @@ async fn a_runtime_of_one_thread_is_an_error_not_a_panic() {
     assert_eq!(
         shop.source().count(&all()).await.expect_err("refused").kind,
         ErrorKind::Internal
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn rows_that_changed_are_found_in_whatever_spelling_the_moment_is() {
+    let shop = Shop::new(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, key TEXT, data TEXT, at DATETIME, day DATE, n INT, word TEXT);
+         INSERT INTO t (id, key, data, at, n) VALUES
+           (1, 'a', '', datetime('now', '-10 minutes'), 10), (2, 'b', '', NULL, NULL),
+           (3, 'c', '', strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-4 minutes'), 5500), (4, 'd', '', datetime('now'), 6000),
+           (5, 'e', '', unixepoch('now', '-3 minutes'), 5000), (6, 'f', '', 'yesterday', 'many'),
+           (7, 'g', '', strftime('%Y-%m-%d %H:%M:%S+02:00', 'now', '-10 minutes', '+2 hours'), 7);
+         UPDATE t SET day = date('now', '-' || id || ' days')",
+    );
+    let source = shop.source();
+    let column = |name: &str, overlap| ChangeColumn {
+        name: name.into(),
+        overlap,
+    };
+    let found = async |by: ChangeColumn| {
+        let watermark = source.watermark(&from("id"), &by).await.expect("asked")?;
+        let since = Some(crate::source::Since {
+            column: by.name,
+            watermark,
+            rows: None,
+        });
+        let query = RowQuery { since, ..all() };
+        let mut rows = Rows::new(2, 2);
+        walk(&source, &query, 2, &mut rows).await;
+        let count = source.count(&query).await.expect("counts");
+        assert_eq!(count, rows.keys().len() as u64);
+        Some(rows.keys())
+    };
+    let zero = Some(Overlap::Time(Duration::ZERO));
+    assert_eq!(found(column("at", None)).await, Some(vec![2, 3, 4, 5, 6]));
+    assert_eq!(found(column("at", zero)).await, Some(vec![2, 4, 6]));
+    let days = Some(Overlap::Time(Duration::from_hours(48)));
+    assert_eq!(found(column("day", days)).await, Some(vec![1, 2, 3]));
+    // Not all of them are numbers: nothing can be said.
+    assert_eq!(found(column("n", None)).await, None);
+    shop.db
+        .execute_batch("UPDATE t SET n = NULL WHERE id = 6")
+        .expect("updates");
+    assert_eq!(found(column("n", None)).await, Some(vec![2, 3, 4, 5, 6]));
+    // A text comes after all numbers, and so is never left out.
+    let since = Some(crate::source::Since {
+        column: "n".into(),
+        watermark: KeyValue::Int(6_000),
+        rows: Some(3),
+    });
+    shop.db
+        .execute_batch("UPDATE t SET n = 'many' WHERE id = 1")
+        .expect("updates");
+    let query = RowQuery { since, ..all() };
+    assert_eq!(source.count(&query).await.expect("counts"), 4);
+
+    shop.db
+        .execute_batch("UPDATE t SET at = '2999-01-01' WHERE id = 4")
+        .expect("updates");
+    // Ahead of the clock: whatever changed in the last half day.
+    let ahead = found(column("at", zero)).await.expect("a watermark");
+    assert_eq!(ahead, [1, 2, 3, 4, 5, 6, 7]);
+
+    for (by, says) in [
+        (
+            column("word", None),
+            "cannot tell which rows changed: its type is TEXT",
+        ),
+        (column("n", zero), "has to be a whole number"),
+        (column("at", Some(Overlap::Number(1))), "has to be a time"),
+    ] {
+        let error = source.changes(&from("id"), &by).await.expect_err("refused");
+        assert_eq!(error.kind, ErrorKind::Refused);
+        assert!(error.message.contains(says), "{error}");
+    }
+    let gone = column("gone", None);
+    assert_eq!(
+        source.changes(&from("id"), &gone).await.expect("asked"),
+        None
+    );
+    assert_eq!(
+        source.watermark(&from("id"), &gone).await.expect("asked"),
+        None
     );
 }

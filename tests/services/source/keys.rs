@@ -281,7 +281,7 @@ impl Engine for Sqlite {
     }
 }
 
-async fn connect(kind: SourceKind, url: String) -> Arc<dyn Source> {
+pub(super) async fn connect(kind: SourceKind, url: String) -> Arc<dyn Source> {
     let config = SourceConfig {
         kind,
         url: SecretString::from(url),
@@ -322,6 +322,7 @@ fn names(columns: usize) -> Vec<String> {
 
 fn query(columns: usize) -> RowQuery {
     RowQuery {
+        since: None,
         from: RowSource {
             table: "t".into(),
             cursor: names(columns),

@@ -1,6 +1,8 @@
 //! The sources against real servers: MariaDB here, the others in files of their own.
 
+mod changes;
 mod keys;
+mod names;
 mod postgres;
 mod postgres_keys;
 mod rows;
@@ -35,6 +37,7 @@ fn url_table(table: &str) -> RowSource {
 
 fn all(table: &str) -> RowQuery {
     RowQuery {
+        since: None,
         from: url_table(table),
         ids: None,
     }
@@ -233,6 +236,7 @@ async fn ranges_are_even_and_rows_are_read_at_most_twice() {
     let (whole, filtered) = (
         all("t"),
         RowQuery {
+            since: None,
             from: RowSource {
                 condition: Some("store = 'DE'".into()),
                 ..url_table("t")
@@ -517,6 +521,7 @@ async fn an_odd_name_is_a_name() {
     walk(
         &*source,
         &RowQuery {
+            since: None,
             from: odd,
             ids: None,
         },
@@ -542,6 +547,7 @@ async fn ids_restrict_a_scan_to_their_rows() {
         .await;
     let source = connect(&database).await;
     let query = |entity: Option<&str>, ids: &[&str]| RowQuery {
+        since: None,
         from: RowSource {
             entity: entity.map(str::to_owned),
             ..url_table("t")
@@ -684,6 +690,7 @@ async fn a_statement_that_takes_too_long_is_a_timeout() {
         .await
         .expect("connects");
     let slow = RowQuery {
+        since: None,
         from: RowSource {
             condition: Some("SLEEP(20) = 0".into()),
             ..url_table("t")
@@ -711,6 +718,7 @@ async fn sessions_are_pinned_and_cannot_write() {
         AND @@character_set_results = 'utf8mb4' AND @@character_set_client = 'utf8mb4' \
         AND @@max_statement_time = 600 AND @@net_write_timeout = 600 AND @@autocommit = 1";
     let with = |condition: &str| RowQuery {
+        since: None,
         from: RowSource {
             condition: Some(condition.to_owned()),
             ..url_table("t")

@@ -48,6 +48,7 @@ async fn refusal(url: String) -> EdgeError {
 
 fn filtered(table: &str, condition: &str) -> RowQuery {
     RowQuery {
+        since: None,
         from: RowSource {
             condition: Some(condition.to_owned()),
             ..url_table(table)
@@ -228,6 +229,7 @@ async fn ranges_are_even_and_rows_are_read_at_most_twice() {
     let before = database.rows_read("t").await;
     let source = connect(&database).await;
     let query = RowQuery {
+        since: None,
         from: RowSource {
             entity: Some("fk".into()),
             ..url_table("t")
@@ -312,6 +314,7 @@ async fn values_come_as_the_columns_bytes() {
         ("q", "1 day 02:00:00"),
     ] {
         let query = RowQuery {
+            since: None,
             from: RowSource {
                 value: column.into(),
                 store: Some("c".into()),
@@ -589,6 +592,7 @@ async fn only_an_index_over_every_row_makes_a_cursor() {
         .await;
     let source = connect(&database).await;
     let cursor = |table: &str, column: &str| RowQuery {
+        since: None,
         from: RowSource {
             cursor: vec![column.into()],
             ..url_table(table)
@@ -666,6 +670,7 @@ async fn names_are_found_as_the_session_finds_them() {
     source.describe(&odd).await.expect("an odd name is a name");
     let mut rows = Rows::new(10, 10);
     let query = RowQuery {
+        since: None,
         from: odd,
         ids: None,
     };
@@ -705,6 +710,7 @@ async fn ids_restrict_a_scan_to_their_rows() {
         .await;
     let source = connect(&database).await;
     let query = |entity: Option<&str>, ids: &[&str]| RowQuery {
+        since: None,
         from: RowSource {
             entity: entity.map(str::to_owned),
             ..url_table("t")

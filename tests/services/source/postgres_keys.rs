@@ -139,6 +139,7 @@ async fn made(database: &mut PgDatabase, keys: &Keys) -> RowQuery {
         ))
         .await;
     RowQuery {
+        since: None,
         from: RowSource {
             cursor: keys
                 .columns

@@ -14,6 +14,7 @@
 //! Rows may own more names than the one in their `key` column, and those of other resources and targets may own names here,
 //! too (`owners`). Where a row does not tell which keys it owns, nothing is taken for an orphan that could be one of them.
 
+mod lookup;
 mod owners;
 mod prune;
 mod scan;
@@ -34,7 +35,7 @@ use crate::{
     plan::{Plan, Resource, TargetConfig},
     report::human::counted,
     scratch::{FIRST_KEYS, Scratch},
-    source::{RowQuery, Source},
+    source::Source,
     target::{Inventory, Target},
 };
 
@@ -171,7 +172,8 @@ impl Orphans {
     ) -> Result<Vec<StoredName>, EdgeError> {
         let mut none = Vec::new();
         for owner in owners.iter().filter(|one| !one.is_walked) {
-            none.append(&mut self.looked_up(inventory, owner, names).await?);
+            // What cannot be looked for has no row either.
+            none.append(&mut self.looked_up(inventory, owner, names).await?.owned);
         }
         for group in inventory.groups(names.to_vec()).await? {
             none.append(&mut inventory.gone(&group).await?);
@@ -237,40 +239,6 @@ impl Orphans {
             }
         }
         Ok(())
-    }
-
-    /// Returns those of `names` that a row of `owner` owns now by its key.
-    async fn looked_up(
-        &self,
-        inventory: &dyn Inventory,
-        owner: &Owner,
-        names: &[StoredName],
-    ) -> Result<Vec<StoredName>, EdgeError> {
-        let (mut keys, mut found) = (Vec::new(), Vec::new());
-        for name in names {
-            let Some(key) = owner.wanted(name) else {
-                continue;
-            };
-            match std::str::from_utf8(&key) {
-                // In a binary column it would be read as hexadecimal.
-                Ok(key) if !key.starts_with("0x") => keys.push(key.to_owned()),
-                // It cannot be looked for, so it is not removed.
-                _ => found.push(name.clone()),
-            }
-        }
-        keys.sort();
-        keys.dedup();
-        for some in keys.chunks(NAMES) {
-            let query = RowQuery {
-                from: crate::plan::RowSource {
-                    entity: Some(owner.from.key.clone()),
-                    ..owner.from.clone()
-                },
-                ids: Some(some.to_vec()),
-            };
-            found.append(&mut scan::found(&*self.source, &query, owner, inventory).await?);
-        }
-        Ok(found)
     }
 
     /// Lists the target and notes every candidate.

@@ -19,6 +19,23 @@ use crate::{
 /// twice as many cost it four times the work (a few milliseconds for these).
 const WALKED_NAMES: usize = 2_000;
 
+/// What became of a group of names.
+struct Removed {
+    /// How many were removed.
+    count: u64,
+    /// Those that stay because the source cannot look for them.
+    odd: BTreeSet<StoredName>,
+}
+
+/// What is known of names before they are removed.
+#[derive(Default)]
+struct Owned {
+    /// Those that a row may own.
+    names: BTreeSet<StoredName>,
+    /// Those that the source cannot look for.
+    odd: BTreeSet<StoredName>,
+}
+
 /// How often a name that somebody writes is looked at before it stays.
 const LOOKS: u32 = 6;
 
@@ -97,8 +114,10 @@ impl Orphans {
                 })
                 .await?;
             match removed {
-                Some(count) => {
-                    self.scratch.drop_names(&self.name, &group)?;
+                Some(Removed { count, odd }) => {
+                    let settled: Vec<_> =
+                        group.into_iter().filter(|one| !odd.contains(one)).collect();
+                    self.scratch.drop_names(&self.name, &settled)?;
                     told(count).await?;
                 }
                 None if group.len() > 1 => {
@@ -130,6 +149,7 @@ impl Orphans {
             return Ok(true);
         };
         let query = RowQuery {
+            since: None,
             from: owner.from.clone(),
             ids: None,
         };
@@ -145,27 +165,31 @@ impl Orphans {
         owners: &[Owner],
         inventory: &mut dyn Inventory,
         group: &[StoredName],
-    ) -> Result<Option<u64>, EdgeError> {
+    ) -> Result<Option<Removed>, EdgeError> {
         inventory.watch(group).await?;
         let owned = if failpoint::mutant("prune_unchecked") {
             // A deliberate defect: what had no row when it was listed has none for ever.
-            Some(BTreeSet::new())
+            Some(Owned::default())
         } else {
             self.owned_now(owners, inventory, group).await?
         };
-        let Some(owned) = owned else { return Ok(None) };
+        let Some(Owned { names, odd }) = owned else {
+            return Ok(None);
+        };
         failpoint::hit("before_remove").map_err(|error| crate::engine::copy::fail_point(&error))?;
         // Reading all rows may have taken longer than a lease lasts.
         rights.ensure(&self.name).await?;
         let gone: Vec<_> = group
             .iter()
-            .filter(|name| !owned.contains(*name))
+            // What cannot be looked for stays: nothing is removed on a guess.
+            .filter(|name| !names.contains(*name) && !odd.contains(*name))
             .cloned()
             .collect();
-        if gone.is_empty() {
-            return Ok(Some(0));
-        }
-        inventory.remove(&gone).await
+        let count = match gone.as_slice() {
+            [] => Some(0),
+            gone => inventory.remove(gone).await?,
+        };
+        Ok(count.map(|count| Removed { count, odd }))
     }
 
     /// Returns those of `names` that a row may own now: all of them where rows do not tell what they own. `None` where it was
@@ -175,7 +199,8 @@ impl Orphans {
         owners: &[Owner],
         inventory: &dyn Inventory,
         names: &[StoredName],
-    ) -> Result<Option<BTreeSet<StoredName>>, EdgeError> {
+    ) -> Result<Option<Owned>, EdgeError> {
+        let mut odd = BTreeSet::new();
         let mut owned = BTreeSet::new();
         for owner in owners {
             let mine: BTreeSet<_> = names
@@ -186,7 +211,9 @@ impl Orphans {
                 continue;
             }
             if !owner.is_walked {
-                owned.extend(self.looked_up(inventory, owner, names).await?);
+                let looked_up = self.looked_up(inventory, owner, names).await?;
+                owned.extend(looked_up.owned);
+                odd.extend(looked_up.odd);
                 continue;
             }
             let mut take = |found: &[StoredName]| {
@@ -202,6 +229,7 @@ impl Orphans {
                 owned.extend(mine.into_iter().cloned());
             }
         }
-        Ok(Some(owned))
+        odd.retain(|name| !owned.contains(name));
+        Ok(Some(Owned { names: owned, odd }))
     }
 }

@@ -44,6 +44,7 @@ impl Orphans {
         take: &mut Take<'_>,
     ) -> Result<Scanned, Trouble> {
         let query = RowQuery {
+            since: None,
             from: owner.from.clone(),
             ids: None,
         };
