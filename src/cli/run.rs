@@ -177,6 +177,7 @@ pub(super) fn restore(
             accept_plan_change,
             state_path,
             in_flight_bytes,
+            source: None,
             targets: targets.clone(),
         };
         let mut observers = Observers::new(vec![observer(screen)]);

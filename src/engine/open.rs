@@ -70,6 +70,8 @@ pub struct OpenRun {
     pub state_path: PathBuf,
     /// The memory budget of this attempt.
     pub in_flight_bytes: u64,
+    /// A source that is connected already; `None`: the plan's, once the steps of `prepare` that may bring it are done.
+    pub source: Option<Arc<dyn Source>>,
     /// The targets by plan name.
     pub targets: BTreeMap<String, Arc<dyn Target>>,
 }
@@ -205,6 +207,9 @@ async fn connected(request: &OpenRun) -> Result<(Arc<dyn Source>, Option<String>
             file.display()
         )
     });
+    if let Some(source) = &request.source {
+        return Ok((Arc::clone(source), healed));
+    }
     let source = source::connect(&request.plan.source)
         .await
         .map_err(|error| refused_by_edge(&error, &request.plan.name, &request.typed))?;
