@@ -1,7 +1,7 @@
 # The front door. `make` lists what there is.
 SHELL := bash
 
-.PHONY: help build fmt check test test-hermetic test-services soak demo bench bench-values fuzz matrix servers servers-down clean-servers
+.PHONY: help build fmt check test test-hermetic test-services soak demo bench bench-values fuzz matrix screens servers servers-down clean-servers
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,7 +37,10 @@ bench: ## rows per second beside the servers' own floor
 matrix: ## 30,000 rows with every version of every server; needs Maven, Java, Python
 	@tests/matrix/run
 
-fuzz: ## a minute of made-up values for the encoder (RK_FUZZ_SECONDS); what it finds lies in target/tmp
+screens: ## takes the pictures of README.md; needs MariaDB, Redis, tmux and python3
+	@tests/screens/run
+
+fuzz: ## a minute of made-up values for the encoder, and of plans (RK_FUZZ_SECONDS); what it finds lies in target/tmp
 	@RK_FUZZ_SECONDS=$${RK_FUZZ_SECONDS:-60} cargo test --features mutants --test fuzz -- --nocapture
 
 bench-values: ## bytes per second of values as PHP writes them

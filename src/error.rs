@@ -171,6 +171,35 @@ impl ErrorKind {
     }
 }
 
+/// What of a plan an [`EdgeError`] is about, where the edge can tell: so that a check of a plan shows the place and the names
+/// there are, and reads them in no text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A table that is not there, and the nearest of those that are.
+    Table {
+        /// The likeliest first; may be empty.
+        near: Vec<String>,
+    },
+    /// A column that its table has not, and the nearest of those it has.
+    Column {
+        /// As the plan names it.
+        name: String,
+        /// The likeliest first; may be empty.
+        near: Vec<String>,
+    },
+    /// Columns that cannot be the cursor.
+    Cursor {
+        /// Why not, in words.
+        why: String,
+        /// The indexes that would do, each as its columns: `id, store`; may be empty.
+        would_do: Vec<String>,
+    },
+    /// `where:` of a resource.
+    Condition,
+    /// A numbered database that the server has not.
+    Database,
+}
+
 /// An error of a source or a target. `message` says where and what, in one line without row values or secrets.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -184,6 +213,8 @@ pub struct EdgeError {
     pub source: Option<Box<dyn StdError + Send + Sync>>,
     /// How long the other side asked us to wait, if it did.
     pub not_before: Option<Duration>,
+    /// What of the plan it is about, if the edge knows.
+    pub subject: Option<Box<Subject>>,
 }
 
 impl EdgeError {
@@ -195,6 +226,7 @@ impl EdgeError {
             message: message.into(),
             source: None,
             not_before: None,
+            subject: None,
         }
     }
 
@@ -202,6 +234,13 @@ impl EdgeError {
     #[must_use]
     pub fn not_before(mut self, wait: Duration) -> Self {
         self.not_before = Some(wait);
+        self
+    }
+
+    /// Returns the error with what of the plan it is about.
+    #[must_use]
+    pub fn about(mut self, subject: Subject) -> Self {
+        self.subject = Some(Box::new(subject));
         self
     }
 

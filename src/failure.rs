@@ -96,6 +96,16 @@ impl Failure {
     }
 }
 
+/// Returns what was typed without the flags that say which rows: for commands that look at a plan as a whole.
+///
+/// `plans/shop.yaml --state s.sqlite --only url` becomes `plans/shop.yaml --state s.sqlite`.
+#[must_use]
+pub fn without_scope(typed: &str) -> &str {
+    let flags = [" --only ", " --skip ", " --ids ", " --dry-run"];
+    let first = flags.iter().filter_map(|flag| typed.find(flag)).min();
+    first.map_or(typed, |at| &typed[..at])
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)

@@ -8,6 +8,7 @@
 //!
 //! `ARCHITECTURE.md` has the map of the rooms, the state diagrams and the journal's tables.
 
+pub mod broker;
 pub mod chunk;
 pub mod cli;
 pub mod compare;

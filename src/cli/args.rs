@@ -102,6 +102,8 @@ pub enum Command {
     DeadLetters(DeadLetters),
     /// Have the shop's own publisher regenerate rows of a resource, by hand
     Trigger(Trigger),
+    /// Carry messages from the shop's queues to the targets, in place of `queue:task:start`
+    Consume(Consume),
     /// Say what the code of a plan's problem means, and show a plan without it
     Explain(Explain),
     /// Print the JSON Schema of plans, for editors
@@ -355,6 +357,25 @@ pub struct Trigger {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle consume plans/shop.yaml --until-empty\n  \
+    rekindle consume plans/shop.yaml --queue sync.storage.url --for 10m"
+)]
+pub struct Consume {
+    /// The plan file
+    pub plan: PathBuf,
+    /// Only this queue; may be given several times [default: every queue of the plan, in its order]
+    #[arg(long, value_name = "Q")]
+    pub queue: Vec<String>,
+    /// End when all of them are empty
+    #[arg(long)]
+    pub until_empty: bool,
+    /// End after this time: `90s`, `10m`
+    #[arg(long, value_name = "TIME")]
+    pub r#for: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct DeadLetters {
     #[command(subcommand)]
     pub command: DeadLettersCommand,
@@ -370,6 +391,19 @@ pub enum DeadLettersCommand {
     Retry(DeadLettersRetry),
     /// Let rows go: they stay out of the target, and are no dead letters any more
     Drop(DeadLettersDrop),
+    /// Count the messages that consumers put aside, in the `.error` queue of each queue of the plan
+    Queues(DeadLettersQueues),
+    /// Put those messages back into their queues, once the cause is mended
+    Replay(DeadLettersQueues),
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLettersQueues {
+    /// The plan file
+    pub plan: PathBuf,
+    /// Only of this queue; may be given several times [default: every queue of the plan]
+    #[arg(long, value_name = "Q")]
+    pub queue: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -406,6 +440,9 @@ pub struct DeadLettersShow {
 pub struct DeadLettersRetry {
     #[command(flatten)]
     pub of: DeadLettersOf,
+    /// Give up a retry that is not finished, and begin anew
+    #[arg(long)]
+    pub new: bool,
     #[command(flatten)]
     pub worker: Worker,
 }

@@ -12,13 +12,14 @@ use super::{
     render::{Screen, complain, say},
 };
 use crate::{
-    engine,
+    broker,
+    engine::{self, Answers},
     failure::{Exit, Failure},
     fallback,
     ids::ResourceName,
     machine::Scope,
     nearest::nearest,
-    plan::{self, Loaded, Plan, PlanProblems},
+    plan::{self, Diagnostic, Executor, Loaded, Plan, PlanProblems},
     source::{self, Source},
     target::{self, Target},
 };
@@ -118,6 +119,19 @@ pub async fn source(plan: &Plan) -> Result<Arc<dyn Source>, Failure> {
     })
 }
 
+/// Returns what the servers of a plan say about the resources of `scope`, and what is wrong with the plan by it.
+pub async fn checked(
+    loaded: &Loaded,
+    scope: &Scope,
+    targets: &BTreeMap<String, Arc<dyn Target>>,
+) -> (Answers, Vec<Diagnostic>) {
+    let plan = &loaded.plan;
+    let source = source::connect(&plan.source).await;
+    let answers = engine::ask_servers(plan, scope, source, targets).await;
+    let problems = engine::check(plan, &loaded.places, &answers);
+    (answers, problems)
+}
+
 /// Returns the plan's targets by name.
 pub fn targets(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure> {
     plan.targets
@@ -129,6 +143,42 @@ pub fn targets(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure
             Ok((name.clone(), target))
         })
         .collect()
+}
+
+/// Returns the plan's targets by name as a run fills them: rows of some resources get there through queues.
+pub fn ways(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure> {
+    let mut ways = targets(plan)?;
+    let Some(config) = &plan.broker else {
+        return Ok(ways);
+    };
+    let mut queues: BTreeMap<&str, BTreeMap<_, _>> = BTreeMap::new();
+    let sent = plan
+        .resources
+        .iter()
+        .filter(|one| one.executor == Executor::Queue);
+    for (resource, queue) in sent.filter_map(|one| Some((one, one.queue.clone()?))) {
+        let of_target = queues.entry(&resource.to).or_default();
+        of_target.insert(resource.name.clone(), queue);
+    }
+    let mut drains: BTreeMap<&str, BTreeMap<_, _>> = BTreeMap::new();
+    for resource in plan.resources.iter().filter(|one| !one.drains.is_empty()) {
+        let of_target = drains.entry(&resource.to).or_default();
+        of_target.insert(resource.name.clone(), resource.drains.clone());
+    }
+    if queues.is_empty() && drains.is_empty() {
+        return Ok(ways);
+    }
+    let vhosts = broker::connect(config).map_err(|error| {
+        engine::refused_by_edge(&error, &plan.name, &plan.path.display().to_string())
+    })?;
+    for (name, target) in &mut ways {
+        let queues = queues.remove(name.as_str()).unwrap_or_default();
+        let drains = drains.remove(name.as_str()).unwrap_or_default();
+        if !queues.is_empty() || !drains.is_empty() {
+            *target = broker::through(Arc::clone(&vhosts), Arc::clone(target), queues, drains);
+        }
+    }
+    Ok(ways)
 }
 
 /// Returns the names typed for `flag`, each checked against the plan.

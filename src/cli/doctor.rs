@@ -6,6 +6,8 @@ use super::{
     Outcome, Stop,
     args::{Doctor, Global},
     connect,
+    dead_letters::Standing,
+    problems,
     render::{self, Screen, say},
     state_files::{self, StateFile},
 };
@@ -14,9 +16,10 @@ use crate::{
     engine::{self, Preview},
     error::chain,
     failure::{Exit, Failure},
+    ids::{ResourceName, RunId},
     journal::View,
     machine::{Ledger, ResourceState, Scope},
-    plan::Plan,
+    plan::{Diagnostic, Loaded, PlanText, ProblemEntry, Severity},
     report::human::{counted, moment, printable},
     scratch::Scratch,
     target::{Leftover, Target},
@@ -30,6 +33,8 @@ struct Finding {
     text: String,
     /// What to type about it; `None` where all is well.
     next: Option<String>,
+    /// The problem of the plan that it is, if it is one.
+    problem: Option<ProblemEntry>,
 }
 
 /// What was found so far.
@@ -42,6 +47,7 @@ impl Findings {
             about: about.to_owned(),
             text: text.into(),
             next: None,
+            problem: None,
         });
     }
 
@@ -50,7 +56,21 @@ impl Findings {
             about: about.to_owned(),
             text: text.into(),
             next: Some(next.into()),
+            problem: None,
         });
+    }
+
+    /// Notes what is wrong with the plan.
+    fn problems(&mut self, text: &PlanText, problems: &[Diagnostic]) {
+        for (problem, entry) in problems.iter().zip(text.entries(problems)) {
+            let help = problem.help.as_deref().unwrap_or("see `rekindle explain`");
+            self.0.push(Finding {
+                about: entry.severity.to_owned(),
+                text: format!("{}{}", problem.message, problems::place(text, problem)),
+                next: Some(format!("{help} ({})", problem.code)),
+                problem: Some(entry),
+            });
+        }
     }
 
     fn failure(&mut self, about: &str, failure: &Failure) {
@@ -64,14 +84,15 @@ impl Findings {
 pub fn doctor(command: &Doctor, global: &Global, screen: Screen) -> Outcome {
     let mut found = Findings::default();
     if let Some(path) = &command.plan {
-        let plan = connect::load(path, screen)?.plan;
+        let loaded = connect::load(path, screen)?;
+        let plan = &loaded.plan;
         found.well("plan", format!("`{}` is valid", plan.name));
         let file = StateFile {
-            path: connect::state_path(&plan, global),
+            path: connect::state_path(plan, global),
             plan: connect::typed(&plan.path, &Scope::default(), global),
         };
-        let ledger = journal(&file, &mut found);
-        servers(plan, &file, &ledger.unwrap_or_default(), &mut found)?;
+        let (ledger, running) = journal(&file, &mut found).unwrap_or_default();
+        servers(&loaded, &file, &ledger, running, &mut found)?;
     } else {
         for file in state_files::find(None, global, screen)? {
             journal(&file, &mut found);
@@ -80,7 +101,9 @@ pub fn doctor(command: &Doctor, global: &Global, screen: Screen) -> Outcome {
     let ill = found.0.iter().filter(|one| one.next.is_some()).count();
     if screen.json {
         let findings = found.0.iter().map(|one| {
-            serde_json::json!({ "about": one.about, "text": one.text, "next": one.next, "ok": one.next.is_none() })
+            serde_json::json!({
+                "about": one.about, "text": one.text, "next": one.next, "ok": one.next.is_none(), "problem": one.problem,
+            })
         });
         let object =
             serde_json::json!({ "findings": findings.collect::<Vec<_>>(), "problems": ill });
@@ -108,8 +131,8 @@ pub fn doctor(command: &Doctor, global: &Global, screen: Screen) -> Outcome {
     }
 }
 
-/// Looks at a state file and the files beside it; returns what it adds up to.
-fn journal(file: &StateFile, found: &mut Findings) -> Option<Ledger> {
+/// Looks at a state file and the files beside it; returns what it adds up to, and whether somebody works with it.
+fn journal(file: &StateFile, found: &mut Findings) -> Option<(Ledger, bool)> {
     let plan = &file.plan;
     let path = file.path.display();
     let view = match file.view() {
@@ -140,7 +163,7 @@ fn journal(file: &StateFile, found: &mut Findings) -> Option<Ledger> {
     if let Some(notice) = notice {
         found.well("marker file", notice.to_string());
     }
-    runs(&view, &ledger, plan, found);
+    runs(&view, &ledger, file, found);
     if let Some(pause) = control::asked(&file.path) {
         found.ill(
             "pause",
@@ -155,10 +178,12 @@ fn journal(file: &StateFile, found: &mut Findings) -> Option<Ledger> {
             format!("`rekindle verify {plan}` goes on with it"),
         );
     }
-    Some(ledger)
+    let running = view.running().is_some();
+    Some((ledger, running))
 }
 
-fn runs(view: &View, ledger: &Ledger, plan: &str, found: &mut Findings) {
+fn runs(view: &View, ledger: &Ledger, file: &StateFile, found: &mut Findings) {
+    let plan = &file.plan;
     if let Some(owner) = view.running() {
         found.well("run", format!("{} works with it", owner.describe()));
     } else if let Some(run) = ledger.unfinished(None) {
@@ -169,7 +194,13 @@ fn runs(view: &View, ledger: &Ledger, plan: &str, found: &mut Findings) {
         found.ill(
             "run",
             format!("run {} is {} and waits{died}", run.id, run.state.label()),
-            format!("`rekindle resume {plan}` goes on with it"),
+            match control::asked(&file.path) {
+                // Started again, it would stay paused.
+                Some(_) => format!(
+                    "`rekindle unpause {plan}`, then `rekindle resume {plan}` goes on with it"
+                ),
+                None => format!("`rekindle resume {plan}` goes on with it"),
+            },
         );
     }
     let Some(run) = ledger.runs.last() else {
@@ -180,18 +211,37 @@ fn runs(view: &View, ledger: &Ledger, plan: &str, found: &mut Findings) {
             found.ill(
                 "run",
                 format!("`{}` is blocked: {reason}", resource.name),
-                format!("mend the cause, then `rekindle run {plan}`"),
+                format!(
+                    "mend the cause, then `rekindle run {plan}{}`",
+                    connect::scope_flags(&run.scope)
+                ),
             );
         }
     }
-    if let Ok(left @ 1..) = view.dead_letters_left(&run.id) {
+    // Of runs of everything and of runs of a part of it: each read its own rows.
+    let mut rows: BTreeMap<(ResourceName, String), RunId> = BTreeMap::new();
+    let read = Standing::of(ledger).each(view, None, |row| {
+        let place = (row.resource.clone(), row.letter.cursor.exact());
+        rows.insert(place, row.run.clone());
+        true
+    });
+    let mut left: BTreeMap<RunId, u64> = BTreeMap::new();
+    for run in rows.into_values() {
+        *left.entry(run).or_default() += 1;
+    }
+    if read.is_ok() && !left.is_empty() && view.running().is_none() {
+        let of: Vec<String> = left
+            .iter()
+            .map(|(run, rows)| format!("{} of run {run}", counted(*rows, "row")))
+            .collect();
+        let is = if left.values().sum::<u64>() == 1 {
+            "is"
+        } else {
+            "are"
+        };
         found.ill(
             "dead letters",
-            format!(
-                "{} of run {} are not restored",
-                counted(left, "row"),
-                run.id
-            ),
+            format!("{} {is} not restored", of.join(", ")),
             format!("`rekindle dead-letters show {plan}` names them"),
         );
     }
@@ -199,33 +249,49 @@ fn runs(view: &View, ledger: &Ledger, plan: &str, found: &mut Findings) {
 
 /// Looks at the source and the targets.
 fn servers(
-    plan: Plan,
+    loaded: &Loaded,
     file: &StateFile,
     ledger: &Ledger,
+    running: bool,
     found: &mut Findings,
 ) -> Result<(), Failure> {
-    let targets = connect::targets(&plan)?;
+    let plan = &loaded.plan;
+    let targets = connect::ways(plan)?;
     let typed = &file.plan;
-    let plan = Arc::new(plan);
     let runtime = connect::runtime()?;
     let scope = ledger
         .unfinished(None)
         .map(|run| run.scope.clone())
         .unwrap_or_default();
+    let (answers, mut problems) = runtime.block_on(connect::checked(loaded, &scope, &targets));
+    problems.splice(..0, loaded.warnings.iter().cloned());
+    let is_sound = problems.iter().all(|one| one.severity != Severity::Error);
     let (preview, leftovers) = runtime.block_on(async {
         let preview = async {
-            let source = connect::source(&plan).await?;
-            engine::preview(&plan, &scope, ledger, &*source, &targets, typed).await
+            let source = connect::source(plan).await?;
+            engine::preview(plan, &scope, ledger, &*source, &targets, typed, false).await
         };
-        (preview.await, leftovers(&targets).await)
+        // Where the plan cannot be run, its problems say more than what a run would stumble over first.
+        let preview = if is_sound { Some(preview.await) } else { None };
+        (preview, leftovers(&targets).await)
     });
     runtime.shutdown_background();
     match preview {
-        Err(failure) => found.failure("servers", &failure),
-        Ok(preview) => asked(preview, typed, found),
+        Some(Err(failure)) => found.failure("servers", &failure),
+        Some(Ok(preview)) => {
+            let typed = format!("{typed}{}", connect::scope_flags(&scope));
+            asked(preview, &typed, running, found);
+        }
+        None => {}
     }
+    if let Some(ignored) = render::ignored(&answers.coverage.ignored) {
+        found.well("tables", ignored);
+    }
+    found.problems(&loaded.text, &problems);
     for (name, left) in leftovers {
         match left {
+            // Why it does not answer is among the problems.
+            Err(_) if !is_sound => {}
             Err(error) => found.ill(
                 &format!("target `{name}`"),
                 error,
@@ -252,12 +318,9 @@ async fn leftovers(
     all
 }
 
-fn asked(preview: Preview, typed: &str, found: &mut Findings) {
+fn asked(preview: Preview, typed: &str, running: bool, found: &mut Findings) {
     for (name, value) in preview.facts {
         found.well(&name, value);
-    }
-    if let Some(ignored) = render::ignored(&preview.ignored) {
-        found.well("tables", ignored);
     }
     for refusal in preview.refusals {
         found.ill(
@@ -266,7 +329,8 @@ fn asked(preview: Preview, typed: &str, found: &mut Findings) {
             format!("`rekindle run {typed} --dry-run` says more"),
         );
     }
-    for redo in preview.redo {
+    // The run at work looks for itself, and is ahead of what was read of its journal.
+    for redo in preview.redo.into_iter().filter(|_| !running) {
         found.ill(
             "evidence",
             redo,

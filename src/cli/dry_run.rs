@@ -5,43 +5,60 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     Outcome, Stop,
     args::Global,
-    connect,
+    connect, problems,
     render::{self, Screen, say},
     state_files::StateFile,
     table::table,
+    wrap::say_wrapped,
 };
 use crate::{
     cutover,
-    engine::{self, Preview, StepPreview},
+    engine::{self, Answers, Coverage, Preview, ResourcePreview, StepPreview, TargetAnswer},
     failure::{Exit, Failure},
-    machine::{Scope, StepPlace},
-    plan::{Loaded, Plan},
+    machine::{Ledger, Scope, StepPlace},
+    plan::{Code, Diagnostic, Loaded, Plan, Severity},
     report::{
         human::{bytes, count, counted, duration, printable},
         without_row_text,
     },
     supervisor,
+    target::Condition,
 };
 
 /// Rows a second assumed where no earlier run of the plan says better.
 const ASSUMED_RATE: f64 = 100_000.0;
 
-/// Redis keeps about this much beside the bytes of a key and a value (dictionary entry, object headers).
-const REDIS_OVERHEAD: u64 = 90;
+/// How a dry run was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Whether warnings refuse it.
+    pub strict: bool,
+    /// `--accept-plan-change`
+    pub accept: bool,
+}
 
-/// Shows what `run` would do; with `strict`, warnings refuse it.
+/// Shows what `run` would do.
 pub fn dry_run(
-    loaded: Loaded,
+    loaded: &Loaded,
     scope: &Scope,
-    strict: bool,
+    how: How,
     global: &Global,
     screen: Screen,
 ) -> Outcome {
-    let plan = loaded.plan;
-    let state_path = connect::state_path(&plan, global);
+    let plan = &loaded.plan;
+    let state_path = connect::state_path(plan, global);
     let file = StateFile {
         path: state_path.clone(),
-        plan: format!("{} --dry-run", connect::typed(&plan.path, scope, global)),
+        plan: format!(
+            "{} --dry-run{}{}",
+            connect::typed(&plan.path, scope, global),
+            if how.strict { " --strict" } else { "" },
+            if how.accept {
+                " --accept-plan-change"
+            } else {
+                ""
+            }
+        ),
     };
     let view = file.view()?;
     let ledger = match &view {
@@ -52,46 +69,42 @@ pub fn dry_run(
         }
         None => crate::machine::Ledger::default(),
     };
-    let targets = connect::targets(&plan)?;
+    let targets = connect::ways(plan)?;
     let runtime = connect::runtime()?;
-    let plan = Arc::new(plan);
-    let actions = cutover::connect(&plan, &state_path)
+    let actions = cutover::connect(&Arc::new(plan.clone()), &state_path)
         .map_err(|error| engine::refused_by_edge(&error, &plan.name, &file.plan))?;
-    let steps = runtime.block_on(engine::preview_steps(&plan, scope, &ledger, &actions));
-    let previewed = runtime.block_on(async {
-        let source = connect::source(&plan).await?;
-        engine::preview(&plan, scope, &ledger, &*source, &targets, &file.plan).await
-    });
-    let mut preview = match previewed {
-        Ok(preview) => Preview { steps, ..preview },
-        // A step may be what brings the source there.
-        Err(failure)
-            if scope.is_whole() && plan.prepare.iter().any(|one| one.kind.may_change_source()) =>
-        {
-            let why = failure.why.join(": ");
-            Preview {
-                goes_on: ledger.unfinished(Some(scope)).map(|run| run.id.clone()),
-                steps,
-                warnings: vec![format!(
-                    "{}: {why}; a run asks the source after the steps of `prepare`, so no resource is shown",
-                    failure.what
-                )],
-                ..Preview::default()
-            }
-        }
-        Err(failure) => return Err(failure.into()),
+    let steps = runtime.block_on(engine::preview_steps(plan, scope, &ledger, &actions));
+    let (answers, mut found) = runtime.block_on(connect::checked(loaded, scope, &targets));
+    let comes_later = may_come_later(plan, scope, &answers);
+    if comes_later {
+        demote(&mut found);
+    }
+    let mut seen = Seen {
+        coverage: answers.coverage,
+        problems: loaded.warnings.iter().cloned().chain(found).collect(),
+        preview: Preview::default(),
+        rate: measured_rate(&ledger),
     };
-    let of_plan = loaded.text.entries(&loaded.warnings);
-    let of_plan = of_plan.into_iter().map(|warning| warning.message);
-    preview.warnings.splice(..0, of_plan);
-    let rate = measured_rate(&ledger);
-    add_memory(&plan, &mut preview);
-    if screen.json {
-        say(&json(&plan, &preview, rate).to_string());
+    if !seen.of(Severity::Error).is_empty() {
+        seen.preview.refusals = seen.of(Severity::Error);
+    } else if comes_later {
+        seen.preview = without_source(scope, &ledger);
     } else {
-        tell(&plan, &preview, rate, screen);
+        seen.preview = runtime.block_on(async {
+            let source = connect::source(plan).await?;
+            let (typed, accept) = (&file.plan, how.accept);
+            engine::preview(plan, scope, &ledger, &*source, &targets, typed, accept).await
+        })?;
+        add_memory(plan, &mut seen.preview);
+        add_room(loaded, &answers.targets, &mut seen);
+    }
+    seen.preview.steps = steps;
+    if screen.json {
+        say(&json(loaded, &seen).to_string());
+    } else {
+        tell(loaded, &seen, screen);
         if scope.ids.is_some() {
-            tell_ids(&plan, &preview);
+            tell_ids(plan, &seen.preview);
         }
     }
     if let Some(owner) = view.as_ref().and_then(|view| view.running()) {
@@ -108,10 +121,12 @@ pub fn dry_run(
             .why(format!("pid {} on {} works with it", owner.pid, owner.host)),
         ));
     }
-    let mut why = preview.refusals.clone();
-    if strict && !preview.warnings.is_empty() {
-        why.extend(preview.warnings.iter().cloned());
-        why.push(render::strict(preview.warnings.len()));
+    let mut why = seen.preview.refusals.clone();
+    let warnings = seen.warnings();
+    if how.strict && !warnings.is_empty() {
+        let count = warnings.len();
+        why.extend(warnings);
+        why.push(render::strict(count));
     }
     if why.is_empty() {
         return Ok(Exit::Done);
@@ -125,6 +140,74 @@ pub fn dry_run(
             format!("mend the causes, then `rekindle run {}`", file.plan),
         )
     }))
+}
+
+/// Returns whether the source does not answer, and a step may be what brings it there.
+fn may_come_later(plan: &Plan, scope: &Scope, answers: &Answers) -> bool {
+    let may_bring_it = plan.prepare.iter().any(|one| one.kind.may_change_source());
+    answers.source_error.is_some() && scope.is_whole() && may_bring_it
+}
+
+/// Makes warnings of what is wrong with a source that is not there yet.
+fn demote(found: &mut [Diagnostic]) {
+    for one in found {
+        if matches!(
+            one.code,
+            Code::SourceCredentials | Code::SourceRefused | Code::SourceUnreachable
+        ) {
+            one.severity = Severity::Warning;
+        }
+    }
+}
+
+/// Returns what can be said of a run whose source is not there yet.
+fn without_source(scope: &Scope, ledger: &Ledger) -> Preview {
+    Preview {
+        goes_on: ledger.unfinished(Some(scope)).map(|run| run.id.clone()),
+        warnings: vec![
+            "a run asks the source after the steps of `prepare`, so no resource is shown"
+                .to_owned(),
+        ],
+        ..Preview::default()
+    }
+}
+
+/// Everything that a dry run shows.
+struct Seen {
+    coverage: Coverage,
+    /// What is wrong with the plan, by itself and by its servers.
+    problems: Vec<Diagnostic>,
+    preview: Preview,
+    /// Rows a second of an earlier run.
+    rate: Option<f64>,
+}
+
+impl Seen {
+    fn of(&self, severity: Severity) -> Vec<String> {
+        problems::messages(&self.problems, severity)
+    }
+
+    /// Returns what a person should know, in words.
+    fn warnings(&self) -> Vec<String> {
+        let mut all = self.of(Severity::Warning);
+        all.extend(self.preview.warnings.iter().cloned());
+        all
+    }
+}
+
+/// Adds a warning for each target that has too little memory for the rows.
+fn add_room(loaded: &Loaded, answers: &BTreeMap<String, TargetAnswer>, seen: &mut Seen) {
+    for (name, needed) in target_memory(&loaded.plan, &seen.preview) {
+        let conditions = answers.get(&name).map(|answer| &answer.conditions[..]);
+        let mut conditions = conditions.unwrap_or_default().iter();
+        let free = conditions.find_map(|one| match one {
+            Condition::Free(free) => Some(*free),
+            _ => None,
+        });
+        let warning =
+            free.and_then(|free| engine::no_room(&loaded.places, &name, needed, free, bytes));
+        seen.problems.extend(warning);
+    }
 }
 
 /// Adds what bounds the memory of a run, and a warning where the plan's budget does not fit below it.
@@ -185,25 +268,45 @@ fn totals(preview: &Preview) -> Totals {
         .iter()
         .fold(Totals { rows: 0, bytes: 0 }, |sum, one| Totals {
             rows: sum.rows + one.rows_left,
-            bytes: sum.bytes + one.rows_left * one.row_bytes.unwrap_or(0),
+            bytes: sum.bytes + bytes_left(one).unwrap_or(0),
         })
+}
+
+/// Returns the bytes of the rows that are left of a resource; `None` where no row is known.
+fn bytes_left(one: &ResourcePreview) -> Option<u64> {
+    one.row.map(|row| times(one.rows_left, row.bytes))
+}
+
+/// Returns `rows` times a mean size.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float casts to the nearest number there is"
+)]
+fn times(rows: u64, mean: f64) -> u64 {
+    (rows as f64 * mean).round() as u64
 }
 
 fn seconds(rows: u64, rate: Option<f64>) -> Duration {
     Duration::from_secs_f64(rows as f64 / rate.unwrap_or(ASSUMED_RATE).max(1.0))
 }
 
-fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
+fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
+    let (plan, preview, rate) = (&loaded.plan, &seen.preview, seen.rate);
     say(&format!(
         "dry run of plan `{}`: nothing is written",
         plan.name
     ));
+    if !seen.of(Severity::Error).is_empty() {
+        problems::tell(&loaded.text, &seen.problems, screen);
+        return;
+    }
     say(&match &preview.goes_on {
         Some(run) => format!("  goes on with run {run}"),
         None => "  begins a new run".to_owned(),
     });
     for (name, value) in &preview.facts {
-        say(&format!("  {name}: {}", printable(value)));
+        say_wrapped(&format!("  {name}: {}", printable(value)));
     }
     tell_steps(&preview.steps, StepPlace::Prepare);
     // Where every resource has just the keys of its rows, there is nothing to tell.
@@ -225,12 +328,11 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
                 one.to.clone(),
                 count(one.rows),
                 count(one.rows_left),
-                one.row_bytes
-                    .map_or_else(String::new, |size| bytes(size * one.rows_left)),
-                one.fallback.clone().unwrap_or_else(|| "none".to_owned()),
+                bytes_left(one).map_or_else(String::new, bytes),
+                one.standing.clone(),
             ];
             cells.extend(has_more.then(|| printable(&one.key_columns.join(", "))));
-            cells.push(one.standing.clone());
+            cells.push(one.fallback.clone().unwrap_or_default());
             cells
         })
         .collect();
@@ -242,10 +344,10 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
         "rows, about",
         "left",
         "bytes left",
-        "fallback",
+        "what happens",
     ];
     header.extend(has_more.then_some("keys from"));
-    header.push("what happens");
+    header.push("fallback");
     say(&table(&header, &rows, &[0, 4, 5, 6]));
     let sum = totals(preview);
     let expected = duration(seconds(sum.rows, rate));
@@ -267,11 +369,12 @@ fn tell(plan: &Plan, preview: &Preview, rate: Option<f64>, screen: Screen) {
         ));
     }
     for redo in &preview.redo {
-        say(&format!("  {}", printable(redo)));
+        say_wrapped(&format!("  {}", printable(redo)));
     }
-    if let Some(ignored) = render::ignored(&preview.ignored) {
-        say(&format!("  {ignored}"));
+    if let Some(ignored) = render::ignored(&seen.coverage.ignored) {
+        say_wrapped(&format!("  {ignored}"));
     }
+    problems::tell(&loaded.text, &seen.problems, screen);
     for warning in &preview.warnings {
         screen.warn(warning);
     }
@@ -322,14 +425,15 @@ fn target_memory(plan: &Plan, preview: &Preview) -> BTreeMap<String, u64> {
             plan.targets.get(&one.to),
             Some(crate::plan::TargetConfig::Redis(_))
         ) {
-            *needed.entry(one.to.clone()).or_default() +=
-                one.rows * (one.row_bytes.unwrap_or(0) + REDIS_OVERHEAD);
+            let row = one.row.map_or(0.0, |row| row.memory);
+            *needed.entry(one.to.clone()).or_default() += times(one.rows, row);
         }
     }
     needed
 }
 
-fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value {
+fn json(loaded: &Loaded, seen: &Seen) -> serde_json::Value {
+    let (plan, preview, rate) = (&loaded.plan, &seen.preview, seen.rate);
     let sum = totals(preview);
     let resources: Vec<_> = preview
         .resources
@@ -337,7 +441,7 @@ fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value 
         .map(|one| {
             serde_json::json!({
                 "resource": one.name, "after": one.after, "to": one.to, "rows": one.rows, "rows_left": one.rows_left,
-                "row_bytes": one.row_bytes, "what": one.standing, "fallback": one.fallback,
+                "row_bytes": one.row.map(|row| times(1, row.bytes)), "bytes_left": bytes_left(one), "what": one.standing, "fallback": one.fallback,
                 "ids_column": plan.resource(&one.name).and_then(|resource| resource.from.ids_column()),
                 "ids_asked": one.ids.as_ref().map(|ids| ids.asked),
                 "ids_without_row": one.ids.as_ref().map(|ids| ids.without_row), "key_columns": one.key_columns,
@@ -348,10 +452,11 @@ fn json(plan: &Plan, preview: &Preview, rate: Option<f64>) -> serde_json::Value 
         "plan": plan.name, "goes_on": preview.goes_on, "facts": preview.facts.iter().cloned().collect::<BTreeMap<_, _>>(),
         "resources": resources, "rows_left": sum.rows, "bytes_left": sum.bytes,
         "expected_seconds": seconds(sum.rows, rate).as_secs_f64(), "rate_measured": rate.is_some(),
-        "target_memory": target_memory(plan, preview), "redo": preview.redo, "warnings": preview.warnings,
-        "refusals": preview.refusals, "steps": preview.steps.iter().map(|step| serde_json::json!({
+        "target_memory": target_memory(plan, preview), "redo": preview.redo, "warnings": seen.warnings(),
+        "problems": loaded.text.entries(&seen.problems), "refusals": preview.refusals,
+        "steps": preview.steps.iter().map(|step| serde_json::json!({
             "place": step.place, "title": step.title, "what": step.standing, "usual_ms": step.usual_ms,
-        })).collect::<Vec<_>>(), "uncovered": render::uncovered(&preview.uncovered),
-        "ignored": render::uncovered(&preview.ignored),
+        })).collect::<Vec<_>>(),
+        "uncovered": render::uncovered(&seen.coverage.uncovered), "ignored": render::uncovered(&seen.coverage.ignored),
     })
 }

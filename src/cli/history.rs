@@ -1,6 +1,6 @@
 //! `history` and `show`: what runs there were, and the story of one.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
     Outcome, Stop,
@@ -16,8 +16,8 @@ use crate::{
     ids::{ResourceName, RunId, StepNumber},
     journal::{LoggedEvent, View},
     machine::{
-        Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent, RunEvent,
-        RunLedger, StepEvent, Watermark, is_delegated,
+        AttemptEnd, Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent,
+        RunEvent, RunLedger, StepEvent, Watermark, is_delegated,
     },
     report::human::{bytes, count, counted, duration, moment, printable},
 };
@@ -116,6 +116,11 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
 
 /// Tells the story of one run.
 pub fn show(command: &Show, global: &Global, screen: Screen) -> Outcome {
+    if command.plan.is_none()
+        && let Some(plan) = named_plan(&command.id)
+    {
+        return latest(plan, global, screen);
+    }
     let id = RunId::from_text(&command.id.to_uppercase());
     let mut known = Vec::new();
     for file in state_files::find(command.plan.as_deref(), global, screen)? {
@@ -147,6 +152,27 @@ pub fn show(command: &Show, global: &Global, screen: Screen) -> Outcome {
             format!("known runs: {}", known.join(", "))
         }),
     ))
+}
+
+/// Returns the plan that was typed in the place of a run's id: an id has neither a dot nor a slash.
+fn named_plan(typed: &str) -> Option<&Path> {
+    let path = Path::new(typed);
+    (typed.contains(['.', '/']) && path.is_file()).then_some(path)
+}
+
+/// Tells the story of the latest run of a plan.
+fn latest(plan: &Path, global: &Global, screen: Screen) -> Outcome {
+    for file in state_files::find(Some(plan), global, screen)? {
+        let Some(view) = file.view()? else { continue };
+        let ledger = view
+            .runs()
+            .map_err(|error| refused_by_journal(&error, &file.plan))?;
+        if let Some(run) = ledger.runs.last() {
+            return story(&file, &view, &ledger, run, screen);
+        }
+    }
+    say("no run yet");
+    Ok(Exit::Done)
 }
 
 fn totals(run: &RunLedger) -> (u64, u64, u64) {
@@ -200,6 +226,7 @@ fn story(
     }
     let mut after = 0;
     let mut chunks = 0u64;
+    let mut last_ms = run.opened_ms;
     loop {
         let page = view
             .events(Some(&run.id), after, PAGE)
@@ -214,12 +241,26 @@ fn story(
                 chunks += 1;
             } else if let Some(text) = told(logged, ledger) {
                 tell_chunks(&mut chunks);
-                say(&format!("{}  {}", moment(logged.at_ms), printable(&text)));
+                let at_ms = happened_ms(logged, last_ms);
+                say(&format!("{}  {}", moment(at_ms), printable(&text)));
             }
+            last_ms = logged.at_ms;
         }
     }
     tell_chunks(&mut chunks);
     Ok(Exit::Done)
+}
+
+/// Returns when an event happened. The end of an attempt that died without a word is written down by the next one; what is known of
+/// it is when it was last heard of, `last_ms`.
+fn happened_ms(logged: &LoggedEvent, last_ms: i64) -> i64 {
+    match &logged.event {
+        Event::AttemptEnded {
+            end: AttemptEnd::Unknown,
+            ..
+        } => last_ms,
+        _ => logged.at_ms,
+    }
 }
 
 fn tell_chunks(chunks: &mut u64) {

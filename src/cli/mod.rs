@@ -3,6 +3,7 @@
 mod approve;
 mod args;
 mod connect;
+mod consume;
 mod dead_letters;
 mod doctor;
 mod dry_run;
@@ -12,6 +13,7 @@ mod init;
 mod manual;
 mod next;
 mod pause;
+mod problems;
 mod renames;
 mod render;
 mod run;
@@ -24,6 +26,7 @@ mod trigger;
 mod undo;
 mod validate;
 mod verify;
+mod wrap;
 
 use clap::Parser;
 
@@ -72,6 +75,7 @@ pub fn main() -> u8 {
             dead_letters::dead_letters(&command, &arguments.global, screen)
         }
         Some(Command::Trigger(command)) => trigger::trigger(&command, &arguments.global, screen),
+        Some(Command::Consume(command)) => consume::consume(&command, screen),
         Some(Command::Explain(command)) => explain::explain(&command, screen),
         Some(Command::Schema) => Ok(manual::schema()),
         Some(Command::Completions(command)) => manual::completions(&command),

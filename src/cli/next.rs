@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::render::say;
 use crate::{
+    control,
     failure::Exit,
     journal::View,
     machine::{RunState, Scope},
     plan,
-    report::human::printable,
+    report::human::{counted, printable},
 };
 
 /// Most plans that are named.
@@ -98,6 +99,10 @@ fn step(path: &Path) -> (String, String) {
             format!("run {typed} --dry-run"),
         );
     };
+    if !run.state.is_over() && control::asked(&state_path).is_some() {
+        let state = format!("run {} is {}, and paused", run.id, run.state.label());
+        return (state, format!("unpause {typed}"));
+    }
     if !run.state.is_over() {
         let state = format!("run {} is {}, and goes on", run.id, run.state.label());
         return (state, format!("run {typed}"));
@@ -105,9 +110,13 @@ fn step(path: &Path) -> (String, String) {
     let left = view.dead_letters_left(&run.id).unwrap_or_default();
     if left > 0 {
         let state = format!(
-            "run {} is {}; {left} rows are dead letters",
+            "run {} is {}; {} not restored",
             run.id,
-            run.state.label()
+            run.state.label(),
+            match left {
+                1 => "1 row is".to_owned(),
+                left => format!("{} are", counted(left, "row")),
+            }
         );
         return (state, format!("dead-letters show {typed}"));
     }

@@ -4,12 +4,18 @@ use std::io::{IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 
-use super::args::{ColorWhen, Global, LogFormat};
+use super::{
+    args::{ColorWhen, Global, LogFormat},
+    wrap::say_wrapped,
+};
 use crate::{
     engine::Uncovered,
     failure::{Exit, Failure},
     plan::Look,
-    report::human::{counted, printable},
+    report::{
+        human::{counted, printable},
+        wrapped,
+    },
 };
 
 /// The person's terminal, or the pipe in its place.
@@ -67,6 +73,11 @@ impl Screen {
             )
             .because(&error)
         })?;
+        // It logs messages that come back, and what is in them is a row's value.
+        let filter = match "lapin=off".parse() {
+            Ok(silent) => filter.add_directive(silent),
+            Err(_) => filter,
+        };
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .log_internal_errors(false)
@@ -102,19 +113,21 @@ impl Screen {
             self.paint("safe:", "1;32"),
             printable(&failure.safe)
         );
-        text += &format!(
+        let next = format!(
             "  {}  {}\n",
             self.paint("next:", "1;36"),
             printable(&failure.next)
         );
-        // stderr may be closed; there is nobody left to tell.
+        let width = std::io::stderr().is_terminal().then(Self::width);
+        // What to type stays in one piece, to be copied. stderr may be closed; then there is nobody left to tell.
+        let text = wrapped(text.trim_end(), width) + "\n" + &next;
         let _ = std::io::stderr().write_all(text.as_bytes());
         failure.exit.code()
     }
 
     /// Prints a warning about what the command found, between its results.
     pub fn warn(self, warning: &str) {
-        say(&format!(
+        say_wrapped(&format!(
             "  {} {}",
             self.paint("warning:", "1;33"),
             printable(warning)

@@ -1,6 +1,6 @@
 //! `run` and `resume`.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Outcome, Stop,
@@ -12,6 +12,7 @@ use super::{
     verify::{Found, ending, show},
 };
 use crate::{
+    control,
     engine::{self, Coordinator, Ending, Memory, Observers, OpenRun, RunChoice, Verified},
     failure::{Exit, Failure},
     machine::Scope,
@@ -43,7 +44,11 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
         )));
     }
     if command.dry_run {
-        return dry_run::dry_run(loaded, &scope, command.strict, global, screen);
+        let how = dry_run::How {
+            strict: command.strict,
+            accept: command.accept_plan_change,
+        };
+        return dry_run::dry_run(&loaded, &scope, how, global, screen);
     }
     let choice = if command.new {
         RunChoice::New
@@ -167,7 +172,7 @@ pub(super) fn restore(
     let longest_row_bytes = worker.longest_row_bytes.unwrap_or(budget);
     let outcome: Result<Exit, Failure> = runtime.block_on(async {
         let mut signals = supervision::listen()?;
-        let targets = connect::targets(&plan)?;
+        let targets = connect::ways(&plan)?;
         let plan = Arc::new(plan);
         let request = OpenRun {
             plan: Arc::clone(&plan),
@@ -190,6 +195,7 @@ pub(super) fn restore(
         let hints = Hints {
             plan: connect::typed(&plan.path, &Scope::default(), global),
             run: connect::typed(&plan.path, &scope, global),
+            state: connect::state_path(&plan, global),
         };
         let coordinator = Coordinator::new(
             Arc::clone(&plan),
@@ -225,10 +231,19 @@ struct Hints {
     plan: String,
     /// The same with the run's scope.
     run: String,
+    /// The state file.
+    state: PathBuf,
 }
 
-/// Shows what the comparison before the end found; the failure where that is not what the source says.
-fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Result<(), Failure> {
+/// Shows what the comparison before the end found; the failure where that is not what the source says. Returns what is said
+/// where only the source itself keeps rows out of the targets.
+fn compared(
+    verified: Verified,
+    plan: &Plan,
+    typed: &str,
+    screen: Screen,
+) -> Result<Option<Failure>, Failure> {
+    let mut unrestorable = None;
     let mut failure = verified.trouble.map(|why| {
         Failure::new(
             Exit::Stopped,
@@ -269,11 +284,13 @@ fn compared(verified: Verified, plan: &Plan, typed: &str, screen: Screen) -> Res
         let only_moved = repaired && found.findings.left() == 0 && uncompared == 0;
         // Nor is it one of the run that nobody reads files back.
         let only_files = |one: &Failure| one.exit == Exit::Stopped && uncompared == 0;
-        let not_so =
-            ending::failure(&found, typed, repaired).filter(|one| !only_moved && !only_files(one));
-        failure = failure.or(not_so.filter(|one| one.exit != Exit::DeadLetters));
+        match ending::failure(&found, typed, repaired) {
+            Some(one) if one.exit == Exit::DeadLetters => unrestorable = Some(one),
+            Some(one) if only_moved || only_files(&one) => {}
+            not_so => failure = failure.or(not_so),
+        }
     }
-    failure.map_or(Ok(()), Err)
+    failure.map_or(Ok(unrestorable), Err)
 }
 
 fn conclude(
@@ -282,16 +299,21 @@ fn conclude(
     hints: &Hints,
     screen: Screen,
 ) -> Result<Exit, Failure> {
-    let Hints { plan: typed, run } = hints;
+    let Hints {
+        plan: typed,
+        run,
+        state,
+    } = hints;
+    let mut unrestorable = None;
     if let Ending::Done { verified, .. } = &mut ending
         && let Some(verified) = verified.take()
     {
-        compared(verified, plan, typed, screen)?;
+        unrestorable = compared(verified, plan, typed, screen)?;
     }
     match ending {
         Ending::Done {
             dead_letters: 0, ..
-        } => Ok(Exit::Done),
+        } => unrestorable.map_or(Ok(Exit::Done), Err),
         Ending::Done { dead_letters, .. } => Err(Failure::new(
             Exit::DeadLetters,
             format!(
@@ -305,7 +327,10 @@ fn conclude(
             ),
         )),
         Ending::StepFailed(failure) => Err(*failure),
-        Ending::Interrupted => Err(engine::interrupted(run)),
+        Ending::Interrupted => {
+            let paused = control::asked(state).map(|_| typed.as_str());
+            Err(engine::interrupted(run, paused))
+        }
         Ending::Blocked { resources, bug } => Err(Failure {
             why: resources
                 .iter()

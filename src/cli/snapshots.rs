@@ -98,13 +98,12 @@ async fn found(aws: &AwsConfig, names: &[String]) -> Result<Vec<Found>, EdgeErro
             // A name that a rename will give, or gave back.
             continue;
         }
-        let snapshots = match &instance {
-            Some(instance) => rds.snapshots(Some(&instance.resource_id)).await?,
-            None => {
-                let mut all = rds.snapshots(None).await?;
-                all.retain(|one| one.instance == *name);
-                all
-            }
+        let snapshots = if let Some(instance) = &instance {
+            rds.snapshots(Some(&instance.resource_id)).await?
+        } else {
+            let mut all = rds.snapshots(None).await?;
+            all.retain(|one| one.instance == *name);
+            all
         };
         found.push(Found {
             name: name.clone(),

@@ -43,6 +43,11 @@ pub fn find(plan: Option<&Path>, global: &Global, screen: Screen) -> Result<Vec<
         }]);
     }
     let folder = Path::new("state");
+    if !folder.is_dir()
+        && let Some(plan) = only_plan()
+    {
+        return find(Some(&plan), global, screen);
+    }
     let entries = std::fs::read_dir(folder).map_err(|error| {
         Failure::new(
             Exit::Usage,
@@ -64,5 +69,36 @@ pub fn find(plan: Option<&Path>, global: &Global, screen: Screen) -> Result<Vec<
         })
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
+    if let ([file], Some(plan)) = (&mut files[..], only_plan())
+        && let Ok(path) = connect::state_path_of(&plan, screen)
+        && path.canonicalize().ok() == file.path.canonicalize().ok()
+    {
+        // Then hints can name it.
+        file.plan = plan.display().to_string();
+    }
     Ok(files)
+}
+
+/// Returns the plan of this folder, or of its folder `plans`, where there is just one.
+fn only_plan() -> Option<PathBuf> {
+    let of = |folder: &str| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let plans = paths.filter(|path| {
+            let is_yaml = |end: &std::ffi::OsStr| end == "yaml" || end == "yml";
+            path.extension().is_some_and(is_yaml)
+        });
+        plans.collect::<Vec<_>>()
+    };
+    let in_plans = of("plans");
+    // A file beside it may be anything: it counts where there is no folder for plans.
+    let plans = if in_plans.is_empty() {
+        of(".")
+    } else {
+        in_plans
+    };
+    match &plans[..] {
+        [plan] => Some(plan.strip_prefix(".").unwrap_or(plan).to_owned()),
+        _ => None,
+    }
 }

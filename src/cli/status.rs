@@ -12,6 +12,7 @@ use super::{
     render::{Screen, say},
     state_files::{self, StateFile},
     table::table,
+    wrap::say_wrapped,
 };
 use crate::{
     control::{self, Live, Pause},
@@ -45,7 +46,11 @@ pub fn status(command: &Status, global: &Global, screen: Screen) -> Outcome {
             // Home and clear below: no flicker, and the scroll-back stays as it was.
             let _ = write!(std::io::stdout(), "\u{1b}[H\u{1b}[J");
         }
-        say(text.trim_end());
+        if screen.json {
+            say(text.trim_end());
+        } else {
+            say_wrapped(text.trim_end());
+        }
         if !command.watch || !working {
             return Ok(Exit::Done);
         }
@@ -163,6 +168,16 @@ impl Beside {
                 counted(paced.writers.into(), "chunk"),
                 moment(paced.at_ms),
                 printable(&paced.reason)
+            );
+        }
+        for queued in &live.queues {
+            text += &format!(
+                "  {} is on its way through {}: {}, {}, as many since {}\n",
+                printable(queued.resource.as_str()),
+                printable(&queued.queue),
+                counted(queued.ready, "message"),
+                counted(queued.consumers.into(), "consumer"),
+                moment(queued.since_ms)
             );
         }
         if let Some(memory) = &live.memory {
@@ -364,9 +379,9 @@ fn handed(resource: &ResourceLedger, handover: &Handover) -> String {
         .after
         .as_ref()
         .filter(|_| handover.scope == HandoverScope::Resource)
-        .map_or_else(String::new, |id| format!(" up to {id}"));
+        .map_or_else(String::new, |id| format!(", the last of them {id}"));
     let open = handover.open.as_ref().map_or_else(String::new, |open| {
-        format!(", {} under way", count(open.ids))
+        format!("; a call with {} is under way", counted(open.ids, "id"))
     });
     let stands = handover.ended_ms.map_or_else(
         || resource.state.label().to_owned(),
@@ -382,7 +397,7 @@ fn handed(resource: &ResourceLedger, handover: &Handover) -> String {
         );
     }
     format!(
-        "{} fell back to its publisher ({}, {what}) at {}: {stands}, {} of about {} out{last}{open}, {}; why: {}",
+        "{} fell back to its publisher ({}, {what}) at {}: {stands}, {} of about {} answered for in {}{last}{open}; why: {}",
         resource.name,
         handover.by,
         moment(handover.since_ms),
@@ -550,6 +565,7 @@ fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>, beside: &Bes
         "paused": beside.paused, "waiting": beside.live.as_ref().map(|live| &live.waiting),
         "held": beside.live.as_ref().map(|live| &live.held),
         "paces": beside.live.as_ref().map(|live| &live.paces),
+        "queues": beside.live.as_ref().map(|live| &live.queues),
         "memory": beside.live.as_ref().and_then(|live| live.memory.as_ref()),
     })
     .to_string()

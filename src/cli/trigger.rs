@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cursor::Cursor,
-    engine::{self, IdPage, Waits},
+    engine::{self, IdPage, NotDrained, Waits},
     error::{Disposition, EdgeError, ErrorKind, chain},
     failure::{Exit, Failure},
     fallback::{self, Publisher},
@@ -104,6 +104,9 @@ impl Work<'_> {
                 after = Some(page.until);
             }
         }
+        if !self.dry_run {
+            self.wait_for_queues(ids).await?;
+        }
         let name = &self.resource.name;
         let (calls, of) = (counted(calls, "call"), counted(ids, "id"));
         let place = self.publisher.place();
@@ -117,6 +120,39 @@ impl Work<'_> {
             },
         );
         Ok(Exit::Done)
+    }
+
+    /// Waits until the shop's workers have taken what was triggered, where the plan names their queues.
+    async fn wait_for_queues(&self, ids: u64) -> Result<(), Failure> {
+        if self.resource.drains.is_empty() {
+            return Ok(());
+        }
+        let mut ways = connect::ways(self.plan)?;
+        let Some(target) = ways.remove(&self.resource.to) else {
+            return Ok(());
+        };
+        let drain = engine::Drain {
+            resource: self.resource.name.clone(),
+            target,
+            within: self.config.within,
+            retry: self.plan.defaults.retry.clone(),
+        };
+        let told = |text: String| self.tell("draining", ids, &text);
+        drain.run(told).await.map(drop).map_err(|stalled| {
+            let failure = Failure::new(
+                Exit::Stopped,
+                format!("the queues of `{}` did not run empty", self.resource.name),
+                "every id is out; its events lie in the queues",
+                "mend the cause: calling again is not needed",
+            );
+            match stalled {
+                NotDrained::Still(reason) => failure.why(reason),
+                NotDrained::Edge(error) => Failure {
+                    why: chain(&error),
+                    ..failure
+                },
+            }
+        })
     }
 
     /// Refuses ids that cannot be ids of the plan's table, before the first call. Numbers pass unasked.

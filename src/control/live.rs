@@ -25,6 +25,9 @@ pub struct Live {
     /// The last change of pace of each resource that had one.
     #[serde(default)]
     pub paces: Vec<Paced>,
+    /// Queues that rows are on their way through.
+    #[serde(default)]
+    pub queues: Vec<Queued>,
     /// What bounds the memory of the process.
     #[serde(default)]
     pub memory: Option<MemoryFound>,
@@ -54,6 +57,21 @@ pub struct Held {
     /// Why.
     pub reason: String,
     /// Since when, milliseconds since 1970.
+    pub since_ms: i64,
+}
+
+/// A queue that rows of a resource are on their way through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Which resource.
+    pub resource: ResourceName,
+    /// The queue, behind its vhost where there are several.
+    pub queue: String,
+    /// Messages that nobody has taken yet.
+    pub ready: u64,
+    /// How many take them.
+    pub consumers: u32,
+    /// Since when as many lie there, milliseconds since 1970.
     pub since_ms: i64,
 }
 
@@ -128,6 +146,7 @@ mod tests {
             waiting: Vec::new(),
             held: Vec::new(),
             paces: Vec::new(),
+            queues: Vec::new(),
             memory: None,
             step: None,
         };

@@ -24,7 +24,7 @@ use std::{
 use rustix::fs::OFlags;
 
 pub use approve::{Approval, approve, approved};
-pub use live::{AtStep, Held, Live, MemoryFound, Paced, Waiting};
+pub use live::{AtStep, Held, Live, MemoryFound, Paced, Queued, Waiting};
 pub use pause::{Pause, ask, asked, lift};
 
 /// Returns the file of the state at `state` that ends in `suffix`.

@@ -184,14 +184,18 @@ fn entity(table: &ReadModel, cursor: &[String]) -> (Option<String>, Vec<String>)
     let mut entities: Vec<String> = table
         .columns
         .iter()
-        .filter(|name| name.starts_with("fk_"))
+        .filter(|name| name.starts_with("fk_") && !table.no_ids.contains(name))
         .cloned()
         .collect();
     let facts = spryker::by_table(table.table()).filter(|facts| cursor == [facts.cursor]);
     let own = format!("fk_{}", stem(table.table()));
     let entity = match facts.map(|facts| facts.entity) {
         Some(None) => None,
-        Some(Some(entity)) if table.has(entity) => Some(entity.to_owned()),
+        Some(Some(entity))
+            if table.has(entity) && !table.no_ids.iter().any(|one| one == entity) =>
+        {
+            Some(entity.to_owned())
+        }
         _ if entities.contains(&own) => Some(own),
         _ if entities.len() == 1 => entities.pop(),
         _ => None,

@@ -30,7 +30,7 @@ pub fn text(heading: &Heading<'_>, draft: &Draft) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write(&mut text, heading, draft);
-    text
+    aligned(&text)
 }
 
 fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::Result {
@@ -232,6 +232,40 @@ fn write_keys(text: &mut String, resource: &Drafted, spryker: bool) -> std::fmt:
         )?;
     }
     Ok(())
+}
+
+/// The column that comments behind something begin in, as far as there is room.
+const COMMENTS: usize = 37;
+
+/// Returns the plan with the comments that stand behind something in one column.
+fn aligned(text: &str) -> String {
+    let lines = text.lines().map(|line| match comment_of(line) {
+        Some((code, comment)) if code.chars().count() + 1 < COMMENTS => {
+            format!("{code:<COMMENTS$}{comment}")
+        }
+        Some((code, comment)) => format!("{code}  {comment}"),
+        None => line.to_owned(),
+    });
+    let mut aligned: Vec<_> = lines.collect();
+    aligned.push(String::new());
+    aligned.join("\n")
+}
+
+/// Returns what stands before a comment, and the comment; `None` for a line without one, or that is nothing else. Between quotes
+/// there is none.
+fn comment_of(line: &str) -> Option<(&str, &str)> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, c) in line.char_indices() {
+        match c {
+            '#' if !quoted && line[..at].ends_with("  ") && !line[..at].trim().is_empty() => {
+                return Some((line[..at].trim_end(), &line[at..]));
+            }
+            '"' if !escaped => quoted = !quoted,
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    None
 }
 
 /// Returns a plan name made of `name`: it names a file.

@@ -44,6 +44,7 @@ pub async fn asked_ids(
     let (Some(ids), Some(column)) = (&scope.ids, resource.from.ids_column()) else {
         return Ok(None);
     };
+    query.from.reads_ids = true;
     query.from.key = column.to_owned();
     query.from.value = column.to_owned();
     query.from.store = None;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::retry::{passes, retrying};
+use super::retry::{is_tried_again, retrying};
 use crate::{
     error::{EdgeError, chain},
     ids::ResourceName,
@@ -61,7 +61,7 @@ pub async fn reaches(
     for (resource, watermark) in resources {
         let asking = reach(resource, watermark.as_ref(), query(resource), source, retry);
         let reach = match asking.await {
-            Err(error) if !passes(&error) => Reach::All(Some(chain(&error).join(": "))),
+            Err(error) if !is_tried_again(&error) => Reach::All(Some(chain(&error).join(": "))),
             reach => reach?,
         };
         reaches.insert(resource.name.clone(), reach);

@@ -9,9 +9,12 @@ mod book;
 mod breaker;
 mod budget;
 mod catch_up;
+mod checks;
+mod consume;
 mod coordinator;
 mod copy;
-mod coverage;
+mod drain;
+mod estimate;
 mod evidence;
 mod handover;
 mod lease;
@@ -31,9 +34,14 @@ mod verify;
 
 pub use asked_ids::AskedIds;
 pub use book::BookError;
-pub use catch_up::{Reached, warning as catch_up_warning};
+pub use catch_up::Reached;
+pub use checks::{
+    Answers, Coverage, Described, TargetAnswer, Uncovered, ask as ask_servers, check, no_room,
+};
+pub use consume::{Consume, queues};
 pub use coordinator::{Coordinator, Ending, Memory, Verified};
-pub use coverage::{Coverage, Uncovered, coverage};
+pub use drain::{Drain, NotDrained};
+pub use estimate::RowEstimate;
 pub use handover::{IdPage, all_ids, check_ids, ids_source};
 pub use observers::Observers;
 pub use open::{OpenRun, OpenedRun, RunChoice, open};

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{
     book::{Book, BookError},
-    evidence::partition_keys,
+    evidence::{extent, partition_keys},
     lease::LeaseKeeper,
     observers::Observers,
     pace::after_death,
@@ -118,7 +118,7 @@ pub async fn open(
     }
     tokio::select! {
         biased;
-        Some(()) = signals.recv() => Err(interrupted(&request.typed)),
+        Some(()) = signals.recv() => Err(interrupted(&request.typed, None)),
         opened = at_once(&request) => opened,
     }
 }
@@ -399,6 +399,9 @@ async fn begin(
         return Err(refused_by_book(&error, typed));
     }
     forget(&stale, &leases, &request.targets).await;
+    if request.choice == RunChoice::New && !chosen.scope.rows.is_empty() {
+        clear_retries(book.ledger(), &leases, &request.targets).await;
+    }
     Ok(OpenedRun {
         book,
         source,
@@ -445,14 +448,12 @@ pub fn planned_resources(plan: &Plan, scope: &Scope) -> Vec<PlannedResource> {
         .collect()
 }
 
-/// Returns the events that give up unfinished runs of the same scope.
+/// Returns the events that give up unfinished runs of the same scope. Of retries there is one at a time, whatever its rows.
 fn cancelled(ledger: &Ledger, scope: &Scope) -> Vec<Event> {
     let mut events = Vec::new();
-    for run in ledger
-        .runs
-        .iter()
-        .filter(|run| !run.state.is_over() && run.scope == *scope)
-    {
+    for run in ledger.runs.iter().filter(|run| {
+        !run.state.is_over() && (run.scope == *scope || are_retries(&run.scope, scope))
+    }) {
         if run.open_attempt().is_some() {
             events.push(Event::AttemptEnded {
                 run: run.id.clone(),
@@ -465,6 +466,10 @@ fn cancelled(ledger: &Ledger, scope: &Scope) -> Vec<Event> {
         });
     }
     events
+}
+
+fn are_retries(one: &Scope, other: &Scope) -> bool {
+    !one.rows.is_empty() && !other.rows.is_empty()
 }
 
 /// Returns the partitions that nobody will ask about once `events` are recorded, by run: those of runs that are given up
@@ -515,6 +520,28 @@ async fn forget(
         for target in leases.keys().filter_map(|name| targets.get(name)) {
             if let Err(error) = target.forget(run, partitions).await {
                 tracing::warn!(%error, target = target.place(), "markers of work that was given up stay behind");
+            }
+        }
+    }
+}
+
+/// Removes what retries that were given up keep apart: a dump loads it after what comes from now on. What cannot be removed is
+/// named.
+async fn clear_retries(
+    ledger: &Ledger,
+    leases: &BTreeMap<String, Arc<LeaseKeeper>>,
+    targets: &BTreeMap<String, Arc<dyn Target>>,
+) {
+    let given_up = ledger
+        .runs
+        .iter()
+        .filter(|run| run.state == RunState::Cancelled && !run.scope.rows.is_empty());
+    for run in given_up {
+        for target in leases.keys().filter_map(|name| targets.get(name)) {
+            for resource in run.scope.rows.keys() {
+                if let Err(error) = target.clear(resource, &extent(run)).await {
+                    tracing::warn!(%error, target = target.place(), "rows of a retry that was given up stay behind");
+                }
             }
         }
     }

@@ -112,6 +112,7 @@ mod tests {
                 mapping: mapping.then(|| column("mapping")),
             },
             condition: None,
+            reads_ids: false,
         }
     }
 

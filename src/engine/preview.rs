@@ -4,12 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     asked_ids::{AskedIds, asked_ids},
-    catch_up,
-    coverage::{Uncovered, coverage},
+    estimate::{RowEstimate, row_estimate},
     evidence::recorded,
     open::planned_resources,
     preflight::{Checked, is_skipped, preflight, row_query},
-    refuse::{check_definitions, check_identities},
+    refuse::{check_definitions, check_identities, check_prepared},
     steps::{facts_before, planned_steps},
 };
 use crate::{
@@ -19,9 +18,14 @@ use crate::{
     ids::{ChunkSeq, ResourceName, RunId, StepNumber},
     machine::{Ledger, ResourceLedger, ResourceState, RunLedger, Scope, StepPlace, StepState},
     plan::{Plan, Resource},
+    report::human::counted,
     source::Source,
     target::{Evidence, Target},
 };
+
+/// A table of at most so many rows and bytes, by the database's own estimate, is counted: that is a matter of milliseconds.
+const FEW_ROWS: u64 = 20_000;
+const FEW_BYTES: u64 = 32 << 20;
 
 /// What a run would do.
 #[derive(Debug, Default)]
@@ -36,10 +40,6 @@ pub struct Preview {
     pub redo: Vec<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
-    /// Tables that look like read models and are in no resource; `warnings` has them in words.
-    pub uncovered: Vec<Uncovered>,
-    /// Such tables that the plan ignores.
-    pub ignored: Vec<Uncovered>,
     /// Why the run would be refused.
     pub refusals: Vec<String>,
     /// The steps around the resources, in their order.
@@ -124,8 +124,8 @@ pub struct ResourcePreview {
     pub rows: u64,
     /// Rows that are left.
     pub rows_left: u64,
-    /// Mean bytes of a row, from a sample.
-    pub row_bytes: Option<u64>,
+    /// Mean sizes of a row in its target, from a sample; `None` where there is no row.
+    pub row: Option<RowEstimate>,
     /// In words.
     pub standing: String,
     /// What its fallback calls; `None` where it has none.
@@ -136,7 +136,8 @@ pub struct ResourcePreview {
     pub ids: Option<AskedIds>,
 }
 
-/// Returns what `run` would do with `scope`, given the journal's `ledger`. Writes nothing.
+/// Returns what `run` would do with `scope`, given the journal's `ledger`; with `accept`, as with `--accept-plan-change`. Writes
+/// nothing.
 ///
 /// # Errors
 ///
@@ -148,6 +149,7 @@ pub async fn preview(
     source: &dyn Source,
     targets: &BTreeMap<String, Arc<dyn Target>>,
     typed: &str,
+    accept: bool,
 ) -> Result<Preview, Failure> {
     let checked = preflight(plan, scope, source, targets, typed).await?;
     let run = ledger.unfinished(Some(scope));
@@ -159,29 +161,38 @@ pub async fn preview(
         .facts
         .push(("source".to_owned(), source.place().to_owned()));
     if let Some(run) = run {
-        for refusal in [
-            check_identities(run, &checked, typed),
-            check_definitions(
-                run,
-                &planned_resources(plan, scope),
-                &planned_steps(plan, scope),
-                typed,
-            ),
-        ] {
-            if let Err(failure) = refusal {
+        if let Err(failure) = check_identities(run, &checked, typed) {
+            preview.refusals.extend(failure.why);
+        }
+        let (resources, steps) = (planned_resources(plan, scope), planned_steps(plan, scope));
+        if let Err(failure) = check_definitions(run, &resources, &steps, typed) {
+            if accept {
+                let changes = failure.why.into_iter();
+                let accepted = changes.map(|change| format!("accepted plan change: {change}"));
+                preview.redo.extend(accepted);
+                if let Err(failure) = check_prepared(run, &steps, typed) {
+                    preview.refusals.extend(failure.why);
+                }
+            } else {
                 preview.refusals.extend(failure.why);
             }
         }
     }
+    let mut lost = Lost::new();
     for name in checked.targets.keys() {
         let Some(target) = targets.get(name) else {
             continue;
         };
-        ask_target(name, &**target, run, plan, &mut preview).await;
+        ask_target(name, &**target, run, plan, &mut preview, &mut lost).await;
     }
     for resource in in_order(plan, scope) {
-        let ledger = run.and_then(|run| run.resource(&resource.name));
-        let seen = look(
+        let definition = plan.definition(resource);
+        // With another definition it starts over; without leave the whole run is refused anyway.
+        let ledger = run
+            .and_then(|run| run.resource(&resource.name))
+            .filter(|had| !accept || had.definition == definition);
+        let mut seen = look(
+            plan,
             resource,
             ledger,
             scope,
@@ -190,17 +201,29 @@ pub async fn preview(
             &mut preview.warnings,
         )
         .await;
+        if seen.rows_left < seen.rows && lost.get(&resource.name).is_some_and(|lost| lost.all) {
+            "starts over: its target proves none of its rows".clone_into(&mut seen.standing);
+            seen.rows_left = seen.rows;
+        } else if lost.contains_key(&resource.name) {
+            seen.standing += ", further back where its target proves less";
+        }
         preview.resources.push(seen);
     }
-    let coverage = coverage(plan, source).await;
-    preview.warnings.extend(coverage.warnings);
-    preview.uncovered = coverage.uncovered;
-    preview.ignored = coverage.ignored;
     Ok(preview)
 }
 
 fn one_line(error: &EdgeError) -> String {
     chain(error).join(": ")
+}
+
+/// What targets no longer prove of resources of which something is recorded.
+type Lost = BTreeMap<ResourceName, LostPart>;
+
+/// How much of a resource is lost.
+#[derive(Debug)]
+struct LostPart {
+    /// Whether no partition has anything left.
+    all: bool,
 }
 
 async fn ask_target(
@@ -209,6 +232,7 @@ async fn ask_target(
     run: Option<&RunLedger>,
     plan: &Plan,
     preview: &mut Preview,
+    lost: &mut Lost,
 ) {
     let place = target.place().to_owned();
     match target.facts().await {
@@ -240,6 +264,19 @@ async fn ask_target(
     });
     match target.evidence(&run.id, &recorded).await {
         Ok(evidence) => {
+            for (had, found) in recorded.iter().zip(&evidence) {
+                let is_gone = matches!(
+                    found,
+                    Evidence::UpToChunk(ChunkSeq(0)) | Evidence::UpToLength(0)
+                );
+                let part = lost.entry(had.partition.resource.clone());
+                part.or_insert(LostPart { all: true }).all &= is_gone;
+            }
+            let is_whole = |of: &ResourceName| {
+                let mut both = recorded.iter().zip(&evidence);
+                both.all(|(had, found)| had.partition.resource != *of || *found == Evidence::Stands)
+            };
+            lost.retain(|resource, _| !is_whole(resource));
             for (had, found) in recorded
                 .iter()
                 .zip(evidence)
@@ -284,6 +321,7 @@ fn in_order<'a>(plan: &'a Plan, scope: &Scope) -> Vec<&'a Resource> {
 }
 
 async fn look(
+    plan: &Plan,
     resource: &Resource,
     ledger: Option<&ResourceLedger>,
     scope: &Scope,
@@ -300,42 +338,44 @@ async fn look(
         .into_iter()
         .map(str::to_owned)
         .collect();
-    match catch_up::warning(resource, source).await {
-        Ok(warning) => warnings.extend(warning),
-        Err(error) => warnings.push(one_line(&error)),
-    }
     let ids = asked_ids(source, resource, scope)
         .await
         .unwrap_or_else(|error| {
             warnings.push(one_line(&error));
             None
         });
-    if query.ids.is_some() {
-        // Few rows, by an index or not: the estimate of the whole table would mislead.
+    let is_small = shape.is_some_and(|shape| {
+        shape.estimated_rows <= FEW_ROWS && shape.estimated_bytes.unwrap_or(0) <= FEW_BYTES
+    });
+    // Few rows, by an index or not: the estimate of the whole table would mislead. So it would for a small table that was just
+    // filled, as the databases look at such tables now and then.
+    if query.ids.is_some() || is_small {
         match source.count(&query).await {
             Ok(exact) => rows = exact,
             Err(error) => warnings.push(one_line(&error)),
         }
     }
-    let row_bytes = source
-        .sample_row_bytes(&query)
+    let row = row_estimate(plan, resource, &query, source)
         .await
         .unwrap_or_else(|error| {
             warnings.push(one_line(&error));
             None
         });
-    if rows == 0 && row_bytes.is_none() {
+    if rows == 0 && row.is_none() {
         warnings.push(format!("`{}` has no rows to restore", resource.name));
     }
     let done = ledger.map_or(0, |ledger| ledger.totals().0);
     let (standing, rows_left) = match ledger.map(|ledger| &ledger.state) {
         None | Some(ResourceState::Pending) => ("restored from its first row".to_owned(), rows),
         Some(ResourceState::Syncing) => (
-            format!("goes on after {done} rows"),
+            format!("goes on after {}", counted(done, "row")),
             rows.saturating_sub(done),
         ),
         Some(ResourceState::Blocked { reason, .. }) => (
-            format!("was blocked ({reason}), tried again after {done} rows"),
+            format!(
+                "was blocked ({reason}), tried again after {}",
+                counted(done, "row")
+            ),
             rows.saturating_sub(done),
         ),
         Some(
@@ -353,7 +393,7 @@ async fn look(
         to: resource.to.clone(),
         rows,
         rows_left,
-        row_bytes,
+        row,
         standing,
         fallback: resource.fallback.as_ref().map(|fallback| {
             let by = fallback.by.label();

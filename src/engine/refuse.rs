@@ -3,9 +3,12 @@
 use super::{book::BookError, preflight::Checked};
 use crate::{
     error::{EdgeError, ErrorKind, chain},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, without_scope},
     journal::JournalError,
-    machine::{Phase, PlannedResource, PlannedStep, RunLedger, RunState, StepPlace, StepState},
+    machine::{
+        Phase, PlannedResource, PlannedStep, ResourceLedger, ResourceState, RunLedger, RunState,
+        StepPlace, StepState,
+    },
     plan::definition_diff,
     target::LeaseOwner,
 };
@@ -50,7 +53,9 @@ pub fn check_definitions(
     typed: &str,
 ) -> Result<(), Failure> {
     let mut changes = Vec::new();
-    for now in planned {
+    // What the scope leaves out is not restored, whatever became of it.
+    let is_left_out = |had: &ResourceLedger| had.state == ResourceState::Skipped;
+    for now in planned.iter().filter(|now| !now.skipped) {
         match run.resource(&now.name) {
             None => changes.push(format!("`{}` is new", now.name)),
             Some(had) if had.definition != now.definition => {
@@ -61,7 +66,7 @@ pub fn check_definitions(
             Some(_) => {}
         }
     }
-    for had in &run.resources {
+    for had in run.resources.iter().filter(|had| !is_left_out(had)) {
         if !planned.iter().any(|now| now.name == had.name) {
             changes.push(format!("`{}` is no longer in the plan", had.name));
         }
@@ -135,6 +140,11 @@ pub fn refused_by_journal(error: &JournalError, typed: &str) -> Failure {
 }
 
 fn journal_failure(exit: Exit, error: &JournalError, typed: &str) -> Failure {
+    // Whoever only looks at the run that is at work says no rows.
+    let typed = match error {
+        JournalError::InUse { .. } => without_scope(typed),
+        _ => typed,
+    };
     Failure {
         why: chain(error).into_iter().skip(1).collect(),
         ..Failure::new(
@@ -218,14 +228,18 @@ pub fn check_prepared(run: &RunLedger, steps: &[PlannedStep], typed: &str) -> Re
     })
 }
 
-/// Returns the failure for a run that a signal ended.
+/// Returns the failure for a run that a signal ended; `paused` is what to type of the plan alone, where somebody paused it.
 #[must_use]
-pub fn interrupted(typed: &str) -> Failure {
+pub fn interrupted(typed: &str, paused: Option<&str>) -> Failure {
+    let goes_on = format!("`rekindle run {typed}` goes on from there");
     Failure::new(
         Exit::Interrupted,
         "interrupted",
         "every stored chunk is journaled",
-        format!("`rekindle run {typed}` goes on from there"),
+        match paused {
+            Some(plan) => format!("it is paused: `rekindle unpause {plan}`, then {goes_on}"),
+            None => goes_on,
+        },
     )
 }
 

@@ -384,6 +384,7 @@ mod tests {
                 mapping: None,
             },
             condition: None,
+            reads_ids: false,
         }
     }
 

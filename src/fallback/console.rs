@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use rustix::fs::{Access, access};
 use tokio::process::Command;
 
-use super::{Call, Publisher, said::last_line};
+use super::{Call, Publisher, heading, said::last_line};
 use crate::{
     error::{EdgeError, ErrorKind},
     plan::ConsoleConfig,
-    process::{self, Ran, Redacted, Trouble, keep},
+    process::{self, Ran, Redacted, Trouble, log},
 };
 
 /// Most bytes of ids in one argument: Linux takes 128 KiB, and a shell in between may double some of it.
@@ -253,12 +253,28 @@ impl ConsolePublisher {
         Err(EdgeError::new(
             kind,
             format!(
-                "{} {ended}{why}{said} (all of its output is in {})",
+                "{} {ended}{why}{said} (its output is in {})",
                 self.place,
                 self.output.display()
             ),
         ))
     }
+}
+
+/// Returns the line above what a call printed.
+fn heading_of(ids: &[String], ended: &Result<ExitStatus, Trouble>) -> String {
+    let of = match ids {
+        [] => "all of it".to_owned(),
+        [one] => format!("1 id, the first {one}"),
+        [first, ..] => format!("{} ids, the first {first}", ids.len()),
+    };
+    let how = match ended {
+        Ok(status) => status.to_string(),
+        Err(Trouble::NotStarted(_)) => "not started".to_owned(),
+        Err(Trouble::LostSight(_)) => "lost sight of".to_owned(),
+        Err(Trouble::TimedOut) => "killed after its time was over".to_owned(),
+    };
+    heading(&of, &how)
 }
 
 /// Returns what the end of a command means, by its exit code and by what it printed.
@@ -310,7 +326,7 @@ impl ConsolePublisher {
         command.args(self.arguments(ids).iter().map(OsStr::new));
         let Ran { ended, output } = process::run(command, self.within, &self.redacted).await;
         if !matches!(ended, Err(Trouble::NotStarted(_)))
-            && let Err(error) = keep(&self.output, &output)
+            && let Err(error) = log(&self.output, &heading_of(ids, &ended), &output)
         {
             tracing::warn!(%error, path = %self.output.display(), "the output of the publisher is not kept");
         }
@@ -485,7 +501,7 @@ mod tests {
         assert!(
             failed
                 .message
-                .contains("ended with exit code 1; its last line: Could not build product 17 (all of its output is in "),
+                .contains("ended with exit code 1; its last line: Could not build product 17 (its output is in "),
             "{failed}"
         );
         let mut console = publisher(folder.path(), "", Duration::from_mins(1));

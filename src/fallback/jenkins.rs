@@ -13,11 +13,11 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use tokio::time::sleep;
 
-use super::{Call, Publisher, said::last_line};
+use super::{Call, Publisher, heading, said::last_line};
 use crate::{
     error::{EdgeError, ErrorKind},
     plan::JobConfig,
-    process::{Redacted, Tail, keep},
+    process::{Redacted, Tail, log},
     remote::jenkins::{
         Build, Found, Jenkins, Verdict, freestyle, has_parameter, is_ours, shell_steps,
     },
@@ -156,7 +156,12 @@ impl JenkinsPublisher {
             };
             if let Some(verdict) = verdict {
                 let printed = tail.text();
-                if let Err(error) = keep(&self.output, &printed) {
+                let how = match &verdict {
+                    Verdict::Success => "SUCCESS",
+                    Verdict::Other(result) => result,
+                };
+                let heading = heading(&format!("build {number} of {job}"), how);
+                if let Err(error) = log(&self.output, &heading, &printed) {
                     tracing::warn!(%error, path = %self.output.display(), "the console of a build is not kept");
                 }
                 return match verdict {
@@ -164,7 +169,7 @@ impl JenkinsPublisher {
                     Verdict::Other(result) => Err(EdgeError::new(
                         ErrorKind::Failed,
                         format!(
-                            "{}: build {number} ended with {result}{} (all of its output is in {})",
+                            "{}: build {number} ended with {result}{} (its output is in {})",
                             self.place,
                             last_line(&printed)
                                 .map(|line| format!("; its last line: {line}"))

@@ -20,6 +20,7 @@ mod statement;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -28,8 +29,9 @@ use secrecy::ExposeSecret;
 use self::{console::ConsolePublisher, jenkins::JenkinsPublisher, sql::SqlPublisher};
 use crate::{
     error::{EdgeError, ErrorKind},
-    plan::{Carrier, FallbackConfig, Plan, PublisherConfig, Resource, SourceKind},
+    plan::{Executor, FallbackConfig, JobConfig, Plan, PublisherConfig, Resource, SourceKind},
     process::{Redacted, log_beside},
+    report::human,
 };
 
 /// Most ids of one call. Spryker's console queues events 500 at a time; as one argument they stay far below the
@@ -153,15 +155,30 @@ pub fn delegate(
     let name = resource.name.as_str();
     let call = Call::Sync(name.split('/').next().unwrap_or(name).to_owned());
     let (output, redacted) = (log_beside(state_path, "publisher"), Redacted::of(plan));
-    Ok(match &resource.sync {
-        Carrier::Direct => None,
-        Carrier::Console(config) => Some(Arc::new(ConsolePublisher::new(
+    Ok(match (resource.executor, &plan.console, &plan.jenkins) {
+        (Executor::Console, Some(config), _) => Some(Arc::new(ConsolePublisher::new(
             config, call, output, redacted,
         ))),
-        Carrier::Jenkins(config) => Some(Arc::new(JenkinsPublisher::new(
-            config, call, &plan.name, output, redacted,
-        )?)),
+        (Executor::Jenkins, _, Some(jenkins)) => {
+            let (job, jenkins) = (jenkins.job.clone(), jenkins.clone());
+            Some(Arc::new(JenkinsPublisher::new(
+                &JobConfig { jenkins, job },
+                call,
+                &plan.name,
+                output,
+                redacted,
+            )?))
+        }
+        // A check of the plan refuses one without its `console:` or `jenkins:`.
+        _ => None,
     })
+}
+
+/// Returns the line above what one call printed: when, for what, and how it ended.
+fn heading(of: &str, how: &str) -> String {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH);
+    let at_ms = at.map_or(0, |at| i64::try_from(at.as_millis()).unwrap_or(0));
+    format!("{}: {of}: {how}", human::moment(at_ms))
 }
 
 /// What the shop's console is asked for.

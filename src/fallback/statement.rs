@@ -1,5 +1,7 @@
 //! Ids put into a statement of the plan's author, for three dialects. Pure.
 
+use crate::cursor::unhex;
+
 /// Which database reads the statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
@@ -14,11 +16,23 @@ pub(super) fn filled(dialect: Dialect, statement: &str, ids: &[String]) -> Strin
     statement.replace("{ids}", &literals.join(", "))
 }
 
-/// Returns an id as a literal that can be nothing else. Integers stay integers, so that an index on them is used.
+/// Returns an id as a literal that can be nothing else. Integers stay integers, so that an index on them is used. What an id of
+/// a binary column reads as stands twice, as those bytes and as the text: which of both it is, the column decides.
 fn literal(dialect: Dialect, id: &str) -> String {
     if is_integer(id) {
         return id.to_owned();
     }
+    let text = text(dialect, id);
+    match id.strip_prefix("0x") {
+        Some(digits) if !digits.is_empty() && unhex(digits).is_some() => match dialect {
+            Dialect::Mysql | Dialect::Sqlite => format!("X'{digits}', {text}"),
+            Dialect::Postgres => format!("'\\x{digits}', {text}"),
+        },
+        _ => text,
+    }
+}
+
+fn text(dialect: Dialect, id: &str) -> String {
     match dialect {
         // Hexadecimal: whether a backslash escapes depends on the session.
         Dialect::Mysql => {
@@ -58,6 +72,14 @@ mod tests {
             filled(Dialect::Mysql, "({ids})", &ids[1..4]),
             "(-12, _utf8mb4 X'6127293b2044524f50205441424c4520783b202d2d', _utf8mb4 X'307831')"
         );
+        let bytes = ["0x00ff".to_owned()];
+        for (dialect, literals) in [
+            (Dialect::Mysql, "X'00ff', _utf8mb4 X'307830306666'"),
+            (Dialect::Postgres, "'\\x00ff', '0x00ff'"),
+            (Dialect::Sqlite, "X'00ff', '0x00ff'"),
+        ] {
+            assert_eq!(filled(dialect, "{ids}", &bytes), literals);
+        }
         assert_eq!(
             filled(Dialect::Postgres, "({ids})", &["\\".to_owned()]),
             "('\\')"

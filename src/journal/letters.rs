@@ -355,7 +355,7 @@ pub(super) fn places(
 pub struct Settled {
     /// The event.
     pub event: Event,
-    /// How many.
+    /// How many rows they are of: several runs may have met one of them.
     pub count: u64,
 }
 
@@ -374,6 +374,7 @@ pub(super) fn settled(
     ))?;
     let mut rows = statement.query(params![resource.as_str(), but.map(RunId::as_str)])?;
     let mut groups: Vec<(SettledGroup, Checksum)> = Vec::new();
+    let mut gone: BTreeSet<String> = BTreeSet::new();
     while let Some(row) = rows.next()? {
         let row = LetterRow::read(row)?;
         let (partition, chunk) = (
@@ -396,10 +397,12 @@ pub(super) fn settled(
             continue;
         };
         let cursor = serde_json::from_str::<Cursor>(&row.cursor).map(|cursor| cursor.exact());
-        if cursor.is_ok_and(|cursor| cursors.contains(&cursor)) {
-            group.gone.push(row.n.cast_unsigned());
-        } else {
-            left.add(&row);
+        match cursor {
+            Ok(cursor) if cursors.contains(&cursor) => {
+                group.gone.push(row.n.cast_unsigned());
+                gone.insert(cursor);
+            }
+            _ => left.add(&row),
         }
     }
     let groups: Vec<_> = groups
@@ -410,14 +413,13 @@ pub(super) fn settled(
             ..group
         })
         .collect();
-    let count: usize = groups.iter().map(|group| group.gone.len()).sum();
-    Ok((count > 0).then(|| Settled {
+    Ok((!gone.is_empty()).then(|| Settled {
         event: Event::DeadLettersSettled {
             resource: resource.clone(),
             how,
             groups,
         },
-        count: count as u64,
+        count: gone.len() as u64,
     }))
 }
 

@@ -60,6 +60,10 @@ pub struct Handover {
     /// A call whose outcome is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<IdChunk>,
+    /// Entities of called dead letters that know none themselves, in no order; `None` before the first call, and for good once
+    /// a release that did not keep them made one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entities: Option<Vec<String>>,
     /// The first partition that was cut afterwards, once it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<PartitionId>,
@@ -98,6 +102,10 @@ pub struct IdChunk {
     pub until: Cursor,
     /// How many.
     pub ids: u64,
+    /// Those that were asked for because their dead letters know no entity: the call may move the rows, and then nobody
+    /// could ask again. `None` in the journals of releases that did not keep them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entities: Option<Vec<String>>,
 }
 
 /// What a run keeps of a resource beside its state and its partitions.
@@ -151,6 +159,32 @@ pub enum FallbackEvent {
     Mended,
 }
 
+impl Handover {
+    /// Returns whether the publisher was called by a release that did not keep for whom: where the rows of dead letters that
+    /// know no entity went, nobody can tell any more.
+    #[must_use]
+    pub const fn forgot_entities(&self) -> bool {
+        self.entities.is_none() && self.was_called()
+    }
+
+    const fn was_called(&self) -> bool {
+        self.open.is_some() || self.after.is_some()
+    }
+
+    fn keep(&mut self, entities: Option<&[String]>) {
+        let first = !self.was_called();
+        match entities {
+            Some(more) if first || self.entities.is_some() => {
+                let kept = self.entities.get_or_insert_default();
+                kept.extend_from_slice(more);
+                kept.sort_unstable();
+                kept.dedup();
+            }
+            _ => self.entities = None,
+        }
+    }
+}
+
 impl Fallback {
     /// Takes in an event that is about the handover alone.
     pub(super) fn apply(
@@ -184,12 +218,14 @@ impl Fallback {
                     calls: 0,
                     after: None,
                     open: None,
+                    entities: None,
                     bound: None,
                     ended_ms: None,
                 });
             }
             FallbackEvent::Called(chunk) => {
                 let handover = self.handover.as_mut().ok_or_else(|| illegal("none"))?;
+                handover.keep(chunk.entities.as_deref());
                 handover.open = Some(chunk.clone());
             }
             FallbackEvent::Acknowledged => {
@@ -267,6 +303,7 @@ mod tests {
         FallbackEvent::Called(IdChunk {
             until: Cursor::single(KeyValue::Uint(id)),
             ids: 2,
+            entities: Some(vec![id.to_string()]),
         })
     }
 
@@ -289,6 +326,29 @@ mod tests {
                 .apply(9, chunk, &FallbackEvent::Acknowledged)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn what_a_call_asked_for_is_kept_unless_an_older_release_made_one_before() {
+        let kept = |fallback: &Fallback| fallback.handover.as_ref().unwrap().entities.clone();
+        let mut fallback = begun();
+        assert!(!fallback.handover.as_ref().unwrap().forgot_entities());
+        for id in [5, 5, 9] {
+            fallback.apply(8, ChunkSeq(0), &called(id)).unwrap();
+        }
+        assert_eq!(kept(&fallback), Some(vec!["5".into(), "9".into()]));
+
+        let mut older = begun();
+        // As format 2 wrote it.
+        let call = r#"{"called":{"until":[{"uint":5}],"ids":1}}"#;
+        older
+            .apply(8, ChunkSeq(0), &serde_json::from_str(call).unwrap())
+            .unwrap();
+        assert!(older.handover.as_ref().unwrap().forgot_entities());
+        older.apply(8, ChunkSeq(0), &called(5)).unwrap();
+        assert!(older.handover.as_ref().unwrap().forgot_entities());
+        let stored = serde_json::to_string(&begun()).unwrap();
+        assert!(!stored.contains("entities"), "{stored}");
     }
 
     #[test]

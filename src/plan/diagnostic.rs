@@ -63,11 +63,61 @@ pub enum Code {
     NoAliases,
     /// A resource whose rows nobody is known to build again.
     NoPublisher,
+    /// The source does not answer.
+    SourceUnreachable,
+    /// The source refuses user, password or a right.
+    SourceCredentials,
+    /// The source says no in another way.
+    SourceRefused,
+    /// A table that the source has not.
+    MissingTable,
+    /// A column that its table has not.
+    MissingColumn,
+    /// Columns that cannot be walked along.
+    UnfitCursor,
+    /// `where:` that the source does not understand.
+    BadCondition,
+    /// Catching up has no index to go by.
+    SlowCatchUp,
+    /// The source's user may do more than read.
+    WritableUser,
+    /// A read model that no resource names.
+    UncoveredTable,
+    /// The source does not tell which tables it has.
+    CoverageUnknown,
+    /// `ignore_tables` names what is not there.
+    IgnoresNothing,
+    /// The entity ids of a fallback cannot be read.
+    PublisherIds,
+    /// The program of the console cannot be started.
+    PublisherProgram,
+    /// A target does not answer.
+    TargetUnreachable,
+    /// A target refuses user, password or a right.
+    TargetCredentials,
+    /// A target says no in another way.
+    TargetRefused,
+    /// A Redis that drops keys when its memory is full.
+    Eviction,
+    /// A Redis that copies another one.
+    ReplicaTarget,
+    /// A number beyond the databases of a Redis.
+    NoDatabase,
+    /// Another database of the Redis holds the shop's keys.
+    OtherDatabase,
+    /// More rows than the target has memory for.
+    NoRoom,
+    /// An index that is not there.
+    MissingIndex,
+    /// An index that guesses the types of fields.
+    DynamicIndex,
+    /// An index that takes no writes.
+    BlockedIndex,
 }
 
 impl Code {
     /// Every code, in the order of the declaration.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 54] = [
         Self::Unreadable,
         Self::TooLarge,
         Self::NotText,
@@ -97,7 +147,38 @@ impl Code {
         Self::NoEntity,
         Self::NoAliases,
         Self::NoPublisher,
+        Self::SourceUnreachable,
+        Self::SourceCredentials,
+        Self::SourceRefused,
+        Self::MissingTable,
+        Self::MissingColumn,
+        Self::UnfitCursor,
+        Self::BadCondition,
+        Self::SlowCatchUp,
+        Self::WritableUser,
+        Self::UncoveredTable,
+        Self::CoverageUnknown,
+        Self::IgnoresNothing,
+        Self::PublisherIds,
+        Self::PublisherProgram,
+        Self::TargetUnreachable,
+        Self::TargetCredentials,
+        Self::TargetRefused,
+        Self::Eviction,
+        Self::ReplicaTarget,
+        Self::NoDatabase,
+        Self::OtherDatabase,
+        Self::NoRoom,
+        Self::MissingIndex,
+        Self::DynamicIndex,
+        Self::BlockedIndex,
     ];
+
+    /// Returns whether only the servers of a plan can show such a problem.
+    #[must_use]
+    pub fn is_connected(self) -> bool {
+        !self.text().starts_with("plan::")
+    }
 
     /// Returns the text of the code, for example `plan::unknown-key`.
     #[must_use]
@@ -132,6 +213,31 @@ impl Code {
             Self::NoEntity => "plan::no-entity",
             Self::NoAliases => "plan::no-aliases",
             Self::NoPublisher => "plan::no-publisher",
+            Self::SourceUnreachable => "source::unreachable",
+            Self::SourceCredentials => "source::credentials",
+            Self::SourceRefused => "source::refused",
+            Self::MissingTable => "source::missing-table",
+            Self::MissingColumn => "source::missing-column",
+            Self::UnfitCursor => "source::cursor",
+            Self::BadCondition => "source::condition",
+            Self::SlowCatchUp => "source::slow-catch-up",
+            Self::WritableUser => "source::writable-user",
+            Self::UncoveredTable => "source::uncovered-table",
+            Self::CoverageUnknown => "source::coverage-unknown",
+            Self::IgnoresNothing => "source::ignores-nothing",
+            Self::PublisherIds => "publisher::ids",
+            Self::PublisherProgram => "publisher::program",
+            Self::TargetUnreachable => "target::unreachable",
+            Self::TargetCredentials => "target::credentials",
+            Self::TargetRefused => "target::refused",
+            Self::Eviction => "target::eviction",
+            Self::ReplicaTarget => "target::replica",
+            Self::NoDatabase => "target::no-database",
+            Self::OtherDatabase => "target::other-database",
+            Self::NoRoom => "target::no-room",
+            Self::MissingIndex => "target::missing-index",
+            Self::DynamicIndex => "target::dynamic-index",
+            Self::BlockedIndex => "target::blocked-index",
         }
     }
 
@@ -139,9 +245,18 @@ impl Code {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::SharedKeys | Self::NoEntity | Self::NoAliases | Self::NoPublisher => {
-                Severity::Warning
-            }
+            Self::SharedKeys
+            | Self::NoEntity
+            | Self::NoAliases
+            | Self::NoPublisher
+            | Self::SlowCatchUp
+            | Self::WritableUser
+            | Self::UncoveredTable
+            | Self::CoverageUnknown
+            | Self::IgnoresNothing
+            | Self::OtherDatabase
+            | Self::NoRoom
+            | Self::DynamicIndex => Severity::Warning,
             _ => Severity::Error,
         }
     }
@@ -257,7 +372,8 @@ mod tests {
         let texts: BTreeSet<_> = Code::ALL.iter().map(|code| code.text()).collect();
         assert_eq!(texts.len(), Code::ALL.len());
         for text in texts {
-            let word = text.strip_prefix("plan::").unwrap();
+            let (room, word) = text.split_once("::").unwrap();
+            assert!(["plan", "source", "publisher", "target"].contains(&room));
             assert!(word.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{FileFormat, MoreKeys, Plan, Resource, Routing, TargetConfig, ValueForm};
+use super::{Executor, FileFormat, MoreKeys, Plan, Resource, Routing, TargetConfig, ValueForm};
 
 impl Plan {
     /// Returns the definition of `resource` as JSON with sorted keys.
@@ -40,6 +40,12 @@ impl Plan {
         let (value, _) = self.encoding(resource);
         if value != ValueForm::Raw {
             target["value"] = json!(value.label());
+        }
+        // Left out where it is `direct`, for the same reason.
+        if let (Executor::Queue, Some(queue)) = (resource.executor, &resource.queue) {
+            target["queue"] = json!({
+                "name": queue.name, "resource": queue.resource, "type": queue.kind, "stores": queue.stores,
+            });
         }
         let from = &resource.from;
         let mut source = json!({

@@ -31,16 +31,18 @@ const fn shown(what: &'static str, wrong: &'static str, right: &'static str) -> 
 }
 
 impl Code {
-    /// Returns the code with this text, with or without `plan::` before it.
+    /// Returns the code with this text, with or without its room before it; the first where several rooms have the
+    /// word.
     #[must_use]
     pub fn named(text: &str) -> Option<Self> {
-        let text = text.strip_prefix("plan::").unwrap_or(text);
-        Self::ALL.into_iter().find(|code| code.word() == text)
+        let mut all = Self::ALL.into_iter();
+        all.find(|code| code.text() == text || code.word() == text)
     }
 
     /// Returns `; did you mean ...?` with the code that is nearest to what was typed, or nothing.
     #[must_use]
     pub fn nearest(typed: &str) -> String {
+        let typed = typed.split_once("::").map_or(typed, |(_, word)| word);
         let near = nearest(typed, Self::ALL.into_iter().map(Self::word), 1);
         near.first()
             .map(|word| format!("; did you mean `{word}`?"))
@@ -49,7 +51,7 @@ impl Code {
 
     fn word(self) -> &'static str {
         let text = self.text();
-        text.strip_prefix("plan::").unwrap_or(text)
+        text.split_once("::").map_or(text, |(_, word)| word)
     }
 
     /// Returns what there is to know about it.
@@ -110,9 +112,9 @@ impl Code {
             ),
             Self::NotSupported => shown(
                 "Part of the published grammar that this release does not carry out. It is refused and not skipped: a \
-                 plan that renames a database and runs without it would surprise you.",
-                "defaults: { sync: queue }\n",
-                "defaults: { sync: direct }\n",
+                 plan that counts on workers and runs without them would surprise you.",
+                "defaults: { parallel: { workers: \"amqp://mq.test/jobs\" } }\n",
+                "defaults: { parallel: { resources: 2 } }\n",
             ),
             Self::UnknownVersion => shown(
                 "`version:` names the generation of the grammar. This release reads version 1.",
@@ -234,6 +236,141 @@ impl Code {
                  from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data, entity: fk_url }\n    \
                  fallback:\n      ids: { table: spy_url, column: id_url }\n      \
                  by: { sql: { url: \"sqlite:shop.db\", statement: \"UPDATE spy_url SET is_touched = 1 WHERE id_url IN ({ids})\" } }\n",
+            ),
+            Self::SourceUnreachable => told(
+                "Nobody answers at `source.url`, or not in time: the server is down, host or port are wrong, \
+                 or something between here and there lets nothing through. Try the same URL with the \
+                 database's own client, from this machine.",
+            ),
+            Self::SourceCredentials => told(
+                "The database answers and refuses the login, or a right. A user with `SELECT` on the whole \
+                 database is enough. User and password stand in `source.url`; special characters in them are \
+                 written as `%40` for `@` and so on.",
+            ),
+            Self::SourceRefused => told(
+                "The database answers, and cannot be read as the plan wants it. What it says is shown.",
+            ),
+            Self::MissingTable => shown(
+                "The source has no table of this name. Names count to the letter, upper and lower case \
+                 included; on PostgreSQL a table outside of the `search_path` is written with its schema.",
+                "resources:\n  - name: url\n    from: { table: spy_url_storag, cursor: [id_url_storage], key: key, value: data }\n",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+            ),
+            Self::MissingColumn => shown(
+                "The table is there, and has no column of this name. The nearest of those it has are shown.",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: kee, value: data }\n",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+            ),
+            Self::UnfitCursor => shown(
+                "Rows are read along the cursor, page by page, and found again by it after a death. So it has \
+                 to be all columns of one PRIMARY or UNIQUE index, none of which may be NULL: else rows would \
+                 be skipped or read for ever. The indexes that would do are shown.",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [fk_url], key: key, value: data }\n",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+            ),
+            Self::BadCondition => shown(
+                "`where:` is your own SQL, put in brackets into each query. The source does not understand \
+                 it; what it says is shown. It is tried alone, too, so that it cannot take a query apart.",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data, where: \"is_active =\" }\n",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data, where: \"is_active = 1\" }\n",
+            ),
+            Self::SlowCatchUp => told(
+                "`catch_up.column` says by which column a row tells when it changed, and here it helps little: the table has \
+                 no such column, or no index begins with it. Then every row is compared, or looked at, once more before a run \
+                 is done. That is right and slow.",
+            ),
+            Self::WritableUser => told(
+                "A restore reads the source and never writes to it; its sessions are read-only. A user who \
+                 may also write is more than it needs: a mistake elsewhere, or a stolen password, could \
+                 change the shop's data. Give it a user of its own: `GRANT SELECT ON shop.* TO reader` on \
+                 MariaDB, `GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader` on PostgreSQL.",
+            ),
+            Self::UncoveredTable => shown(
+                "The table ends in `_storage` or `_search`, or has the columns `key` and `data`, and no \
+                 resource names it. A module whose table is in no plan is missing in the shop, and no run \
+                 would tell. Give it a resource, or say that nobody wants it.",
+                "resources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+                "ignore_tables: [spy_old_storage, \"test_*\"]\nresources:\n  - name: url\n    from: { table: spy_url_storage, cursor: [id_url_storage], key: key, value: data }\n",
+            ),
+            Self::CoverageUnknown => told(
+                "The source does not tell which tables it has, so nobody knows whether the plan names them \
+                 all. The tables that it names can be read all the same.",
+            ),
+            Self::IgnoresNothing => shown(
+                "`ignore_tables` names a table, or a pattern, and no read model of the source is called so: \
+                 it was mistyped, or the table is gone.",
+                "ignore_tables: [spy_odl_storage]\n",
+                "ignore_tables: [spy_old_storage]\n",
+            ),
+            Self::PublisherIds => told(
+                "The publisher of a resource takes ids, and `fallback.ids` says where they are: a table of \
+                 the source and its column, integers with a unique index. They cannot be read there. Where \
+                 there is no such table, `fallback: { to: none }` says that nobody can build the rows again.",
+            ),
+            Self::PublisherProgram => shown(
+                "The first word of `console.command` is no program that this machine can start. It is looked \
+                 for in the folders of `PATH`, or where it has a `/` in it, from the working folder. What it \
+                 starts elsewhere, as `ssh` does, is not asked.",
+                "console: { command: [dokcer, compose, exec, -T, cli, vendor/bin/console] }\n",
+                "console: { command: [docker, compose, exec, -T, cli, vendor/bin/console] }\n",
+            ),
+            Self::TargetUnreachable => told(
+                "Nobody answers at the target's URL, or not in time, or it is still loading. Try the same URL \
+                 from this machine with `redis-cli -u` or `curl`.",
+            ),
+            Self::TargetCredentials => told(
+                "The target answers and refuses user, password or a right. A user of Redis needs to read and \
+                 write the keys with the prefix and `rekindle:*`; one of a search cluster to write to the \
+                 indexes and to the index `rekindle`.",
+            ),
+            Self::TargetRefused => told(
+                "The target answers, and cannot be written to as the plan wants it. What it says is shown.",
+            ),
+            Self::Eviction => shown(
+                "This Redis drops keys when its memory is full (`maxmemory-policy`). A restore may fill it, \
+                 and then rows vanish in silence, while the markers that prove them stay. Set `noeviction` \
+                 there; a cache that may lose keys says so in the plan.",
+                "targets: { storage: { redis: { url: \"redis://cache.test:6379/0\" } } }\n",
+                "targets: { storage: { redis: { url: \"redis://cache.test:6379/0\", allow_eviction: true } } }\n",
+            ),
+            Self::ReplicaTarget => told(
+                "This Redis copies another one and takes no writes of its own. Name its master, which is \
+                 shown.",
+            ),
+            Self::NoDatabase => shown(
+                "The number at the end of the URL is beyond what the server has (`databases`, 16 by default; \
+                 hosted ones and clusters often have one).",
+                "targets: { storage: { redis: { url: \"redis://cache.test:6379/99\" } } }\n",
+                "targets: { storage: { redis: { url: \"redis://cache.test:6379/0\" } } }\n",
+            ),
+            Self::OtherDatabase => shown(
+                "The database of the plan is empty, and another one of the same server holds keys with the \
+                 plan's prefix: the shop probably reads that one. A restore into the wrong database ends well \
+                 and changes nothing for anybody.",
+                "targets: { storage: { redis: { url: \"redis://cache.test:6379/0\", prefix: \"kv:\" } } }\n",
+                "targets: { storage: { redis: { url: \"redis://cache.test:6379/1\", prefix: \"kv:\" } } }\n",
+            ),
+            Self::NoRoom => told(
+                "The rows need more memory than the Redis has left below its `maxmemory`, by an estimate of a \
+                 sample. Keys that are there already are written over, so a second restore needs less. When \
+                 it is full, a run waits, and goes on once there is room.",
+            ),
+            Self::MissingIndex => told(
+                "Documents go to an index that is there. A restore creates none, because its mapping would be \
+                 guessed, and a guessed mapping makes searches wrong in ways that nobody notices for weeks. \
+                 Create it the way the shop does; in a Spryker shop `vendor/bin/console search:setup:sources` \
+                 does.",
+            ),
+            Self::DynamicIndex => told(
+                "The index makes up the type of each field that its mapping does not name, by the first \
+                 document that has it: a number that comes as a text first is a text for ever. Spryker's own \
+                 indexes are strict. Probably the index was created by writing to it; create it anew with its \
+                 mapping.",
+            ),
+            Self::BlockedIndex => told(
+                "A setting of the index forbids writes. `read_only_allow_delete` is set by the server itself \
+                 when its disk is almost full, and taken back when there is room (old servers leave it); the \
+                 others were set by a person. `PUT INDEX/_settings` with `null` for the setting lifts it.",
             ),
         }
     }

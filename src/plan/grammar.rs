@@ -1,7 +1,7 @@
 //! The keys and words of a plan: what this release carries out, and what it knows but refuses.
 //!
-//! A key of [`Support::Later`] is never skipped in silence: a plan that names queues to drain and runs without them
-//! would call a shop whole that is not. Carrying one out means turning it to `now` here and reading it in `model`.
+//! A key of [`Support::Later`] is never skipped in silence: a plan that names workers and runs without them would take
+//! a night instead of an hour. Carrying one out means turning it to `now` here and reading it in `model`.
 
 mod steps;
 
@@ -83,8 +83,6 @@ impl Key {
 pub(super) struct Word {
     /// As typed.
     pub name: &'static str,
-    /// Whether this release carries it out.
-    pub support: Support,
 }
 
 const fn now(name: &'static str, form: Form, about: &'static str) -> Key {
@@ -112,13 +110,7 @@ const fn later(name: &'static str) -> Key {
 }
 
 const fn word(name: &'static str) -> Word {
-    let support = Support::Now;
-    Word { name, support }
-}
-
-const fn later_word(name: &'static str) -> Word {
-    let support = Support::Later;
-    Word { name, support }
+    Word { name }
 }
 
 /// The plan itself.
@@ -159,7 +151,11 @@ pub(super) const PLAN: &[Key] = &[
         Form::Texts,
         "Tables that look like read models and are left out on purpose; `*` stands for any text",
     ),
-    later("broker"),
+    now(
+        "broker",
+        Form::Map(BROKER),
+        "The RabbitMQ of the shop, for rows that go through its queues",
+    ),
     now(
         "console",
         Form::Map(CONSOLE),
@@ -333,6 +329,11 @@ pub(super) const RESOURCE: &[Key] = &[
     ),
     now("sync", Form::Word(SYNC), "Who carries the rows over"),
     now(
+        "queue",
+        Form::Text,
+        "The queue of its messages, and the exchange of the same name",
+    ),
+    now(
         "chunk",
         Form::Map(CHUNK),
         "The unit of writing, journaling and repeating",
@@ -469,9 +470,48 @@ pub(super) const BY_SQL: &[Key] = &[
     must("statement", Form::Text, "With `{ids}` where the ids go"),
 ];
 
-/// `drain:` of a resource. Queues need a broker, which this release does not talk to.
+/// `broker:`
+pub(super) const BROKER: &[Key] = &[
+    must("url", Form::Text, "`amqp://` or `amqps://`, with the vhost"),
+    now("tls", Form::Map(TLS), "Certificates of the connection"),
+    now(
+        "declare",
+        Form::Flag,
+        "Make queues that are missing, as the shop's `queue:setup` does",
+    ),
+    now(
+        "stores",
+        Form::Named(BROKER_STORE),
+        "The vhost of each store, where stores have their own",
+    ),
+    now(
+        "dynamic_stores",
+        Form::Flag,
+        "A row of no store is sent once for each of `stores`",
+    ),
+];
+
+/// A store of `broker.stores`: exactly one of these.
+pub(super) const BROKER_STORE: &[Key] = &[
+    now(
+        "vhost",
+        Form::Text,
+        "Its vhost, at the broker of `broker.url`",
+    ),
+    now(
+        "url",
+        Form::Text,
+        "`amqp://` or `amqps://` of another broker, with the vhost",
+    ),
+];
+
+/// `drain:` of a resource.
 pub(super) const DRAIN: &[Key] = &[
-    later("queues"),
+    now(
+        "queues",
+        Form::Texts,
+        "Queues of the shop that have to run empty, too",
+    ),
     now("settle", Form::Time, "How long rows must not change"),
     now("within", Form::Time, "How long this is waited for"),
 ];
@@ -532,6 +572,7 @@ pub(super) const PARALLEL: &[Key] = &[
         Form::Count,
         "Key ranges of one resource side by side",
     ),
+    later("workers"),
 ];
 
 /// `defaults.memory:`
@@ -600,7 +641,7 @@ pub(super) const REFRESH: &[Word] = &[word("off")];
 /// `sync`: who carries the rows over.
 pub(super) const SYNC: &[Word] = &[
     word("direct"),
-    later_word("queue"),
+    word("queue"),
     word("console"),
     word("jenkins"),
 ];

@@ -7,6 +7,7 @@
 //! Every step notes what is wrong and goes on, so that one look shows every problem of a plan. Only a file that is not
 //! YAML ends the reading at once.
 
+mod broker;
 mod check;
 mod decode;
 mod diagnostic;
@@ -18,6 +19,7 @@ mod interpolate;
 mod mask;
 mod model;
 mod own_keys;
+mod places;
 mod preset;
 mod problems;
 mod quote;
@@ -42,15 +44,17 @@ use std::{
 pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use explain::Explanation;
+pub use places::{Places, ResourcePlaces, TargetPlaces};
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use rds::{
     AwsConfig, RdsRename, RdsRestore, RdsSnapshot, RestoreFrom, SnapshotKind, filled_name,
 };
 pub use resolved::{
-    Beside, Carrier, CatchUp, ChangeColumn, ChunkLimit, Compression, ConsoleConfig,
-    DeadLetterLimit, Defaults, FallbackConfig, FileConfig, FileFormat, JobConfig, KeyColumn, Level,
-    Load, MoreKeys, Overlap, Plan, Preset, PublisherConfig, RedisConfig, Resource, RetryPolicy,
-    Routing, RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig, Throttle, ValueForm,
+    Beside, BrokerConfig, CatchUp, ChangeColumn, ChunkLimit, Compression, ConsoleConfig,
+    DeadLetterLimit, Defaults, Executor, FallbackConfig, FileConfig, FileFormat, JobConfig,
+    KeyColumn, Level, Load, MoreKeys, Overlap, Plan, Preset, PublisherConfig, QueueConfig,
+    RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
+    TargetConfig, Throttle, ValueForm,
 };
 pub use schema::schema;
 pub use steps::{
@@ -58,6 +62,7 @@ pub use steps::{
 };
 pub use table_pattern::TablePattern;
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
+pub use units::duration;
 
 use decode::Decoder;
 use interpolate::Variables;
@@ -74,6 +79,8 @@ pub struct Loaded {
     pub defaults_used: Vec<(String, String)>,
     /// The text that `warnings` point into; renders them.
     pub text: PlanText,
+    /// Where what its servers may find wrong was typed.
+    pub places: Places,
 }
 
 impl Loaded {
@@ -123,12 +130,14 @@ pub fn load(
     {
         return Err(refused(text, problems));
     }
+    let places = Places::of(&model);
     match resolve::resolve(model, path) {
         Some((plan, defaults_used)) => Ok(Loaded {
             plan,
             warnings: problems,
             defaults_used,
             text: PlanText::new(path, text),
+            places,
         }),
         None => Err(refused(text, problems)),
     }
@@ -319,6 +328,7 @@ defaults:
                 store: None,
                 more_keys: MoreKeys::default(),
                 condition: Some("a = 'b'".to_owned()),
+                reads_ids: false,
             }
         );
         assert_eq!(

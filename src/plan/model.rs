@@ -14,6 +14,7 @@ pub(super) use rds::{Aws, From as RestoredFrom};
 pub(super) use steps::{Jenkins, Step, StepKind};
 
 use super::{
+    broker::Broker,
     decode::{Decoder, Fields, Value},
     diagnostic::{Code, Diagnostic, Span},
     grammar, preset,
@@ -49,6 +50,9 @@ pub(super) struct Model {
     pub aws: Option<Aws>,
     pub prepare: Vec<Step>,
     pub finish: Vec<Step>,
+    pub broker: Option<Broker>,
+    /// Whether `broker` is there and could not be read.
+    pub broker_broken: bool,
     pub defaults: Defaults,
 }
 
@@ -103,6 +107,10 @@ pub(super) struct File {
 
 /// An entry of `resources:`.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says of one key whether it was left out, or is broken"
+)]
 pub(super) struct Resource {
     /// `resources.url`, or `resources[0]` for a resource without a name.
     pub path: String,
@@ -118,6 +126,11 @@ pub(super) struct Resource {
     pub kind: Option<Value<String>>,
     /// Whether `type` is there and could not be read.
     pub kind_broken: bool,
+    /// `sync:`, one of [`grammar::SYNC`], and where it stands.
+    pub sync: Option<(&'static str, Span)>,
+    pub queue: Option<Value<String>>,
+    /// Whether `queue` is there and could not be read.
+    pub queue_broken: bool,
     /// `keys:`
     pub keys: Option<Value<String>>,
     pub catch_up: Option<CatchUp>,
@@ -125,10 +138,10 @@ pub(super) struct Resource {
     pub at: Span,
     pub chunk: Chunk,
     pub fallback: Option<Handover>,
-    /// One of [`grammar::SYNC`], and where it stands.
-    pub sync: Option<(&'static str, Span)>,
     pub settle: Option<Value<Duration>>,
     pub within: Option<Value<Duration>>,
+    /// `drain.queues`
+    pub drains: Vec<Value<String>>,
     pub throttle: Throttle,
 }
 
@@ -237,7 +250,10 @@ impl Model {
         plan.require("resources", "resources: [...]", decoder);
         let stores = plan.texts("stores", decoder);
         let (source_url, source_tls) = source(&plan, decoder);
+        let broker = Broker::read(&plan, decoder);
         let mut model = Self {
+            broker_broken: plan.get("broker").is_some() && broker.is_none(),
+            broker,
             name: plan.text("name", decoder),
             preset: decoder.preset,
             preset_used: Vec::new(),
@@ -452,6 +468,7 @@ impl Resource {
             );
         }
         let sync = sync(&fields, decoder);
+        let queue = filled(&fields, "queue", decoder);
         let after = fields.texts("after", decoder);
         let drain = fields.map("drain", grammar::DRAIN, decoder);
         let kind = filled(&fields, "type", decoder);
@@ -466,8 +483,10 @@ impl Resource {
             to_absent: fields.get("to").is_none(),
             kind_broken: fields.get("type").is_some() && kind.is_none(),
             kind,
-            keys: filled(&fields, "keys", decoder),
             sync,
+            queue_broken: fields.get("queue").is_some() && queue.is_none(),
+            queue,
+            keys: filled(&fields, "keys", decoder),
             catch_up: fields
                 .map("catch_up", grammar::CATCH_UP, decoder)
                 .map(|catch_up| CatchUp::read(&catch_up, decoder)),
@@ -475,6 +494,11 @@ impl Resource {
             chunk: Chunk::read(&fields, decoder),
             throttle: Throttle::read(&fields, decoder),
             fallback: Handover::read(&fields, decoder),
+            drains: drain
+                .as_ref()
+                .and_then(|drain| drain.texts("queues", decoder))
+                .map(|queues| queues.value)
+                .unwrap_or_default(),
             settle: drain
                 .as_ref()
                 .and_then(|drain| drain.parsed("settle", decoder, units::duration)),

@@ -7,6 +7,7 @@ mod publisher;
 use std::collections::BTreeSet;
 
 use super::{
+    Executor,
     decode::Value,
     diagnostic::{Code, Diagnostic, Span},
     model::{From, KeyColumn, Model, Resource, Target, TargetKind},
@@ -72,8 +73,16 @@ pub(super) fn fill_in(model: &mut Model, problems: &mut Vec<Diagnostic>) {
     for typed in std::mem::take(&mut model.resources) {
         expand(typed, model, &mut used, problems);
     }
+    if model.broker.is_some() {
+        add_queues(model, &mut used);
+    }
     if falls_back {
-        add_publishers(&mut model.resources, &mut used);
+        let sent: Vec<_> = (model.resources.iter())
+            .map(|one| model.executor(one) == Executor::Queue)
+            .collect();
+        let direct = model.resources.iter_mut().zip(sent);
+        let direct = direct.filter_map(|(one, is_sent)| (!is_sent).then_some(one));
+        add_publishers(direct, &mut used);
     }
     widen_after(&mut model.resources);
     model.preset_used = used;
@@ -376,8 +385,41 @@ fn fill_keys(from: &mut From, at: Span) -> Vec<String> {
         .collect()
 }
 
+/// Names the queues of the shop, and fills in what only messages need.
+fn add_queues(model: &mut Model, used: &mut Used) {
+    let mut resources = std::mem::take(&mut model.resources);
+    for resource in &mut resources {
+        let is_sent = model.executor(resource) == Executor::Queue;
+        let (at, path) = (resource.at, resource.path.clone());
+        let mut fill = |slot: &mut Option<Value<String>>, key: &str, known: &str| {
+            if slot.is_none() {
+                used.push((format!("{path}.{key}"), known.to_owned()));
+                *slot = Some(value(known, at));
+            }
+        };
+        let Some(from) = &mut resource.from else {
+            continue;
+        };
+        let table = from
+            .table
+            .as_ref()
+            .and_then(|table| spryker::by_table(&table.value));
+        let Some(table) = table else { continue };
+        if !resource.queue_broken {
+            fill(&mut resource.queue, "queue", table.queue);
+        }
+        if is_sent && table.sends_store() {
+            fill(&mut from.store, "from.store", spryker::STORE);
+        }
+        if let Some(source) = table.source.filter(|_| is_sent && !resource.kind_broken) {
+            fill(&mut resource.kind, "type", source);
+        }
+    }
+    model.resources = resources;
+}
+
 /// Lets the shop's console regenerate the rows of resources that say nothing of it themselves.
-fn add_publishers(resources: &mut [Resource], used: &mut Used) {
+fn add_publishers<'r>(resources: impl Iterator<Item = &'r mut Resource>, used: &mut Used) {
     for resource in resources {
         let (None, Some(from)) = (&resource.fallback, &resource.from) else {
             continue;

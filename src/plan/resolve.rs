@@ -11,9 +11,10 @@ mod fallback;
 mod steps;
 
 use super::{
-    CatchUp, ChangeColumn, ChunkLimit, DeadLetterLimit, Defaults, FileConfig, FileFormat,
+    CatchUp, ChangeColumn, ChunkLimit, DeadLetterLimit, Defaults, Executor, FileConfig, FileFormat,
     KeyColumn, Level, Load, MoreKeys, Overlap, Plan, RedisConfig, Resource, RetryPolicy, Routing,
     RowSource, SearchConfig, SourceConfig, SourceKind, TablePattern, TargetConfig, Throttle,
+    broker,
     decode::Value,
     index,
     model::{self, Model, TargetKind},
@@ -83,7 +84,7 @@ pub(super) mod default {
 }
 
 /// A default that was used: its path in the plan, and its value as it would be typed.
-type Used = Vec<(String, String)>;
+pub(super) type Used = Vec<(String, String)>;
 
 /// Returns the folder of the plan file, absolute and without links, so that every way to reach a plan leads to the same
 /// state file.
@@ -127,13 +128,12 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         folder: &folder,
         console: console.as_ref(),
         jenkins: jenkins.as_ref(),
-        sync: model.defaults.sync.map(|(word, _)| word),
         is_on: limits.fallback,
     };
     let resources = model
         .resources
         .iter()
-        .map(|resource| self::resource(resource, &targets, &limits, &scene, &mut used))
+        .map(|resource| self::resource(resource, &model, &targets, &limits, &scene, &mut used))
         .collect::<Option<Vec<_>>>()?;
     let mut page = None;
     let prepare = steps::steps(&model.prepare, &mut page, &folder, &mut used)?;
@@ -142,7 +142,12 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         Some(given) => Some(steps::aws(given)?),
         None => None,
     };
+    let broker = match &model.broker {
+        Some(broker) => Some(broker.resolve(&model, &folder, &mut used)?),
+        None => None,
+    };
     let plan = Plan {
+        broker,
         name: model.name?.value,
         path: path.to_owned(),
         source: source(
@@ -487,6 +492,7 @@ impl Limits {
 
 fn resource(
     resource: &model::Resource,
+    model: &Model,
     targets: &BTreeMap<String, TargetConfig>,
     limits: &Limits,
     scene: &fallback::Scene<'_>,
@@ -537,8 +543,16 @@ fn resource(
                 mapping: more_keys(from.mapping_key.as_ref()),
             },
             condition: text(&from.condition),
+            reads_ids: false,
         },
         to,
+        executor: model.executor(resource),
+        queue: broker::queue(resource, model, used),
+        drains: resource
+            .drains
+            .iter()
+            .map(|queue| queue.value.clone())
+            .collect(),
         keys: text(&resource.keys),
         leaves_keys_out: [&from.aliases, &from.mapping_key]
             .into_iter()
@@ -569,8 +583,9 @@ fn resource(
                 .as_ref()
                 .map(|percent| saturated(percent.value)),
         },
-        sync: fallback::sync(resource, scene)?,
         fallback: match &resource.fallback {
+            // Whoever consumes the queue writes; nothing could be compared and copied afterwards.
+            _ if model.executor(resource) == Executor::Queue => None,
             Some(handover) => fallback::handover(resource, handover, scene, used).ok()?,
             None => None,
         },
@@ -620,7 +635,7 @@ pub(super) fn absolute(folder: &Path, path: &str) -> PathBuf {
     absolute
 }
 
-fn or<T: Clone>(
+pub(super) fn or<T: Clone>(
     given: Option<&Value<T>>,
     path: String,
     default: T,

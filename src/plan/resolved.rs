@@ -37,6 +37,8 @@ pub struct Plan {
     pub prepare: Vec<Step>,
     /// `finish:`, in its order.
     pub finish: Vec<Step>,
+    /// `broker:`: where the shop's queues are.
+    pub broker: Option<BrokerConfig>,
     /// Limits that are not of one resource.
     pub defaults: Defaults,
     /// `preset:`
@@ -48,6 +50,69 @@ pub struct Plan {
 pub enum Preset {
     /// [`spryker`](crate::spryker).
     Spryker,
+}
+
+/// `broker:`.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// `amqp://user:password@host:5672/vhost`, `amqps://` for TLS.
+    pub url: SecretString,
+    /// What is trusted, and what we show; for every vhost.
+    pub tls: Option<TlsConfig>,
+    /// Whether queues that are missing are made.
+    pub declare: bool,
+    /// The URL of each store, where stores have vhosts of their own.
+    pub stores: BTreeMap<String, SecretString>,
+    /// The stores that a row of no store is sent for, once each; none: it is sent once, without one.
+    pub each_store: Vec<String>,
+}
+
+/// `sync:`: who carries the rows of a resource over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Executor {
+    /// This program writes them into the target.
+    #[default]
+    Direct,
+    /// It sends the shop's own messages, and whoever consumes the queue writes them.
+    Queue,
+    /// `sync:data` of the shop's own console.
+    Console,
+    /// The same, in a job of Jenkins.
+    Jenkins,
+}
+
+impl Executor {
+    /// Returns the plan's word for it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Queue => "queue",
+            Self::Console => "console",
+            Self::Jenkins => "jenkins",
+        }
+    }
+
+    /// Returns whether somebody else reads the rows and carries them over.
+    #[must_use]
+    pub const fn is_delegated(self) -> bool {
+        matches!(self, Self::Console | Self::Jenkins)
+    }
+}
+
+/// `queue:` of a resource: what its messages are like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// The queue, and the exchange of the same name.
+    pub name: String,
+    /// What messages call the resource.
+    pub resource: String,
+    /// `params.type` of messages: the type of index documents go to. `None` for storage.
+    pub kind: Option<String>,
+    /// Whether messages name the store of `from.store`.
+    pub stores: bool,
+    /// How long the queue may stand still before the resource is blocked.
+    pub within: Duration,
 }
 
 /// `console:`.
@@ -115,35 +180,6 @@ pub struct JobConfig {
     pub jenkins: JenkinsConfig,
     /// `folder/name`
     pub job: String,
-}
-
-/// `sync:`: who carries the rows of a resource over.
-#[derive(Debug, Clone)]
-pub enum Carrier {
-    /// We do.
-    Direct,
-    /// `sync:data` of the shop's console.
-    Console(ConsoleConfig),
-    /// The same, in a job of Jenkins.
-    Jenkins(JobConfig),
-}
-
-impl Carrier {
-    /// Returns the plan's word for it.
-    #[must_use]
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Console(_) => "console",
-            Self::Jenkins(_) => "jenkins",
-        }
-    }
-
-    /// Returns whether somebody else does it.
-    #[must_use]
-    pub const fn is_delegated(&self) -> bool {
-        !matches!(self, Self::Direct)
-    }
 }
 
 /// The database a plan reads.
@@ -258,6 +294,8 @@ pub enum ValueForm {
     Php,
     /// Documents as a shop's search client writes them. Not typed: `preset: spryker` has it for what goes to an index.
     Document,
+    /// JSON as it stands in the shop's messages. Not typed: `sync: queue` has it.
+    Message,
 }
 
 /// `compress` of a target.
@@ -281,6 +319,7 @@ impl ValueForm {
             Self::Raw => "raw",
             Self::Php => "php",
             Self::Document => "document",
+            Self::Message => "message",
         }
     }
 }
@@ -347,6 +386,12 @@ pub struct Resource {
     pub from: RowSource,
     /// The target's name.
     pub to: String,
+    /// Who carries its rows over.
+    pub executor: Executor,
+    /// The queue of its messages; always there with [`Executor::Queue`].
+    pub queue: Option<QueueConfig>,
+    /// `drain.queues`: queues of the shop that have to run empty, too, before what was sent or triggered counts as done.
+    pub drains: Vec<String>,
     /// What every key of it begins with, and no key of anything else, before the target's prefix.
     pub keys: Option<String>,
     /// Whether the plan says `none` of a column with more keys: rows may own some that it does not name.
@@ -359,8 +404,6 @@ pub struct Resource {
     pub dead_letters: DeadLetterLimit,
     /// What keeps it from going as fast as it can.
     pub throttle: Throttle,
-    /// Who carries its rows over.
-    pub sync: Carrier,
     /// How its rows are regenerated where copying them does not help.
     pub fallback: Option<FallbackConfig>,
 }
@@ -453,6 +496,9 @@ pub struct RowSource {
     /// `where:`: an SQL condition of the plan's author, used as it is.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+    /// Whether only ids are wanted: the key column is read as the texts that stand for its values in `--ids`. No part of a plan.
+    #[serde(skip)]
+    pub reads_ids: bool,
 }
 
 impl RowSource {
@@ -613,6 +659,16 @@ impl Plan {
         self.targets
             .get(&resource.to)
             .map_or_else(Default::default, |target| target.encoding(self.preset))
+    }
+
+    /// Returns the form in which the values of `resource` leave this program: its target's, or a message's.
+    #[must_use]
+    pub fn sent_form(&self, resource: &Resource) -> (ValueForm, Compression) {
+        match resource.executor {
+            // Whatever somebody else carried over is compared with this, too.
+            Executor::Direct | Executor::Console | Executor::Jenkins => self.encoding(resource),
+            Executor::Queue => (ValueForm::Message, Compression::None),
+        }
     }
 
     /// Returns the resources that somebody means who types `name`: the one called so, or under a preset both halves of

@@ -230,11 +230,11 @@ impl Plan {
     #[must_use]
     pub fn name_before(&self, name: &str) -> String {
         let steps = self.prepare.iter().chain(&self.finish);
-        let renames = steps.filter_map(|step| match &step.kind {
+        let mut renames = steps.filter_map(|step| match &step.kind {
             StepKind::RdsRename(rename) => Some(rename),
             _ => None,
         });
-        let found = renames.filter(|rename| rename.to == name).last();
+        let found = renames.rfind(|rename| rename.to == name);
         found.map_or_else(|| name.to_owned(), |rename| rename.instance.clone())
     }
 }

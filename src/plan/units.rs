@@ -34,7 +34,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 }
 
 /// Returns the time that `text` names. The error is the help for the person who typed it.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     scaled(number, unit, &TIMES)
         .map(Duration::from_millis)

@@ -166,6 +166,30 @@ pub(super) fn search(url: &str) -> Result<(), UrlFault> {
     }
 }
 
+const BROKER_HELP: &str = "write `amqp://user:password@host:5672/vhost`, `amqps://...` for TLS; the vhost `/` is written `%2F`";
+
+/// Checks the URL of a broker.
+pub(super) fn broker(url: &str) -> Result<(), UrlFault> {
+    match scheme(url) {
+        Some("amqp" | "amqps") => {
+            let parsed = server(url, BROKER_HELP)?;
+            if parsed.path().trim_start_matches('/').contains('/') {
+                return Err(invalid("has a `/` in its vhost", BROKER_HELP));
+            }
+            Ok(())
+        }
+        other => Err(foreign(other, url, BROKER_HELP)),
+    }
+}
+
+/// Returns the URL of a broker with another vhost.
+pub(super) fn at_vhost(url: &str, vhost: &str) -> Option<String> {
+    let mut url = Url::parse(url).ok()?;
+    let vhost = percent_encoding::utf8_percent_encode(vhost, percent_encoding::NON_ALPHANUMERIC);
+    url.set_path(&format!("/{vhost}"));
+    Some(url.into())
+}
+
 /// Checks the URL of a web page.
 pub(super) fn web(url: &str) -> Result<(), UrlFault> {
     match scheme(url) {

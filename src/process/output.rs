@@ -17,6 +17,12 @@ use crate::plan::{Plan, PublisherConfig, TargetConfig};
 /// Bytes of output that are kept: the end says why a command failed.
 pub const KEPT: usize = 64 * 1024;
 
+/// Bytes of all calls together that are kept: sixteen of the longest.
+const LOGGED: usize = 1024 * 1024;
+
+/// What the line of a call begins with.
+const CALL: &str = "=== ";
+
 /// Shorter texts are no secrets worth the name, and would cut words apart.
 const SHORTEST: usize = 4;
 
@@ -46,6 +52,13 @@ impl Redacted {
                 }
                 TargetConfig::File(_) => {}
             }
+        }
+        if let Some(broker) = &plan.broker {
+            let own = broker.stores.values();
+            urls.extend(
+                own.chain([&broker.url])
+                    .map(|url| url.expose_secret().to_owned()),
+            );
         }
         if let Some(jenkins) = &plan.jenkins {
             urls.push(jenkins.url.expose_secret().to_owned());
@@ -143,6 +156,31 @@ impl Tail {
     }
 }
 
+/// Puts what one call printed at the end of the file at `path`, under a line that says which; what is older goes when there is
+/// too much of it.
+pub fn log(path: &Path, which: &str, text: &str) -> io::Result<()> {
+    let before = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => fs::read(path)?,
+        // Never through a link; it is replaced.
+        _ => Vec::new(),
+    };
+    let mut all = String::from_utf8_lossy(&before).into_owned();
+    if !all.is_empty() && !all.ends_with('\n') {
+        all.push('\n');
+    }
+    all += &format!("{CALL}{which}\n{text}");
+    if all.len() > LOGGED {
+        // Whole calls, the last one in any case.
+        let calls = all.match_indices(CALL).map(|(at, _)| at);
+        let starts = calls.filter(|at| *at == 0 || all.as_bytes()[at - 1] == b'\n');
+        let mut starts = starts.skip_while(|at| all.len() - at > LOGGED).peekable();
+        if let Some(at) = starts.peek().copied() {
+            all.drain(..at);
+        }
+    }
+    keep(path, &all)
+}
+
 /// Replaces the file at `path`, which nobody else may read.
 pub fn keep(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
@@ -200,12 +238,17 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_private_and_whole() {
+    fn the_file_is_private_and_has_every_call_that_there_is_room_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state/x.sqlite.publisher.log");
-        for text in ["one", "another"] {
-            keep(&path, text).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        let said = |call: usize| format!("=== call {call}\n{}\n", "x".repeat(KEPT));
+        for call in 0..40 {
+            log(&path, &format!("call {call}"), &"x".repeat(KEPT)).unwrap();
+            let found = fs::read_to_string(&path).unwrap();
+            assert!(found.len() <= LOGGED && found.starts_with("=== call "));
+            assert!(found.ends_with(said(call).trim_end()), "{call}");
+            let first = (call + 1).saturating_sub(15);
+            assert_eq!(found.matches(CALL).count(), call - first + 1);
             assert_eq!(
                 fs::metadata(&path).unwrap().permissions().mode() & 0o777,
                 0o600

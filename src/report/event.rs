@@ -48,6 +48,17 @@ pub enum Event {
         /// Dead letters so far.
         dead_letters: u64,
     },
+    /// What lies in a queue that rows of a resource are on their way through.
+    Queue {
+        /// Which resource.
+        resource: ResourceName,
+        /// The queue, behind its vhost where there are several.
+        queue: String,
+        /// Messages that nobody has taken yet.
+        ready: u64,
+        /// How many take them.
+        consumers: u32,
+    },
     /// Every row of a resource is in its target, or a dead letter.
     ResourceSynced {
         /// Which.

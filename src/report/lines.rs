@@ -18,9 +18,13 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Writes lines.
 pub struct PlainLines<W> {
     out: W,
-    rows_before: u64,
+    /// Rows that this attempt stored, and how many each resource had when it was last heard of.
+    here: u64,
+    seen: BTreeMap<ResourceName, u64>,
     /// When the last line about an edge that is waited for was written, and about which.
     held: Option<(String, Instant)>,
+    /// When the last line about a queue was written.
+    queues: BTreeMap<String, Instant>,
     resources: BTreeMap<ResourceName, UnderWay>,
 }
 
@@ -48,8 +52,10 @@ impl<W: Write + Send> PlainLines<W> {
     pub const fn new(out: W) -> Self {
         Self {
             out,
-            rows_before: 0,
+            here: 0,
+            seen: BTreeMap::new(),
             held: None,
+            queues: BTreeMap::new(),
             resources: BTreeMap::new(),
         }
     }
@@ -154,6 +160,19 @@ impl<W: Write + Send> PlainLines<W> {
         ));
     }
 
+    fn queued(&mut self, queue: &str, ready: u64, consumers: u32) {
+        let told = self.queues.get(queue);
+        if told.is_some_and(|told| told.elapsed() < EVERY) {
+            return;
+        }
+        self.queues.insert(queue.to_owned(), Instant::now());
+        self.line(&format!(
+            "{queue}: {}, {}",
+            counted(ready, "message"),
+            counted(consumers.into(), "consumer")
+        ));
+    }
+
     fn run_started(
         &mut self,
         run: &RunId,
@@ -161,9 +180,13 @@ impl<W: Write + Send> PlainLines<W> {
         state: &str,
         resources: &[ResourceStanding],
     ) {
-        self.rows_before = resources.iter().map(|one| one.rows).sum();
+        self.here = 0;
+        self.seen = resources
+            .iter()
+            .map(|one| (one.name.clone(), one.rows))
+            .collect();
         let begins = if attempt > 1 {
-            let rows = counted(self.rows_before, "row");
+            let rows = counted(self.seen.values().sum(), "row");
             format!("run {run} goes on (attempt {attempt}) after {rows}")
         } else {
             format!("run {run} begins")
@@ -175,7 +198,20 @@ impl<W: Write + Send> PlainLines<W> {
             .collect();
     }
 
+    /// Takes note that a resource begins at its first row.
+    pub(super) fn begun(&mut self, resource: &ResourceName) {
+        self.seen.insert(resource.clone(), 0);
+    }
+
+    /// Counts the rows that came since a resource was last heard of. One that starts over, or goes back, has fewer than before.
+    pub(super) fn count_here(&mut self, resource: &ResourceName, rows: u64) {
+        let seen = self.seen.entry(resource.clone()).or_default();
+        self.here += rows.saturating_sub(*seen);
+        *seen = rows;
+    }
+
     fn chunk_stored(&mut self, resource: &ResourceName, rows: u64, stored: u64) {
+        self.count_here(resource, rows);
         let Some(under_way) = self.resources.get_mut(resource) else {
             return;
         };
@@ -243,6 +279,7 @@ impl<W: Write + Send> Observer for PlainLines<W> {
             } => {
                 let under_way = UnderWay::new(*estimated_rows);
                 self.resources.insert(resource.clone(), under_way);
+                self.begun(resource);
                 let rows = counted(*estimated_rows, "row");
                 let partitions = counted(*partitions as u64, "partition");
                 self.line(&format!("{resource}: about {rows} in {partitions}"));
@@ -310,6 +347,12 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                     "{resource}: {ids} of about {of} with the publisher, {calls}"
                 ));
             }
+            Event::Queue {
+                queue,
+                ready,
+                consumers,
+                ..
+            } => self.queued(queue, *ready, *consumers),
             Event::Settling { resource } => self.line(&format!(
                 "{resource}: every id is out; waiting until its rows stand still"
             )),
@@ -368,7 +411,7 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                 elapsed_ms,
             } => {
                 let elapsed = Duration::from_millis(*elapsed_ms);
-                let here = rows.saturating_sub(self.rows_before);
+                let here = self.here;
                 self.line(&format!(
                     "run {run} is {state}: {}, {}{}; this attempt {} in {} ({})",
                     counted(*rows, "row"),

@@ -1,13 +1,19 @@
 //! Bars on a terminal, one per resource under way, with rate and time left; everything else as lines above them.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{
+    HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 
 use super::{
     event::{Event, Observer},
     human::{bytes, count, counted, printable},
     lines::PlainLines,
+    wrap::wrapped,
 };
 use crate::ids::ResourceName;
 
@@ -17,12 +23,16 @@ const REDRAWS: u8 = 8;
 /// Columns to draw for where stderr does not say how wide it is.
 const USUAL_WIDTH: u16 = 80;
 
+/// The longest time left that is shown: a year is as good as never.
+const MOST_SECONDS: f64 = 365.0 * 86_400.0;
+
 /// Draws on stderr.
 pub struct ProgressBars {
     /// Columns of the longest name.
     names: usize,
     bars: MultiProgress,
     resources: BTreeMap<ResourceName, ProgressBar>,
+    paces: BTreeMap<ResourceName, Pace>,
     lines: PlainLines<Above>,
     above: MultiProgress,
 }
@@ -38,7 +48,8 @@ impl std::io::Write for Above {
         self.line.extend_from_slice(text);
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.line.drain(..=end).collect();
-            self.bars.println(String::from_utf8_lossy(&line[..end]))?;
+            let line = String::from_utf8_lossy(&line[..end]);
+            self.bars.println(wrapped(&line, Some(width())))?;
         }
         Ok(text.len())
     }
@@ -68,6 +79,7 @@ impl ProgressBars {
             bars,
             names: 0,
             resources: BTreeMap::new(),
+            paces: BTreeMap::new(),
             lines: PlainLines::new(above),
         }
     }
@@ -77,29 +89,65 @@ impl ProgressBars {
         let names = resource.as_str().chars().count();
         if names > self.names {
             self.names = names;
-            for bar in self.resources.values() {
-                bar.set_style(style(width(), names));
+            for (resource, bar) in &self.resources {
+                bar.set_style(style(width(), names, self.pace(resource)));
             }
         }
-        let names = self.names;
+        let (names, pace) = (self.names, self.pace(resource));
         self.resources.entry(resource.clone()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(estimated));
-            // Asked for each bar: a terminal may have changed since the last one.
-            bar.set_style(style(width(), names));
+            bar.set_style(style(width(), names, pace));
             bar.set_prefix(printable(resource.as_str()));
             bar
         })
     }
+
+    /// Returns what the rate of a resource is measured from.
+    fn pace(&self, resource: &ResourceName) -> Pace {
+        let known = self.paces.get(resource).copied();
+        known.unwrap_or_else(|| Pace::from(0))
+    }
+
+    /// Measures the rate of a resource from here on, where it has `rows`.
+    fn begin(&mut self, resource: &ResourceName, rows: u64) {
+        let pace = Pace::from(rows);
+        self.paces.insert(resource.clone(), pace);
+        if let Some(bar) = self.resources.get(resource) {
+            bar.set_style(style(width(), self.names, pace));
+        }
+    }
 }
 
-/// Returns how many columns the terminal has.
+/// Returns the columns of the terminal. Asked for each bar: it may have changed since the last one.
 fn width() -> usize {
     let size = rustix::termios::tcgetwinsize(std::io::stderr());
     size.map_or(USUAL_WIDTH, |size| size.ws_col).into()
 }
 
+/// How fast a bar moves since `rows` at `since`. The library's own estimate takes the rows that were there when a run went on for
+/// rows of its first moment.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    rows: u64,
+    since: Instant,
+}
+
+impl Pace {
+    /// Returns the pace of a bar that is at `rows` now.
+    fn from(rows: u64) -> Self {
+        let since = Instant::now();
+        Self { rows, since }
+    }
+
+    /// Returns rows a second, at least a little.
+    fn rate(self, state: &ProgressState) -> f64 {
+        let done = state.pos().saturating_sub(self.rows);
+        done as f64 / self.since.elapsed().as_secs_f64().max(0.001)
+    }
+}
+
 /// Returns the look of a bar on `width` columns, with `names` of them for the name where there is room.
-fn style(width: usize, names: usize) -> ProgressStyle {
+fn style(width: usize, names: usize, pace: Pace) -> ProgressStyle {
     ProgressStyle::with_template(&template(width, names))
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━╸─")
@@ -112,14 +160,29 @@ fn style(width: usize, names: usize) -> ProgressStyle {
         )
         .with_key(
             "rate",
-            |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
                     reason = "a float casts to the nearest number there is"
                 )]
-                let rate = state.per_sec() as u64;
+                let rate = pace.rate(state) as u64;
                 let _ = write!(out, "{} rows/s", count(rate));
+            },
+        )
+        .with_key(
+            "time_left",
+            move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let left = state.len().unwrap_or_default().saturating_sub(state.pos());
+                let rate = pace.rate(state);
+                // Nothing is known before the first chunk.
+                let text = if rate > 0.0 {
+                    let left = (left as f64 / rate).min(MOST_SECONDS);
+                    format!("{:#}", HumanDuration(Duration::from_secs_f64(left)))
+                } else {
+                    "-".to_owned()
+                };
+                let _ = out.write_str(&text);
             },
         )
 }
@@ -129,10 +192,10 @@ fn style(width: usize, names: usize) -> ProgressStyle {
 fn template(width: usize, names: usize) -> String {
     let names = names.clamp(1, (width / 4).max(1));
     let rest = match width {
-        110.. => "{rows:>23} {rate:>16} {eta:>4} left  {msg:24!}",
-        90..110 => "{rows:>23} {rate:>16} {eta:>4} left",
-        64..90 => "{percent:>3}% {rate:>16} {eta:>4} left",
-        _ => "{percent:>3}% {eta:>4} left",
+        110.. => "{rows:>23} {rate:>16} {time_left:>4} left  {msg:24!}",
+        90..110 => "{rows:>23} {rate:>16} {time_left:>4} left",
+        64..90 => "{percent:>3}% {rate:>16} {time_left:>4} left",
+        _ => "{percent:>3}% {time_left:>4} left",
     };
     format!("{{prefix:{names}!}} {{wide_bar:.green/dim}} {rest}")
 }
@@ -147,9 +210,9 @@ impl Observer for ProgressBars {
                     .map(|one| one.name.as_str().chars().count());
                 self.names = names.max().unwrap_or_default();
                 for one in resources.iter().filter(|one| one.state == "syncing") {
+                    self.begin(&one.name, one.rows);
                     let bar = self.bar(&one.name, one.estimated_rows);
                     bar.set_position(one.rows);
-                    bar.reset_eta();
                 }
             }
             Event::ResourceStarted {
@@ -157,9 +220,10 @@ impl Observer for ProgressBars {
                 estimated_rows,
                 ..
             } => {
+                self.lines.begun(resource);
+                self.begin(resource, 0);
                 let bar = self.bar(resource, *estimated_rows);
                 bar.set_length(*estimated_rows);
-                bar.reset_eta();
             }
             Event::ChunkStored {
                 resource,
@@ -168,6 +232,7 @@ impl Observer for ProgressBars {
                 dead_letters,
                 ..
             } => {
+                self.lines.count_here(resource, *rows);
                 let dead = if *dead_letters > 0 {
                     format!(", {}", counted(*dead_letters, "dead letter"))
                 } else {
@@ -197,6 +262,7 @@ impl Observer for ProgressBars {
                 if let Some(bar) = self.resources.get(resource) {
                     bar.reset();
                 }
+                self.begin(resource, 0);
                 self.lines.observe(event);
             }
             Event::RunEnded { .. } => {
@@ -214,6 +280,12 @@ impl Observer for ProgressBars {
             }
             Event::Settling { resource } => {
                 self.bar(resource, 0).set_message("settling");
+            }
+            Event::Queue {
+                resource, ready, ..
+            } => {
+                self.bar(resource, 0)
+                    .set_message(format!("{} in its queue", count(*ready)));
             }
             Event::Waiting { .. }
             | Event::Held { .. }

@@ -12,7 +12,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use super::{
     quote::Dialect,
-    shape::{Checked, ColumnKind, CursorColumn, IdsColumn, KeyKind, KeyType},
+    shape::{Affinity, Checked, ColumnKind, CursorColumn, IdsColumn, KeyKind, KeyType},
 };
 use crate::{
     cursor::{Cursor, KeyRange, KeyValue, unhex},
@@ -30,6 +30,8 @@ pub const MOST_PLACES: usize = 1_000;
 pub(super) enum Id {
     Key(KeyValue),
     Text(String),
+    /// As the column's values read when they are ids, whatever their types are.
+    Form(String),
     /// In the cursor, whatever the column of the ids is.
     Place(Vec<KeyValue>),
 }
@@ -104,7 +106,7 @@ impl Statement {
                     Param::Since => self.since.as_deref().map(Bound::Key),
                     Param::Id(at) => match values.ids.get(at) {
                         Some(Id::Key(key)) => Some(Bound::Key(key)),
-                        Some(Id::Text(text)) => Some(Bound::Text(text)),
+                        Some(Id::Text(text) | Id::Form(text)) => Some(Bound::Text(text)),
                         Some(Id::Place(_)) | None => None,
                     },
                     Param::Place(at, of) => match values.ids.get(at) {
@@ -226,23 +228,42 @@ impl Writer {
 
     fn ids(&mut self, table: &Checked, ids: Option<&[Id]>) {
         let Some(ids) = ids else { return };
-        let (places, keys): (Vec<usize>, Vec<usize>) =
+        let (places, rest): (Vec<usize>, Vec<usize>) =
             (0..ids.len()).partition(|at| matches!(ids[*at], Id::Place(_)));
-        let column = table.ids.as_ref().filter(|_| !keys.is_empty());
+        let (forms, keys): (Vec<usize>, Vec<usize>) = rest
+            .into_iter()
+            .partition(|at| matches!(ids[*at], Id::Form(_)));
+        let column = table.ids.as_ref();
+        let keys = column.filter(|_| !keys.is_empty()).map(|one| (one, keys));
+        let forms = column
+            .and_then(|one| one.form.as_deref())
+            .filter(|_| !forms.is_empty())
+            .map(|one| (one, forms));
+        let parts = [!places.is_empty(), keys.is_some(), forms.is_some()];
+        let parts = parts.into_iter().filter(|is_there| *is_there).count();
         self.push(" AND ");
-        match (places.is_empty(), column) {
+        if parts == 0 {
             // No ids, or none that were typed for this table.
-            (true, None) => self.push("1 = 0"),
-            (true, Some(column)) => self.keys(column, &keys),
-            (false, None) => self.places(table, &places),
-            (false, Some(column)) => {
-                self.push("(");
-                self.places(table, &places);
-                self.push(" OR ");
-                self.keys(column, &keys);
-                self.push(")");
-            }
+            return self.push("1 = 0");
         }
+        self.push(if parts > 1 { "(" } else { "" });
+        if !places.is_empty() {
+            self.places(table, &places);
+        }
+        if let Some((column, keys)) = keys {
+            self.push(if places.is_empty() { "" } else { " OR " });
+            self.keys(column, &keys);
+        }
+        if let Some((form, forms)) = forms {
+            self.push(if parts > 1 { " OR " } else { "" });
+            let _ = write!(self.text, "{form} IN (");
+            for (nth, at) in forms.iter().enumerate() {
+                self.push(if nth > 0 { ", " } else { "" });
+                self.placeholder(Param::Id(*at));
+            }
+            self.push(")");
+        }
+        self.push(if parts > 1 { ")" } else { "" });
     }
 
     /// Writes the condition that the column of the ids holds one of `ids`.
@@ -571,9 +592,14 @@ pub(super) fn typed_ids(table: &Checked, ids: &[String]) -> Result<Vec<Id>, Edge
             )));
         };
         let kind = column.key.as_ref().map(|key| key.kind);
-        match typed_id(column.kind, kind, id) {
-            Some(typed) => Ok(Some(typed)),
-            None if places > 0 && !is_place(id) => Ok(None),
+        let typed = typed_id(column.kind, kind, id);
+        let ours = places > 0 && !is_place(id);
+        match typed {
+            Some(typed) if is_form_wanted(column, id) => Ok(vec![typed, form(id)]),
+            Some(typed) => Ok(vec![typed]),
+            // What it read it finds again.
+            None if ours && column.form.is_some() => Ok(vec![form(id)]),
+            None if ours => Ok(Vec::new()),
             None => Err(refused(format!(
                 "id `{}` of `--ids` is not {} that column `{}` can hold",
                 id.escape_default(),
@@ -582,12 +608,32 @@ pub(super) fn typed_ids(table: &Checked, ids: &[String]) -> Result<Vec<Id>, Edge
             ))),
         }
     };
-    ids.iter()
-        .filter_map(|id| match place(table, id) {
-            Some(place) => Some(Ok(place)),
-            None => key_of(id).transpose(),
-        })
-        .collect()
+    let mut typed = Vec::with_capacity(ids.len());
+    for id in ids {
+        match place(table, id) {
+            Some(place) => typed.push(place),
+            None => typed.extend(key_of(id)?),
+        }
+    }
+    Ok(typed)
+}
+
+/// Returns whether a value of SQLite's may stand in the column as another type than the id is bound as.
+fn is_form_wanted(column: &IdsColumn, id: &str) -> bool {
+    column.form.is_some()
+        && match column.affinity {
+            Affinity::Integer => false,
+            Affinity::Text => id.starts_with("0x"),
+            Affinity::None => true,
+        }
+}
+
+/// Returns an id as a value reads that is one.
+fn form(id: &str) -> Id {
+    Id::Form(match id.strip_prefix("0x").and_then(unhex) {
+        Some(_) => id.to_lowercase(),
+        None => id.to_owned(),
+    })
 }
 
 /// Returns the place that [`Cursor::exact`] wrote; `None` for any other id, and for a place in another table.
@@ -899,6 +945,7 @@ mod tests {
                 type_text: "datetime(6)".into(),
                 kind: ColumnKind::Other,
                 key: Some(KeyType::cast(KeyKind::Timestamp, "DATETIME(6)")),
+                is_id: true,
                 nullable: true,
                 indexed: true,
             });

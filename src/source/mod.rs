@@ -232,6 +232,16 @@ pub trait Source: Send + Sync {
         Ok(Lag::None)
     }
 
+    /// Returns in words a right of its user to change something in this database, `INSERT`; `None` for one who may only read,
+    /// and where there are no users.
+    ///
+    /// # Errors
+    ///
+    /// `Credentials` for a user who may not ask.
+    async fn right_to_write(&self) -> Result<Option<String>, EdgeError> {
+        Ok(None)
+    }
+
     /// Returns a few rows' mean key and value length in bytes, for the estimates of a dry run; `None` for no rows.
     async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError>;
 }

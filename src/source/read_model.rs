@@ -9,6 +9,8 @@ pub struct ReadModel {
     pub names: Vec<String>,
     /// Its columns in their order; none where the catalogue does not tell this user.
     pub columns: Vec<String>,
+    /// Those of them whose values are no ids: floating-point numbers, bits.
+    pub no_ids: Vec<String>,
     /// The columns of each index that would do as a cursor, the primary key's first.
     pub cursors: Vec<Vec<String>>,
     /// The server's own estimate of rows.
@@ -33,6 +35,7 @@ impl ReadModel {
         Self {
             names,
             columns: Vec::new(),
+            no_ids: Vec::new(),
             cursors: Vec::new(),
             estimated_rows,
         }
@@ -59,6 +62,12 @@ impl ReadModel {
             columns: catalogue
                 .columns
                 .iter()
+                .map(|column| column.name.clone())
+                .collect(),
+            no_ids: catalogue
+                .columns
+                .iter()
+                .filter(|column| !column.is_id)
                 .map(|column| column.name.clone())
                 .collect(),
             cursors,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     cursor::KeyValue,
-    error::{EdgeError, ErrorKind},
+    error::{EdgeError, ErrorKind, Subject},
     nearest::nearest,
     plan::{Beside, RowSource},
 };
@@ -96,6 +96,8 @@ pub(super) struct Column {
     /// How it serves as a column of the cursor; `None` where it cannot: floating-point numbers are not exact, and an
     /// ENUM is sorted by its place and compared by its text.
     pub key: Option<KeyType>,
+    /// Whether the text of each value finds the rows with that value again: what the entity of a row needs.
+    pub is_id: bool,
     pub nullable: bool,
     /// Whether an index of all rows begins with it.
     pub indexed: bool,
@@ -139,6 +141,37 @@ pub(super) struct IdsColumn {
     pub kind: ColumnKind,
     /// `None` for types that cannot be a key: ids are then bound as text.
     pub key: Option<KeyType>,
+    /// The expression that gives the text of an id, where the bare column may not be compared with every id: SQLite has types
+    /// per value.
+    pub form: Option<String>,
+    pub affinity: Affinity,
+}
+
+/// What SQLite makes of values that are put into a column, or compared with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Affinity {
+    /// Numbers where they can be.
+    Integer,
+    /// Text, but for bytes.
+    Text,
+    /// Every value keeps a type of its own.
+    None,
+}
+
+impl Affinity {
+    fn of(column: &Column) -> Self {
+        let declared = column.type_text.to_ascii_uppercase();
+        if matches!(column.kind, ColumnKind::Integer { .. }) {
+            Self::Integer
+        } else if ["CHAR", "CLOB", "TEXT"]
+            .iter()
+            .any(|name| declared.contains(name))
+        {
+            Self::Text
+        } else {
+            Self::None
+        }
+    }
 }
 
 /// A table whose names were found in the catalogue: the SQL pieces of every query on it.
@@ -202,6 +235,7 @@ pub(super) fn check(
     let key = column(&from.key)?;
     let value = column(&from.value)?;
     let entity = from.entity.as_deref().map(&column).transpose()?;
+    check_entity(place, &from.table, entity)?;
     let ids = match (entity, cursor.as_slice()) {
         (Some(entity), _) => Some(entity),
         (None, [(only, _)]) => Some(*only),
@@ -232,6 +266,7 @@ pub(super) fn check(
             _
         )]
     );
+    let read = if from.reads_ids { id_of } else { bytes_of };
     Ok(Checked {
         dialect,
         table,
@@ -248,13 +283,16 @@ pub(super) fn check(
                 })
             })
             .collect::<Result<_, EdgeError>>()?,
-        key: bytes_of(dialect, key, &quoted(&key.name)?),
+        key: read(dialect, key, &quoted(&key.name)?),
         value: bytes_of(dialect, value, &quoted(&value.name)?),
         beside,
         ids: ids
             .map(|column| {
+                let name = quoted(&column.name)?;
                 Ok::<_, EdgeError>(IdsColumn {
-                    quoted: quoted(&column.name)?,
+                    affinity: Affinity::of(column),
+                    form: (dialect == Dialect::Sqlite).then(|| id_of(dialect, column, &name)),
+                    quoted: name,
                     name: column.name.clone(),
                     kind: column.kind,
                     key: column.key.clone(),
@@ -305,14 +343,16 @@ pub fn schema_changed(table: &str, had: &str, now: &str) -> EdgeError {
 
 /// Returns the error for a table that the catalogue does not have, with the nearest of `tables`.
 pub(super) fn missing_table(place: &str, table: &str, tables: &[String]) -> EdgeError {
+    let near = near(table, tables.iter().map(String::as_str));
     EdgeError::new(
         ErrorKind::Missing,
         format!(
             "{place} has no table `{}`{}",
             table.escape_default(),
-            did_you_mean(table, tables.iter().map(String::as_str))
+            did_you_mean(&near)
         ),
     )
+    .about(Subject::Table { near })
 }
 
 fn find_column<'a>(
@@ -325,15 +365,35 @@ fn find_column<'a>(
         .iter()
         .find(|column| column.name == name)
         .ok_or_else(|| {
+            let near = near(name, columns.iter().map(|column| column.name.as_str()));
             EdgeError::new(
                 ErrorKind::Missing,
                 format!(
                     "table `{table}` at {place} has no column `{}`{}",
                     name.escape_default(),
-                    did_you_mean(name, columns.iter().map(|column| column.name.as_str()))
+                    did_you_mean(&near)
                 ),
             )
+            .about(Subject::Column {
+                name: name.to_owned(),
+                near,
+            })
         })
+}
+
+/// Refuses an entity whose ids would not find its rows again.
+fn check_entity(place: &str, table: &str, entity: Option<&Column>) -> Result<(), EdgeError> {
+    let Some(inexact) = entity.filter(|one| !one.is_id) else {
+        return Ok(());
+    };
+    Err(EdgeError::new(
+        ErrorKind::Refused,
+        format!(
+            "`{}` of table `{table}` at {place} cannot be the entity: its type is {}, whose values have no text that finds them \
+             again; name another column as `from.entity`, or none",
+            inexact.name, inexact.type_text
+        ),
+    ))
 }
 
 /// A column and how it serves in the cursor.
@@ -392,14 +452,14 @@ fn check_cursor<'a>(
                     .any(|column| column.name == *name && column.key.is_some() && !column.nullable)
             })
         })
-        .map(|index| format!("`{}`", index.columns.join(", ")))
+        .map(|index| index.columns.join(", "))
         .collect();
     let advice = if candidates.is_empty() {
         "; no index of the table would do: it needs a PRIMARY or UNIQUE index whose columns are NOT NULL and neither \
          floating-point numbers nor parts of columns"
             .to_owned()
     } else {
-        format!("; {} would do", candidates.join(" or "))
+        format!("; `{}` would do", candidates.join("` or `"))
     };
     Err(EdgeError::new(
         ErrorKind::Refused,
@@ -408,7 +468,11 @@ fn check_cursor<'a>(
             from.cursor.join(", "),
             from.table
         ),
-    ))
+    )
+    .about(Subject::Cursor {
+        why,
+        would_do: candidates,
+    }))
 }
 
 /// Returns the expression that gives a cursor column's value as it is read.
@@ -442,6 +506,19 @@ fn bytes_of(dialect: Dialect, column: &Column, quoted: &str) -> String {
     }
 }
 
+/// Returns the expression that gives a column's value as the text that stands for it in `--ids`.
+fn id_of(dialect: Dialect, column: &Column, quoted: &str) -> String {
+    let is_binary = matches!(&column.key, Some(key) if key.kind == KeyKind::Bytes);
+    match dialect {
+        Dialect::Sqlite => format!(
+            "CASE typeof({quoted}) WHEN 'blob' THEN '0x' || lower(hex({quoted})) ELSE CAST({quoted} AS TEXT) END"
+        ),
+        Dialect::Mysql if is_binary => format!("CONCAT('0x', LOWER(HEX({quoted})))"),
+        Dialect::Postgres if is_binary => format!("('0x' || encode({quoted}, 'hex'))"),
+        Dialect::Mysql | Dialect::Postgres => bytes_of(dialect, column, quoted),
+    }
+}
+
 /// Names and types of the used columns, in the order cursor, key, value, entity, beside: `id bigint(20) not null; ...`.
 fn fingerprint(used: &[&Column]) -> String {
     let mut text = String::new();
@@ -459,9 +536,15 @@ fn fingerprint(used: &[&Column]) -> String {
     text
 }
 
-/// Returns `; did you mean ...?` with up to three names that are near `wanted`, or nothing.
-fn did_you_mean<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
-    match nearest(wanted, names, 3).as_slice() {
+/// Returns up to three names that are near `wanted`.
+fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let near = nearest(wanted, names, 3);
+    near.into_iter().map(str::to_owned).collect()
+}
+
+/// Returns `; did you mean ...?` with these names, or nothing.
+fn did_you_mean(near: &[String]) -> String {
+    match near {
         [] => String::new(),
         near => format!("; did you mean `{}`?", near.join("` or `")),
     }
@@ -481,6 +564,7 @@ pub(super) mod tests {
             store: None,
             more_keys: crate::plan::MoreKeys::default(),
             condition: None,
+            reads_ids: false,
         }
     }
 
@@ -498,6 +582,7 @@ pub(super) mod tests {
                 }
                 _ => None,
             },
+            is_id: type_text != "double",
             nullable,
             indexed: false,
         };
@@ -640,6 +725,19 @@ pub(super) mod tests {
                 )
             );
         }
+    }
+
+    #[test]
+    fn what_has_no_exact_text_is_no_entity() {
+        let (kind, message) = refusal(&RowSource {
+            entity: Some("weight".into()),
+            ..from(&["id_url"])
+        });
+        assert_eq!(kind, ErrorKind::Refused);
+        assert!(
+            message.starts_with("`weight` of table `url` at mariadb at h:1/d cannot be the entity: its type is double,"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -19,6 +19,17 @@ const WIDTH: usize = 18;
 pub const KEY: &str = "key";
 /// Column with the value.
 pub const DATA: &str = "data";
+/// Tables with a store column whose plugins of `sync:data` say that their rows have none.
+const SENT_WITHOUT_STORE: [&str; 6] = [
+    "spy_cms_page_storage",
+    "spy_cms_page_search",
+    "spy_company_user_storage",
+    "spy_merchant_storage",
+    "spy_product_abstract_storage",
+    // No plugin at all.
+    "spy_publish_and_synchronize_health_check_search",
+];
+
 /// Column with the row's store, in tables whose [`Table::store`] is not [`Presence::Never`].
 pub const STORE: &str = "store";
 /// Column with the row's locale, in tables whose [`Table::locale`] is not [`Presence::Never`].
@@ -133,6 +144,12 @@ impl Table {
     #[must_use]
     pub const fn has_mapping_key(&self) -> bool {
         self.mapping_resource.is_some() && self.mappings.is_none()
+    }
+
+    /// Returns whether `sync:data` names the store of its rows in messages.
+    #[must_use]
+    pub fn sends_store(&self) -> bool {
+        self.store != Presence::Never && !SENT_WITHOUT_STORE.contains(&self.table)
     }
 
     /// Returns whether no other table has keys with its prefix: then each of them, aliases included, is of its rows.

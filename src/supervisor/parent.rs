@@ -75,16 +75,21 @@ pub fn supervise(
     let mut budget = in_flight_bytes;
     let mut longest_row = in_flight_bytes;
     let mut deaths = 0;
+    let mut arguments = arguments.to_vec();
     loop {
         let before = OomCounter::here().kills();
-        let mut child = start(arguments, budget, longest_row)?;
+        let mut child = start(&arguments, budget, longest_row)?;
+        let pid = child.id();
         let status = runtime.block_on(signals.wait(&mut child))?;
         let Some(end) = death(status, || OomCounter::here().kills() > before) else {
             let code = status.code().and_then(|code| u8::try_from(code).ok());
             return Ok(Watched::Ended(code.unwrap_or(Exit::Bug.code())));
         };
         deaths += 1;
-        runtime.block_on(record(state_path, &end));
+        if runtime.block_on(record(state_path, &end)) == Some(pid) {
+            // The new run is there: the next child goes on with it.
+            arguments.retain(|one| one != "--new");
+        }
         if end == (AttemptEnd::Crashed { code: PANIC }) {
             return Ok(Watched::Panicked);
         }
@@ -203,20 +208,17 @@ fn proven(killed_for_memory: impl Fn() -> bool) -> bool {
 }
 
 /// Journals how the attempt ended, if the child had begun one. A journal that cannot be opened is the next child's to
-/// complain about.
-async fn record(state_path: &Path, end: &AttemptEnd) {
+/// complain about. Returns the process id of that attempt.
+async fn record(state_path: &Path, end: &AttemptEnd) -> Option<u32> {
     if !state_path.exists() {
-        return;
+        return None;
     }
     let Ok((journal, ledger, _)) = Journal::open(state_path, OpenMode::Normal) else {
-        return;
+        return None;
     };
-    if let Some(run) = ledger
-        .runs
-        .iter()
-        .rev()
-        .find(|run| run.open_attempt().is_some())
-    {
+    let mut runs = ledger.runs.iter().rev();
+    let open = runs.find_map(|run| Some((run, run.open_attempt()?.pid)));
+    if let Some((run, _)) = open {
         let event = Event::AttemptEnded {
             run: run.id.clone(),
             end: end.clone(),
@@ -226,6 +228,7 @@ async fn record(state_path: &Path, end: &AttemptEnd) {
         }
     }
     journal.close().await.ok();
+    open.map(|(_, pid)| pid)
 }
 
 #[cfg(test)]

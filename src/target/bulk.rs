@@ -10,6 +10,9 @@ use crate::{chunk::Row, plan::Routing};
 /// The longest `_id`, in bytes. Longer ones make the servers refuse the whole request.
 const MOST_ID_BYTES: usize = 512;
 
+/// How the line of a document that is stored begins.
+const ACTION: &[u8] = b"{\"index\":";
+
 /// Turns the rows of one resource into lines.
 pub(super) struct Lines {
     /// The beginning of an action line for each index, up to the `_id`: `{"index":{"_index":"shop_de_page","_id":`
@@ -24,7 +27,7 @@ impl Lines {
     /// Returns what turns rows into lines for the indexes of `routing`.
     pub(super) fn new(routing: &Routing) -> Self {
         let heads = routing.indexes().map(|index| {
-            let mut head = b"{\"index\":{\"_index\":".to_vec();
+            let mut head = [ACTION, b"{\"_index\":"].concat();
             text(&mut head, index);
             head.extend_from_slice(b",\"_id\":");
             head
@@ -49,15 +52,7 @@ impl Lines {
     ///
     /// Why the row can go to none, without any value in it.
     pub(super) fn route(&self, row: &Row<'_>) -> Result<std::ops::Range<usize>, &'static str> {
-        match row.key {
-            [] => return Err("the key is empty, and an `_id` may not be"),
-            key if key.len() > MOST_ID_BYTES => {
-                return Err("the key is longer than 512 bytes, the most an `_id` may have");
-            }
-            key if std::str::from_utf8(key).is_err() => return Err("the key is not UTF-8"),
-            _ => {}
-        }
-        check(row.value)?;
+        sound(row.key, row.value)?;
         self.places(row.beside().next().flatten())
     }
 
@@ -81,11 +76,17 @@ impl Lines {
 
     /// Appends the two lines of `row` for the index at place `index`. The row is one that [`Self::route`] let pass.
     pub(super) fn append(&self, out: &mut Vec<u8>, row: &Row<'_>, index: usize) {
+        let key = std::str::from_utf8(row.key).unwrap_or_default();
+        self.document(out, key, row.value, index);
+    }
+
+    /// Appends the two lines of a document that is [`sound`].
+    pub(super) fn document(&self, out: &mut Vec<u8>, key: &str, value: &[u8], index: usize) {
         out.extend_from_slice(&self.heads[index]);
-        text(out, std::str::from_utf8(row.key).unwrap_or_default());
+        text(out, key);
         out.extend_from_slice(b"}}\n");
         let start = out.len();
-        out.extend_from_slice(row.value);
+        out.extend_from_slice(value);
         // In JSON a line break is white space between two parts. A blank, and not nothing, so that what is no JSON does
         // not become some.
         for byte in &mut out[start..] {
@@ -95,6 +96,31 @@ impl Lines {
         }
         out.push(b'\n');
     }
+
+    /// Appends the line that takes a document away.
+    pub(super) fn removal(&self, out: &mut Vec<u8>, key: &str, index: usize) {
+        out.extend_from_slice(b"{\"delete\":");
+        out.extend_from_slice(&self.heads[index][ACTION.len()..]);
+        text(out, key);
+        out.extend_from_slice(b"}}\n");
+    }
+}
+
+/// Refuses what can be no document.
+///
+/// # Errors
+///
+/// Why, without any value in it.
+pub(super) fn sound(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+    match key {
+        [] => return Err("the key is empty, and an `_id` may not be"),
+        key if key.len() > MOST_ID_BYTES => {
+            return Err("the key is longer than 512 bytes, the most an `_id` may have");
+        }
+        key if std::str::from_utf8(key).is_err() => return Err("the key is not UTF-8"),
+        _ => {}
+    }
+    check(value)
 }
 
 /// Refuses what would break the lines around it, or is clearly no JSON object. Everything else is for the server to say,

@@ -165,6 +165,49 @@ pub enum Stored {
     Unwritable,
 }
 
+/// What speaks against a restore into a target, as the target itself says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// It drops keys when its memory is full, and the plan does not say that this may be.
+    Evicts {
+        /// Which server, where there are several.
+        place: String,
+        /// `maxmemory-policy`.
+        policy: String,
+    },
+    /// It copies another server and takes no writes.
+    Replica {
+        /// `host:port`
+        master: String,
+    },
+    /// The plan's database is empty, and another one of the same server holds keys with the plan's prefix.
+    OtherDatabase {
+        /// That of the plan.
+        ours: i64,
+        /// The other one.
+        theirs: i64,
+    },
+    /// The memory that is left below its limit, in bytes. Speaks against nothing by itself.
+    Free(u64),
+    /// An index that rows go to is not there.
+    IndexMissing {
+        /// Its name.
+        index: String,
+    },
+    /// An index guesses the types of fields that it does not know.
+    IndexDynamic {
+        /// Its name.
+        index: String,
+    },
+    /// An index takes no writes.
+    IndexBlocked {
+        /// Its name.
+        index: String,
+        /// The setting that says so: `index.blocks.read_only`.
+        setting: String,
+    },
+}
+
 /// How closely a target is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
@@ -191,6 +234,40 @@ pub struct Leftover {
     pub what: String,
     /// What a person types to remove it.
     pub by_hand: String,
+}
+
+/// A queue between a writer that only hands rows over and the target itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// The queue's name, behind that of its vhost where there are several.
+    pub queue: String,
+    /// Messages that nobody has taken yet.
+    pub ready: u64,
+    /// How many take them.
+    pub consumers: u32,
+}
+
+/// What becomes of one key, as a message of the shop says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The resource whose place in the target it goes to.
+    pub resource: ResourceName,
+    /// The key, without the target's prefix.
+    pub key: String,
+    /// What is stored there, in the target's own form; `None` takes the key away.
+    pub value: Option<Vec<u8>>,
+    /// The store it is of; `None` for all.
+    pub store: Option<String>,
+}
+
+/// Carries out what messages say, over a connection of its own: without a lease and without evidence, because a message
+/// that was not acknowledged comes again.
+#[async_trait]
+pub trait Applier: Send {
+    /// Carries out `changes`, of which no two are of one key, in any order. Returns those that the target will never accept.
+    ///
+    /// `Err`: nothing is known about any of them; doing them again leaves the same content.
+    async fn apply(&mut self, changes: &[Change]) -> Result<Vec<Rejected>, EdgeError>;
 }
 
 /// Lists what a target holds, and removes what nobody owns.
@@ -251,6 +328,15 @@ pub trait Target: Send + Sync {
     /// Returns facts for a dry run, as name and value, in the order to show them (memory, policy, version).
     async fn facts(&self) -> Result<Vec<(String, String)>, EdgeError>;
 
+    /// Returns what speaks against a restore into it, each once; nothing for a target that could take one. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Only where the target cannot be asked.
+    async fn conditions(&self) -> Result<Vec<Condition>, EdgeError> {
+        Ok(Vec::new())
+    }
+
     /// Returns used memory in percent of the target's limit; `None` for a target without one.
     async fn used_percent(&self) -> Result<Option<f64>, EdgeError> {
         Ok(None)
@@ -306,6 +392,16 @@ pub trait Target: Send + Sync {
         _resource: &ResourceName,
     ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
         Ok(None)
+    }
+
+    /// Returns what carries out single changes; connects with the first. `None` for files.
+    async fn applier(&self) -> Result<Option<Box<dyn Applier>>, EdgeError> {
+        Ok(None)
+    }
+
+    /// Returns the queues between what was written of `resource` and the target; none where what is written is there.
+    async fn backlog(&self, _resource: &ResourceName) -> Result<Vec<Backlog>, EdgeError> {
+        Ok(Vec::new())
     }
 
     /// Begins a list of what the target holds where rows of `resources` go; `None` for a target that cannot be listed.

@@ -33,6 +33,7 @@ impl Encoder {
             json: match form {
                 ValueForm::Raw => None,
                 ValueForm::Php => Some(php::Json::new(php::Form::Storage)),
+                ValueForm::Message => Some(php::Json::new(php::Form::Message)),
                 ValueForm::Document => Some(search::documents()),
             },
             gzip: match compression {

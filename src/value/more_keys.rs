@@ -36,7 +36,7 @@ impl MoreKeys {
         Self {
             form: Encoder::new(form, Compression::None),
             pack: Encoder::new(ValueForm::Raw, compression),
-            arrays: form == ValueForm::Php,
+            arrays: matches!(form, ValueForm::Php | ValueForm::Message),
             pairs: Vec::new(),
         }
     }

@@ -15,9 +15,10 @@ use crate::{
 };
 
 /// The fail points of the program.
-pub const FAIL_POINTS: [&str; 28] = [
+pub const FAIL_POINTS: [&str; 30] = [
     "after_ack",
     "after_acknowledged",
+    "after_applied",
     "after_call",
     "after_commit",
     "after_cut",
@@ -26,6 +27,7 @@ pub const FAIL_POINTS: [&str; 28] = [
     "before_attempt",
     "before_bound",
     "before_compare",
+    "before_consumed",
     "before_cut",
     "before_finish",
     "before_forget",
@@ -47,11 +49,13 @@ pub const FAIL_POINTS: [&str; 28] = [
 ];
 
 /// Those that other tests kill at: `tests/services/sharing.rs` around the cuts of keys without arithmetic, which the shop
-/// here does not have, `tests/services/verify.rs` in a comparison, `tests/hermetic/steps.rs` and
-/// `tests/services/rds.rs` around steps.
-const STRUCK_ELSEWHERE: [&str; 11] = [
+/// here does not have, `tests/services/verify.rs` in a comparison, `tests/services/queues.rs` in a consumer,
+/// `tests/hermetic/steps.rs` and `tests/services/rds.rs` around steps.
+const STRUCK_ELSEWHERE: [&str; 13] = [
+    "after_applied",
     "after_cut",
     "before_compare",
+    "before_consumed",
     "before_cut",
     "before_prune",
     "before_remove",

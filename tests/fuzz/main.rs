@@ -1,4 +1,4 @@
-//! Looks for values that the encoder gets wrong: `make fuzz`, and for two seconds with every test run.
+//! Looks for values that the encoder gets wrong, and (`plans`) for plans: `make fuzz`, and for two seconds with every test run.
 //!
 //! ```text
 //! corpus (tests/fuzz/values) -> pool -> mutate -> encoder, in every form  ==  reference (a tree)
@@ -11,6 +11,7 @@
 //! which form changed what), and each value is held against what PHP would make of it.
 
 mod mutate;
+mod plans;
 mod reference;
 
 use std::{

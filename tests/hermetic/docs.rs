@@ -184,6 +184,7 @@ fn every_option_of_the_help_is_named() {
         printed(&["dead-letters", "show", "--help"]),
         printed(&["dead-letters", "retry", "--help"]),
         printed(&["dead-letters", "drop", "--help"]),
+        printed(&["consume", "--help"]),
     ] {
         let listed = options(&help);
         assert!(listed.contains(&"--state".to_owned()), "{listed:?}");
@@ -238,4 +239,30 @@ fn every_make_target_of_the_readme_is_there() {
         assert!(text("README.md").contains(&format!("make {target}")));
         assert!(makefile.contains(&format!("\n{target}: ")), "{target}");
     }
+}
+
+/// The pictures of terminals that `tests/screens/run` takes.
+const SCREENS: [&str; 5] = ["dry-run", "progress", "status", "failed", "fallback"];
+
+#[test]
+fn the_pictures_of_the_readme_are_those_that_the_script_takes() {
+    let (readme, script) = (text("README.md"), text("tests/screens/run"));
+    for name in SCREENS {
+        let start = format!("<!-- screen {name} -->\n```text\n");
+        let parts: Vec<_> = readme.split(&start).collect();
+        assert_eq!(parts.len(), 2, "pictures of `{name}`");
+        let (picture, _) = parts[1].split_once("\n```\n<!-- end -->").expect("an end");
+        assert!(picture.starts_with("$ rekindle "), "{name}: {picture}");
+        for line in picture.lines() {
+            assert!(line.chars().count() <= 100, "{name}: {line}");
+        }
+        let kept = format!("keep {name}\n");
+        assert_eq!(
+            script.matches(&kept).count(),
+            1,
+            "the script takes `{name}`"
+        );
+    }
+    let all = readme.matches("<!-- screen ").count();
+    assert_eq!(all, SCREENS.len());
 }

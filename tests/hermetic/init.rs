@@ -163,7 +163,7 @@ fn ids_and_the_redis_database_are_the_same_with_a_preset_and_without() {
         line.unwrap().to_owned()
     };
     assert_eq!(redis(&plain), redis(&preset));
-    assert!(redis(&plain).contains(":6379/0}\"   # CHECK: "), "{plain}");
+    assert!(redis(&plain).contains(":6379/0}\"  # CHECK: "), "{plain}");
     // The preset writes them itself; the plan says so of tables that need more than a name.
     let card = of(&preset, "card");
     assert!(

@@ -1,166 +1,8 @@
 //! Broken rows and their publisher, SQLite to files, through the program itself.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+use std::{fs, os::unix::fs::PermissionsExt};
 
-use tempfile::TempDir;
-
-const ROWS: i64 = 600;
-
-/// Two rows of each entity, one for each locale. The values come from `truth`, as a shop's publisher makes them.
-const TABLES: &str = "
-CREATE TABLE entity (id INTEGER PRIMARY KEY);
-CREATE TABLE truth (e INTEGER, locale TEXT, data TEXT);
-CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, e INTEGER, key TEXT UNIQUE, data TEXT);
-CREATE INDEX t_e ON t (e);";
-
-/// A publisher that deletes an entity's rows and inserts them again.
-const ANEW: &str = "DELETE FROM t WHERE e IN ({ids}); \
-    INSERT INTO t (e, key, data) SELECT e, 't:' || locale || ':' || e, data FROM truth WHERE e IN ({ids})";
-
-struct Shop {
-    folder: TempDir,
-}
-
-impl Shop {
-    /// Makes a shop in which the German rows of the entities 5, 77 and 200 are broken.
-    fn new() -> Self {
-        let shop = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        shop.execute(&format!(
-            "{TABLES}
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) INSERT INTO entity SELECT i FROM n;
-             INSERT INTO truth SELECT id, locale, '{{\"' || locale || '\":' || id || '}}'
-               FROM entity, (SELECT 'de' AS locale UNION SELECT 'en');
-             INSERT INTO t (e, key, data) SELECT e, 't:' || locale || ':' || e, data FROM truth ORDER BY locale, e;
-             UPDATE t SET data = NULL WHERE e IN (5, 77, 200) AND key LIKE 't:de:%';",
-            ROWS / 2
-        ));
-        shop
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn execute(&self, sql: &str) {
-        let database = rusqlite::Connection::open(self.path("shop.sqlite")).unwrap();
-        database.execute_batch(sql).unwrap();
-    }
-
-    /// Writes a plan that calls this publisher, if any.
-    fn plan(&self, by: Option<&str>) {
-        self.plan_with(by, "ids: { table: entity, column: id }", "");
-    }
-
-    fn plan_with(&self, by: Option<&str>, ids: &str, more: &str) {
-        let fallback = by.map_or_else(String::new, |by| {
-            format!("    fallback: {{ trigger: t, {ids}, by: {by} }}\n    drain: {{ settle: 1ms, within: 10s }}\n")
-        });
-        let text = format!(
-            "version: 1\nname: shop\nsource: {{ url: \"sqlite:shop.sqlite\" }}\ntargets: {{ dump: {{ file: {{ path: out }} }} }}\n\
-             resources:\n  - name: t\n    from: {{ table: t, cursor: [id], key: key, value: data, entity: e }}\n{fallback}\
-             defaults: {{ chunk: {{ rows: 50 }}, retry: {{ attempts: 3, base: 1ms, cap: 2ms }} }}\n{more}"
-        );
-        fs::write(self.path("shop.yaml"), text).unwrap();
-    }
-
-    fn command(&self, words: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
-        command
-            .args(words.split_whitespace())
-            .current_dir(self.folder.path())
-            .env_remove("RK_FAIL");
-        command
-    }
-
-    /// Runs the program to its end and returns what it said, having looked at the exit code.
-    #[track_caller]
-    fn rekindle(&self, words: &str, code: i32) -> String {
-        let output = self.command(words).output().unwrap();
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(code), "{words}: {said}");
-        said
-    }
-
-    /// Asserts that loading every file of the dump, in the order of their names, gives the table.
-    #[track_caller]
-    fn assert_dumped(&self) {
-        let database = rusqlite::Connection::open(self.path("shop.sqlite")).unwrap();
-        let mut statement = database
-            .prepare("SELECT key, data FROM t WHERE key IS NOT NULL AND data IS NOT NULL")
-            .unwrap();
-        let wanted: BTreeMap<String, String> = statement
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        let mut files: Vec<PathBuf> = fs::read_dir(self.path("out"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension() == Some("resp".as_ref()))
-            .collect();
-        // `t%retry-…` is loaded after `t`.
-        files.sort_by_key(|path| (path.to_string_lossy().contains('%'), path.clone()));
-        let loaded: BTreeMap<String, String> = files.iter().flat_map(|path| pairs(path)).collect();
-        assert_eq!(loaded, wanted);
-    }
-
-    #[track_caller]
-    fn assert_no_dead_letters(&self) {
-        let said = self.rekindle("dead-letters list shop.yaml", 0);
-        assert!(said.starts_with("no dead letters"), "{said}");
-    }
-}
-
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&output.stdout) + &text(&output.stderr)
-}
-
-fn sql(statement: &str) -> String {
-    format!("{{ sql: {{ url: \"sqlite:shop.sqlite\", statement: \"{statement}\" }} }}")
-}
-
-/// Returns the pairs that the commands of a file set.
-fn pairs(path: &Path) -> Vec<(String, String)> {
-    let text = fs::read_to_string(path).unwrap();
-    let mut rest = text.as_str();
-    let line = |rest: &mut &str| -> String {
-        let (line, after) = rest.split_once("\r\n").expect("a line");
-        *rest = after;
-        line.to_owned()
-    };
-    let mut pairs = Vec::new();
-    while !rest.is_empty() {
-        let words: usize = line(&mut rest).strip_prefix('*').unwrap().parse().unwrap();
-        let words: Vec<String> = (0..words)
-            .map(|_| {
-                let bytes: usize = line(&mut rest).strip_prefix('$').unwrap().parse().unwrap();
-                let word = rest[..bytes].to_owned();
-                rest = &rest[bytes + 2..];
-                word
-            })
-            .collect();
-        assert!(
-            words[0].ends_with("SET") && words.len() % 2 == 1,
-            "{}",
-            words[0]
-        );
-        pairs.extend(
-            words[1..]
-                .chunks(2)
-                .map(|pair| (pair[0].clone(), pair[1].clone())),
-        );
-    }
-    pairs
-}
+use crate::shop::{ANEW, ROWS, Shop, said, sql};
 
 #[test]
 fn rows_that_a_publisher_gives_new_primary_keys_are_restored_with_all_of_their_entity() {
@@ -202,6 +44,27 @@ fn what_is_still_broken_under_its_new_primary_key_is_the_dead_letter_and_the_old
     shop.rekindle("dead-letters retry shop.yaml", 0);
     shop.assert_dumped();
     shop.assert_no_dead_letters();
+}
+
+#[test]
+#[cfg(feature = "failpoints")]
+fn a_new_run_whose_process_dies_goes_on_and_does_not_begin_again() {
+    let shop = Shop::new();
+    shop.plan(None);
+    let ended = shop
+        .command("run --new shop.yaml")
+        .env("RK_FAIL", "after_commit:8:kill")
+        .output()
+        .unwrap();
+    let said = said(&ended);
+    assert_eq!(ended.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("goes on (attempt 2) after 400 rows"),
+        "{said}"
+    );
+    let history = shop.rekindle("history shop.yaml --json", 0);
+    assert_eq!(history.matches("\"run\":").count(), 1, "{history}");
+    shop.assert_dumped();
 }
 
 #[test]
@@ -376,7 +239,7 @@ fn a_console_that_fails_for_no_known_reason_is_tried_a_few_times_and_blocks_with
         "console: { command: [./console] }\n",
     );
     let said = shop.rekindle("run shop.yaml", 5);
-    let why = "ended with exit code 1; its last line: No builder for product 17, token *** (all of its output is in ";
+    let why = "ended with exit code 1; its last line: No builder for product 17, token *** (its output is in ";
     // While it is tried, and when it is given up.
     let lines: Vec<&str> = said.lines().filter(|line| line.contains(why)).collect();
     assert!(

@@ -1,10 +1,11 @@
 //! `preset: spryker`: what it fills in, and a shop restored by it into files.
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use rekindle::{
     ids::ResourceName,
-    plan::{self, FileFormat, Loaded, Look, Plan, Routing, TargetConfig},
+    plan::{self, Executor, FileFormat, Loaded, Look, Plan, Routing, TargetConfig},
+    spryker::{self, Presence},
 };
 
 fn loaded(folder: &Path, text: &str) -> Loaded {
@@ -386,4 +387,59 @@ resources: [{ name: product_abstract/storage, MORE }, { name: url }]
     assert_eq!((code, pairs.len()), (Some(0), 4), "{pairs:?}");
     let codes: Vec<_> = loaded.warnings.iter().map(|one| one.code.text()).collect();
     assert_eq!(codes, ["plan::no-aliases"]);
+}
+
+/// Every table that `sync:data` knows goes to its queue, under the name and with the parameters that its plugin sends.
+#[test]
+fn with_a_broker_every_table_has_the_queue_of_the_shop() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: BTreeSet<_> = spryker::tables()
+        .iter()
+        .filter_map(|table| table.name)
+        .collect();
+    let names: Vec<_> = names.into_iter().collect();
+    let text = format!(
+        "source: {{ url: 'sqlite:shop.db' }}\nstores: [DE, AT]\ntargets:\n  storage: {{ redis: {{ url: 'redis://cache.test' }} }}\n  \
+         search: {{ elasticsearch: {{ url: 'http://search.test' }} }}\n\
+         broker: {{ url: 'amqp://mq.test/shop' }}\nresources: [{{ name: '{}' }}]\n\
+         defaults: {{ sync: queue, fallback: {{ to: none }} }}\n",
+        names.join(",")
+    );
+    let plan = loaded(folder.path(), &text).plan;
+    let known = spryker::tables()
+        .iter()
+        .filter(|table| table.name.is_some());
+    assert_eq!(plan.resources.len(), known.count());
+    let mut queues = BTreeSet::new();
+    for resource in &plan.resources {
+        let table = spryker::by_table(&resource.from.table).unwrap();
+        let queue = resource.queue.as_ref().unwrap();
+        assert_eq!(resource.executor, Executor::Queue);
+        assert_eq!(
+            (
+                queue.name.as_str(),
+                Some(queue.resource.as_str()),
+                queue.kind.as_deref()
+            ),
+            (table.queue, table.name, table.source),
+        );
+        let storeless = [
+            "spy_cms_page_storage",
+            "spy_cms_page_search",
+            "spy_company_user_storage",
+            "spy_merchant_storage",
+            "spy_product_abstract_storage",
+        ];
+        let has_store = table.store != Presence::Never;
+        assert_eq!(
+            queue.stores,
+            has_store && !storeless.contains(&table.table),
+            "{}",
+            table.table
+        );
+        assert!(!queue.stores || resource.from.store.is_some());
+        queues.insert(&queue.name);
+    }
+    // Two of the 42 are of the health check, which no plugin of `sync:data` sends.
+    assert_eq!(queues.len(), 40);
 }

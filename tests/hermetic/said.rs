@@ -262,3 +262,64 @@ fn tables_that_the_plan_ignores_are_acknowledged_and_shown() {
     assert!(refused.contains(why), "{refused}");
     assert!(said.lines().any(|one| one == line), "{said}");
 }
+
+#[test]
+fn a_plan_stands_for_its_latest_run_and_the_only_one_need_not_be_named() {
+    let shop = Shop::new();
+    let (said, _) = shop.said(&["history"], 0);
+    assert_eq!(said, "no run yet\n");
+    let (said, _) = shop.said(&["show", "p.yaml"], 0);
+    assert_eq!(said, "no run yet\n");
+    shop.said(&["run", "p.yaml"], 4);
+    shop.said(&["run", "p.yaml", "--only", "own_page"], 0);
+    let (said, _) = shop.said(&["status", "--json"], 0);
+    let latest: Value = serde_json::from_str(&said).unwrap();
+    let (said, _) = shop.said(&["show", "p.yaml"], 0);
+    let id = latest["run"].as_str().unwrap();
+    assert!(
+        said.starts_with(&format!("run {id} is done: 1 row, ")),
+        "{said}"
+    );
+    let (said, _) = shop.said(&["history"], 0);
+    assert_eq!(said.lines().count(), 3, "{said}");
+    // A name that is no file is an id.
+    shop.said(&["show", "q.yaml"], 2);
+}
+
+#[test]
+fn a_dry_run_accepts_a_changed_plan_as_a_run_does_and_minds_no_resource_that_is_left_out() {
+    let shop = Shop::new();
+    let died = Command::new(env!("CARGO_BIN_EXE_rekindle"))
+        .current_dir(shop.folder.path())
+        .args(["run", "p.yaml", "--skip", "own_page", "--single-process"])
+        .env("RK_FAIL", "after_commit:1:kill")
+        .output()
+        .unwrap();
+    assert!(!died.status.success(), "{died:?}");
+    let path = shop.folder.path().join("p.yaml");
+    let plan = fs::read_to_string(&path).unwrap();
+    let scoped = ["run", "p.yaml", "--skip", "own_page", "--dry-run"];
+    shop.said(&scoped, 0);
+    // Of what is left out nothing is restored, so it may change.
+    fs::write(
+        &path,
+        plan.replace("table: page,", "table: page, where: \"id > 0\","),
+    )
+    .unwrap();
+    shop.said(&scoped, 0);
+    fs::write(
+        &path,
+        plan.replace("entity: fk_url", "entity: fk_url, where: \"id > 0\""),
+    )
+    .unwrap();
+    let (_, refused) = shop.said(&scoped, 3);
+    assert!(refused.contains("`own_url`: from.where was"), "{refused}");
+    let (said, _) = shop.said(&[&scoped[..], &["--accept-plan-change"]].concat(), 0);
+    assert!(
+        said.contains("accepted plan change: `own_url`: from.where was"),
+        "{said}"
+    );
+    assert!(said.contains("restored from its first row"), "{said}");
+    assert!(!said.contains("goes on after"), "{said}");
+    shop.said(&[&scoped[..4], &["--accept-plan-change"]].concat(), 4);
+}

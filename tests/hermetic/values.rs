@@ -27,6 +27,15 @@ fn values_are_those_of_the_shop() {
                 "{name} of {data}"
             );
         }
+        // What a consumer makes of the message is what a restore writes without one.
+        let mut sent = Json::new(Form::Message);
+        if let Ok(message) = sent.encode(data.as_bytes()) {
+            let mut consumed = Json::new(Form::Storage);
+            let written = consumed.encode(message).map(<[u8]>::to_vec);
+            let mut direct = Json::new(Form::Storage);
+            let expected = direct.encode(data.as_bytes()).map(<[u8]>::to_vec);
+            assert_eq!(written, expected, "consumed, of {data}");
+        }
         seen += 1;
     }
     assert_eq!(seen, 29);

@@ -146,7 +146,8 @@ async fn what_a_writer_changes_all_through_a_run_is_in_the_target() {
              UPDATE url SET updated_at = now() - interval '1 day'",
         )
         .await;
-    let resources = changing("url") + "    throttle: { rows_per_second: 12000 }\n";
+    let resources =
+        changing("url") + "    keys: \"url:\"\n    throttle: { rows_per_second: 12000 }\n";
     shop.plan(&resources, DEFAULTS);
     let checked = shop.rekindle(&format!("validate {PLAN}")).exits(0);
     assert!(
@@ -159,10 +160,11 @@ async fn what_a_writer_changes_all_through_a_run_is_in_the_target() {
     command.env("TZ", "UTC");
     let database = &mut shop.database;
     let (done, changes) = meanwhile(Running::start(command), async |nth| {
-        let id = 1 + nth * 131 % 20_000;
+        let (id, gone) = (1 + nth * 131 % 20_000, 1 + nth * 173 % 20_000);
         database
             .execute(format!(
                 "UPDATE url SET data = 'new {nth}', updated_at = clock_timestamp() WHERE id = {id}; \
+                 DELETE FROM url WHERE id = {gone}; \
                  INSERT INTO url VALUES (-{nth} - 1, 1, 'url:before:{nth}', 'inserted', clock_timestamp()); \
                  INSERT INTO url VALUES ({nth} + 20001, 1, 'url:after:{nth}', 'inserted', clock_timestamp())"
             ))
@@ -173,6 +175,9 @@ async fn what_a_writer_changes_all_through_a_run_is_in_the_target() {
     assert!(changes > 50, "{changes} changes while the run was at work");
     // What it says is so: every change that was committed before that moment is there.
     let told = done.line("url: caught up:");
+    crate::shop::told(&format!(
+        "{changes} changes while the run was at work; {told}"
+    ));
     let at = between(told, "as the source had them at ", "; keys");
     let before = format!("updated_at < timestamptz '{at}+00' - interval '100 milliseconds'");
     let early = shop
@@ -194,6 +199,16 @@ async fn what_a_writer_changes_all_through_a_run_is_in_the_target() {
     let mut found = shop.redis_content();
     found.retain(|key, _| wanted.contains_key(key));
     assert_same(&wanted, &found);
+    // What came later, and what was deleted, is found by a comparison.
+    let mended = shop.rekindle(&format!("verify {PLAN} --repair --prune --yes --json"));
+    let mended = crate::verify::report(mended.exits(0), 0);
+    crate::shop::told(&format!(
+        "then: {}, {} removed",
+        mended["verdict"], mended["pruned"]
+    ));
+    assert!(mended["pruned"].as_u64() > Some(0), "{mended}");
+    let wanted = shop.wanted(&["url"], "kv:").await;
+    assert_same(&wanted, &shop.redis_content());
 }
 
 #[tokio::test]
@@ -270,5 +285,22 @@ async fn a_sqlite_file_is_caught_up_with_by_its_own_moments() {
     assert_eq!(
         values,
         ["new", "new", "old", "new"].map(|text| Some(text.into()))
+    );
+    // For programs, too: since when, by which column, and as of when.
+    let events = shop.rekindle(&format!("run {PLAN} --json")).exits(0).json();
+    let caught_up = events.iter().find(|one| one["event"] == "caught_up");
+    let reached = &caught_up.expect("an event")["resources"][0]["reached"];
+    let since = reached["since"].as_str().expect("a watermark");
+    let words =
+        format!("rows changed since {since} (by `updated_at`) are as the source had them at ");
+    assert!(
+        reached["words"]
+            .as_str()
+            .is_some_and(|all| all.starts_with(&words)),
+        "{reached}"
+    );
+    assert!(
+        reached["column"] == "updated_at" && reached["at_ms"].is_u64(),
+        "{reached}"
     );
 }

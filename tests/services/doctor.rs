@@ -38,6 +38,7 @@ fn says(findings: &[Value], text: &str, next: &str) {
 #[tokio::test]
 async fn every_finding_says_what_to_type() {
     let mut shop = Shop::open("doctor").await;
+    shop.database.reads_only().await;
     shop.table("url").await;
     shop.rows("url", 1, 3_000).await;
     shop.plan(&resource("url"), DEFAULTS);
@@ -66,8 +67,14 @@ async fn every_finding_says_what_to_type() {
     shop.redis.run(&format!("SET rekindle:{id}:7 3"));
     shop.redis.run("SET rekindle:ZZZZZZ:1 3");
     let found = ill(&shop, 5);
-    says(&found, "though it is over", "redis-cli --scan --pattern");
-    says(&found, "run ZZZZZZ: 1 of its markers", "redis-cli del");
+    let cli = format!("redis-cli -h 127.0.0.1 -p {} -n 0", shop.redis.port());
+    says(
+        &found,
+        "though it is over",
+        &format!("{cli} --scan --pattern"),
+    );
+    let del = format!("| xargs {cli} del");
+    says(&found, "run ZZZZZZ: 1 of its markers", &del);
     shop.redis
         .run(&format!("DEL rekindle:{id}:7 rekindle:ZZZZZZ:1"));
     shop.start_failing(&format!("verify {PLAN}"), "before_compare:3:kill")

@@ -172,6 +172,10 @@ async fn killed_at(shop: &mut Shop, point: &str, calls: u64) {
             && (calls == 3 || fallback["open"]["ids"] == IDS_PER_CALL)
             && (point != "after_call" || told(shop).len() as u64 == 3 * IDS_PER_CALL)
     });
+    println!(
+        "{}",
+        shop.rekindle(&format!("status {PLAN}")).exits(0).stdout
+    );
     running.kill_group();
     assert_eq!(shop.status()["resources"][0]["state"], "triggering");
 }

@@ -47,10 +47,8 @@ impl Front {
         let port = free_port();
         let dir = folder.path().display();
         let temps = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let temps: String = temps
-            .iter()
-            .map(|name| format!("  {name}_temp_path {dir}/{name};\n"))
-            .collect();
+        let temps = temps.map(|name| format!("  {name}_temp_path {dir}/{name};\n"));
+        let temps = temps.concat();
         // In one process, so that it may see its own folder, whoever started it.
         let config = format!(
             "daemon off;\nmaster_process off;\npid {dir}/pid;\nerror_log {dir}/log;\nevents {{}}\nhttp {{\n  access_log off;\n{temps}\

@@ -1,8 +1,10 @@
 //! Tests against real servers. `tests/servers/up` starts them.
 
 mod broken_network;
+mod broker_server;
 mod catch_up;
 mod certificates;
+mod checks;
 mod clock;
 mod coverage;
 mod cutover;
@@ -28,11 +30,18 @@ mod php;
 mod postgres;
 mod postgres_shop;
 mod proxy;
+mod queues;
+mod queues_faults;
+mod queues_messages;
+mod queues_proof;
+mod queues_vhosts;
+mod queues_watched;
 mod rds;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;
 mod refusals;
+mod refused_rows;
 mod restore;
 mod scope;
 mod search;
@@ -40,6 +49,7 @@ mod search_faults;
 mod search_server;
 mod sharing;
 mod shop;
+mod siblings;
 mod source;
 mod spryker;
 mod state_file;

@@ -105,6 +105,7 @@ async fn a_run_killed_by_the_kernel_for_memory_ends_by_itself_with_a_smaller_bud
     }
     let killed = attempts.len() - 1;
     let history = shop.rekindle(&format!("history {PLAN}")).exits(0).stdout;
+    println!("{history}");
     let deaths = format!("{killed}, {killed} for memory");
     assert!(history.contains(&deaths), "{history}");
     let run = status["run"].as_str().expect("a run");

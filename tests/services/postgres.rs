@@ -18,6 +18,8 @@ pub struct PgDatabase {
     pub name: String,
     server: PgConnectOptions,
     connection: PgConnection,
+    /// Whether plans get a role that may read it and nothing else.
+    reads_only: bool,
 }
 
 impl PgDatabase {
@@ -48,7 +50,19 @@ impl PgDatabase {
             name,
             server,
             connection,
+            reads_only: false,
         }
+    }
+
+    /// Has plans read this database as a role that may do nothing else.
+    pub async fn reads_only(&mut self) {
+        let name = &self.name;
+        let sql = format!(
+            "CREATE ROLE {name} LOGIN PASSWORD 'u-pw'; GRANT pg_read_all_data TO {name}; \
+             GRANT CONNECT ON DATABASE {name} TO {name}"
+        );
+        self.execute(sql).await;
+        self.reads_only = true;
     }
 
     /// Returns the URL of this database for another user, or of another host or database.
@@ -60,6 +74,9 @@ impl PgDatabase {
     }
 
     pub fn url(&self) -> String {
+        if self.reads_only {
+            return self.url_of_role();
+        }
         self.url_with(|_| ())
     }
 

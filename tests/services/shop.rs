@@ -217,28 +217,33 @@ impl<D: Named> Shop<D> {
 
     /// Returns everything that Redis holds.
     pub fn redis_content(&self) -> HashMap<Vec<u8>, Vec<u8>> {
-        let client = redis::Client::open(self.redis.url(0)).expect("a URL");
-        let mut connection = client.get_connection().expect("redis answers");
-        let mut content = HashMap::new();
-        let mut cursor = 0u64;
-        loop {
-            let (next, keys): (u64, Vec<Vec<u8>>) = redis::cmd("SCAN")
-                .arg(cursor)
-                .arg("COUNT")
-                .arg(2_000)
+        content_of(&self.redis)
+    }
+}
+
+/// Returns everything that a Redis holds.
+pub fn content_of(redis: &RedisServer) -> HashMap<Vec<u8>, Vec<u8>> {
+    let client = redis::Client::open(redis.url(0)).expect("a URL");
+    let mut connection = client.get_connection().expect("redis answers");
+    let mut content = HashMap::new();
+    let mut cursor = 0u64;
+    loop {
+        let (next, keys): (u64, Vec<Vec<u8>>) = redis::cmd("SCAN")
+            .arg(cursor)
+            .arg("COUNT")
+            .arg(2_000)
+            .query(&mut connection)
+            .expect("SCAN");
+        if !keys.is_empty() {
+            let values: Vec<Vec<u8>> = redis::cmd("MGET")
+                .arg(&keys)
                 .query(&mut connection)
-                .expect("SCAN");
-            if !keys.is_empty() {
-                let values: Vec<Vec<u8>> = redis::cmd("MGET")
-                    .arg(&keys)
-                    .query(&mut connection)
-                    .expect("MGET");
-                content.extend(keys.into_iter().zip(values));
-            }
-            cursor = next;
-            if cursor == 0 {
-                return content;
-            }
+                .expect("MGET");
+            content.extend(keys.into_iter().zip(values));
+        }
+        cursor = next;
+        if cursor == 0 {
+            return content;
         }
     }
 }

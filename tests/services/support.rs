@@ -39,6 +39,8 @@ pub struct Database {
     pub name: String,
     server: MySqlConnectOptions,
     connection: MySqlConnection,
+    /// Whether plans get a user who may read it and nothing else.
+    reads_only: bool,
 }
 
 impl Database {
@@ -58,7 +60,16 @@ impl Database {
             name,
             server,
             connection,
+            reads_only: false,
         }
+    }
+
+    /// Has plans read this database as a user who may do nothing else.
+    pub async fn reads_only(&mut self) {
+        let name = &self.name;
+        let sql = format!("CREATE USER {name}@'%'; GRANT SELECT ON {name}.* TO {name}@'%'");
+        self.execute(sql).await;
+        self.reads_only = true;
     }
 
     /// Returns the URL of this database for another user, or of another host or database.
@@ -70,7 +81,12 @@ impl Database {
     }
 
     pub fn url(&self) -> String {
-        self.url_with(|_| ())
+        self.url_with(|url| {
+            if self.reads_only {
+                url.set_username(&self.name).expect("a user");
+                url.set_password(None).expect("no password");
+            }
+        })
     }
 
     /// Opens another connection as the same user, to no test's database.

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use crate::{
     redis_server::RedisServer,
     search_server::SearchServer,
-    shop::{Finished, PLAN, Shop, assert_same, resource},
+    shop::{Finished, PLAN, Shop, assert_same, resource, told},
 };
 
 /// A plan of three targets: values as they are, values packed by gzip, documents.
@@ -52,27 +52,9 @@ fn sorted(keys: &Value) -> Vec<&str> {
     keys
 }
 
-#[tokio::test]
-async fn every_planted_difference_in_300_000_rows_is_found_and_mended() {
-    let server = SearchServer::shared("elasticsearch");
-    let mut shop = Shop::open("verify").await;
-    for (table, last) in [("url", 220_000), ("price", 50_000), ("page", 30_000)] {
-        shop.table(table).await;
-        shop.rows(table, 1, last).await;
-    }
-    // Above 200 bytes, so that they are packed.
-    shop.database
-        .execute("UPDATE price SET data = CONCAT('{\"id\":', id, ',\"hash\":\"', REPEAT(MD5(id), 10), '\"}')")
-        .await;
-    server.create("t_page");
-    shop.write_plan(&three_targets(&server.url()));
-    shop.rekindle(&format!("run {PLAN}")).exits(0);
-    let verify = format!("verify {PLAN} --json");
-    let clean = report(shop.rekindle(&verify), 0);
-    assert_eq!(clean["compared"], json!(300_000));
-    assert_eq!(clean["missing"], json!(0));
-
-    // One missing, one extra, one changed byte, one swapped pair, one packed value of before, one stale document.
+/// Plants one missing key, one extra, one changed byte, one swapped pair, one packed value of before, one stale document and
+/// one that is gone.
+fn plant(shop: &Shop, server: &SearchServer) {
     shop.redis.run("DEL kv:url:77777");
     shop.redis.run("SET kv:url:0 extra");
     shop.redis.run("SETRANGE kv:url:150001 3 X");
@@ -95,12 +77,37 @@ async fn every_planted_difference_in_300_000_rows_is_found_and_mended() {
         &json!({ "id": 12345, "hash": "of yesterday" }),
     );
     server.must("DELETE", "/t_page/_doc/page:30000", &Value::Null);
+}
+
+#[tokio::test]
+async fn every_planted_difference_in_300_000_rows_is_found_and_mended() {
+    let server = SearchServer::shared("elasticsearch");
+    let mut shop = Shop::open("verify").await;
+    for (table, last) in [("url", 220_000), ("price", 50_000), ("page", 30_000)] {
+        shop.table(table).await;
+        shop.rows(table, 1, last).await;
+    }
+    // Above 200 bytes, so that they are packed.
+    shop.database
+        .execute("UPDATE price SET data = CONCAT('{\"id\":', id, ',\"hash\":\"', REPEAT(MD5(id), 10), '\"}')")
+        .await;
+    server.create("t_page");
+    shop.write_plan(&three_targets(&server.url()));
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    let verify = format!("verify {PLAN} --json");
+    let clean = report(shop.rekindle(&verify), 0);
+    assert_eq!(clean["compared"], json!(300_000));
+    assert_eq!(clean["missing"], json!(0));
+
+    plant(&shop, &server);
 
     // Whoever does not look finds nothing: this test would pass by luck.
     let mut blind = shop.command(&verify);
     blind.env("RK_MUTANT", "compare_off");
     let blind = crate::shop::Running::start(blind).finish();
-    assert_eq!(report(blind, 0)["different"], json!(0));
+    let blind = report(blind, 0);
+    assert_eq!(blind["different"], json!(0));
+    told(&format!("nobody looks: {}", blind["verdict"]));
 
     let there = report(shop.rekindle(&format!("{verify} --level presence")), 7);
     assert_eq!(
@@ -109,6 +116,13 @@ async fn every_planted_difference_in_300_000_rows_is_found_and_mended() {
     );
 
     let found = report(shop.rekindle(&format!("{verify} --orphans")), 7);
+    for name in ["url", "price", "page"] {
+        let one = of(&found, name);
+        told(&format!(
+            "{name}: missing {}, different {}, extra {}",
+            one["missing_keys"], one["different_keys"], one["extra_keys"]
+        ));
+    }
     assert_eq!(numbers(of(&found, "url")), [1, 3, 0]);
     assert_eq!(of(&found, "url")["extra_keys"], json!(["kv:url:0"]));
     assert_eq!(of(&found, "url")["missing_keys"], json!(["kv:url:77777"]));
@@ -136,12 +150,17 @@ async fn every_planted_difference_in_300_000_rows_is_found_and_mended() {
         shop.rekindle(&format!("{verify} --repair --prune --yes")),
         0,
     );
+    told(&format!(
+        "mended: {}, {} removed",
+        mended["verdict"], mended["pruned"]
+    ));
     assert_eq!(numbers(of(&mended, "url")), [1, 3, 4]);
     assert_eq!(
         [&mended["repaired"], &mended["pruned"]],
         [&json!(7), &json!(1)]
     );
     let clean = report(shop.rekindle(&format!("{verify} --orphans")), 0);
+    told(&format!("again: {}", clean["verdict"]));
     assert_eq!(
         [&clean["compared"], &clean["extra"]],
         [&json!(300_000), &json!(0)]
@@ -471,9 +490,15 @@ fn lost(content: &std::collections::HashMap<Vec<u8>, Vec<u8>>) -> usize {
 
 #[tokio::test]
 async fn rows_inserted_while_orphans_are_removed_keep_their_keys() {
-    assert_eq!(lost_while_pruned("prune", "none").await, 0);
+    let lost = lost_while_pruned("prune", "none").await;
+    told(&format!(
+        "of 1,000 rows inserted meanwhile {lost} lost their keys"
+    ));
+    assert_eq!(lost, 0);
     // Whoever does not look again removes them.
-    assert!(lost_while_pruned("prune_blind", "prune_unchecked").await > 0);
+    let lost = lost_while_pruned("prune_blind", "prune_unchecked").await;
+    told(&format!("where nobody looks again, {lost}"));
+    assert!(lost > 0);
 }
 
 #[tokio::test]
@@ -535,6 +560,8 @@ async fn what_changed_all_through_a_run_is_caught_up_with() {
         late.execute(AssertSqlSafe(sql)).await.expect("it obeys");
     }
     let mut running = shop.start(&format!("run {PLAN}"));
+    // So that some of it happens behind a cursor.
+    shop.wait_for_chunks(8);
     let mut changes = 0;
     for id in (200..20_000).step_by(60) {
         shop.database
@@ -550,7 +577,12 @@ async fn what_changed_all_through_a_run_is_caught_up_with() {
     late.execute("COMMIT").await.expect("it obeys");
     let caught = shop.rekindle(&format!("verify {PLAN} --json --repair --prune --yes"));
     let caught = report(caught, 0);
+    told(&format!(
+        "{changes} changes while the run was at work; then {}, {} removed",
+        caught["verdict"], caught["pruned"]
+    ));
     assert!(caught["missing"].as_u64() >= Some(2), "{caught}");
+    assert!(caught["pruned"].as_u64() > Some(0), "{caught}");
     shop.assert_redis_equals(&["url"]).await;
     // The same for the second time, with nothing to do.
     let clean = report(shop.rekindle(&format!("verify {PLAN} --json --orphans")), 0);

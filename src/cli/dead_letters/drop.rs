@@ -80,7 +80,15 @@ fn told(dropped: u64, screen: Screen) -> Exit {
     } else if dropped == 0 {
         say("no dead letters");
     } else {
-        say(&format!("{} dropped", counted(dropped, "dead letter")));
+        say(&format!(
+            "{} dropped: what the targets hold of {} stays as it is, missing or old, until a run reads the resource anew",
+            counted(dropped, "dead letter"),
+            if dropped == 1 {
+                "that row"
+            } else {
+                "those rows"
+            },
+        ));
     }
     Exit::Done
 }
@@ -92,7 +100,8 @@ fn agreed(number: u64) -> bool {
         return false;
     }
     complain(&format!(
-        "{} will be missing in the target for good, and nothing names them any more. Type `yes` to let them go:",
+        "{} will no longer be named anywhere, and what the targets hold of them stays as it is, missing or old, until a run reads \
+         the resource anew. Type `yes` to let them go:",
         counted(number, "row")
     ));
     let mut answer = String::new();

@@ -1,6 +1,6 @@
 //! Which dead letters a command is about.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     cli::{
@@ -13,8 +13,8 @@ use crate::{
     error::ErrorKind,
     failure::{Exit, Failure},
     ids::{ResourceName, RunId},
-    journal::{DeadLetterFilter, DeadLetterRow, View},
-    machine::{Ledger, RunLedger},
+    journal::{DeadLetterFilter, DeadLetterRow, JournalError, View},
+    machine::{Ledger, ResourceLedger, ResourceState, RunLedger},
     nearest::nearest,
     report::human::printable,
 };
@@ -35,7 +35,7 @@ pub(super) struct Letters {
     pub(super) file: StateFile,
     /// What the journal has of the plan's runs.
     pub(super) ledger: Ledger,
-    runs: Vec<RunId>,
+    standing: Standing,
     resource: Option<ResourceName>,
     kind: Option<String>,
     key_prefix: Option<String>,
@@ -58,7 +58,7 @@ impl Letters {
             let ledger = view
                 .runs()
                 .map_err(|error| refused_by_journal(&error, &file.plan))?;
-            let runs = match &of.run {
+            let standing = match &of.run {
                 Some(id) => {
                     let typed = id;
                     let id = RunId::from_text(&typed.to_uppercase());
@@ -70,9 +70,9 @@ impl Letters {
                             format!("`rekindle history {}` lists the runs", file.plan),
                         )));
                     }
-                    vec![id]
+                    Standing::only(id)
                 }
-                None => standing(&ledger),
+                None => Standing::of(&ledger),
             };
             let resource = of.resource.as_deref().map(ResourceName::from);
             let known = |run: &RunLedger| {
@@ -87,7 +87,7 @@ impl Letters {
                 view,
                 file,
                 ledger,
-                runs,
+                standing,
                 resource,
                 kind: of.kind.clone(),
                 key_prefix: of.key_prefix.clone(),
@@ -107,26 +107,11 @@ impl Letters {
         wanted: impl Fn(&DeadLetterRow) -> bool,
         mut take: impl FnMut(&DeadLetterRow) -> bool,
     ) -> Result<(), Failure> {
-        for run in &self.runs {
-            let filter = DeadLetterFilter {
-                run: Some(run.clone()),
-                resource: self.resource.clone(),
-            };
-            let mut after = 0;
-            loop {
-                let page = self
-                    .view
-                    .dead_letters(&filter, after, PAGE)
-                    .map_err(|error| refused_by_journal(&error, &self.file.plan))?;
-                let Some(last) = page.last() else { break };
-                after = last.id;
-                let mut picked = page.iter().filter(|row| wanted(row));
-                if !picked.all(&mut take) {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
+        self.standing
+            .each(&self.view, self.resource.as_ref(), |row| {
+                !wanted(row) || take(row)
+            })
+            .map_err(|error| refused_by_journal(&error, &self.file.plan))
     }
 
     fn is_wanted(&self, row: &DeadLetterRow) -> bool {
@@ -141,18 +126,74 @@ impl Letters {
     }
 }
 
-/// Returns the runs whose dead letters still count: the latest that is no retry, and the retries since. Earlier runs
-/// read other rows.
-fn standing(ledger: &Ledger) -> Vec<RunId> {
-    let first = ledger
-        .runs
-        .iter()
-        .rposition(|run| run.scope.rows.is_empty())
-        .unwrap_or(0);
-    ledger.runs[first..]
-        .iter()
-        .map(|run| run.id.clone())
-        .collect()
+/// The runs whose dead letters still count.
+pub(in crate::cli) struct Standing {
+    runs: Vec<RunId>,
+    /// Of each resource, the place of the first run among them that counts.
+    since: BTreeMap<ResourceName, usize>,
+}
+
+impl Standing {
+    /// Returns what counts: of each resource, the latest run that read all of it, and those since that read some of its rows.
+    /// Earlier ones read other rows.
+    pub(in crate::cli) fn of(ledger: &Ledger) -> Self {
+        let mut since: BTreeMap<ResourceName, usize> = BTreeMap::new();
+        let mut known: BTreeSet<&ResourceName> = BTreeSet::new();
+        for (at, run) in ledger.runs.iter().enumerate() {
+            let whole = !run.scope.is_partial();
+            let began = |one: &&ResourceLedger| {
+                !matches!(one.state, ResourceState::Pending | ResourceState::Skipped)
+            };
+            for resource in run.resources.iter().filter(|one| whole && began(one)) {
+                since.insert(resource.name.clone(), at);
+            }
+            known.extend(run.resources.iter().map(|one| &one.name));
+            // The plan has them no more.
+            let gone = known.iter().filter(|name| run.resource(name).is_none());
+            for name in gone.filter(|_| run.scope.is_whole()) {
+                since.insert((*name).clone(), at);
+            }
+        }
+        let runs = ledger.runs.iter().map(|run| run.id.clone()).collect();
+        Self { runs, since }
+    }
+
+    fn only(run: RunId) -> Self {
+        Self {
+            runs: vec![run],
+            since: BTreeMap::new(),
+        }
+    }
+
+    fn counts(&self, at: usize, resource: &ResourceName) -> bool {
+        self.since.get(resource).is_none_or(|first| at >= *first)
+    }
+
+    /// Hands each letter that counts to `take`, oldest first, until it returns `false`.
+    pub(in crate::cli) fn each(
+        &self,
+        view: &View,
+        resource: Option<&ResourceName>,
+        mut take: impl FnMut(&DeadLetterRow) -> bool,
+    ) -> Result<(), JournalError> {
+        for (at, run) in self.runs.iter().enumerate() {
+            let filter = DeadLetterFilter {
+                run: Some(run.clone()),
+                resource: resource.cloned(),
+            };
+            let mut after = 0;
+            loop {
+                let page = view.dead_letters(&filter, after, PAGE)?;
+                let Some(last) = page.last() else { break };
+                after = last.id;
+                let mut picked = page.iter().filter(|row| self.counts(at, &row.resource));
+                if !picked.all(&mut take) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn no_such_kind(typed: &str, of: &DeadLettersOf) -> Failure {

@@ -2,11 +2,18 @@
 
 mod drop;
 mod letters;
+mod queues;
 mod retry;
 
 use std::{
-    collections::BTreeMap, fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path,
+    collections::{BTreeMap, HashSet},
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
 };
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Outcome,
@@ -20,6 +27,7 @@ use crate::{
     report::human::{count, counted, printable},
 };
 use letters::Letters;
+pub(super) use letters::Standing;
 
 /// Carries out a command about dead letters.
 pub fn dead_letters(command: &DeadLetters, global: &Global, screen: Screen) -> Outcome {
@@ -28,13 +36,21 @@ pub fn dead_letters(command: &DeadLetters, global: &Global, screen: Screen) -> O
         DeadLettersCommand::Show(show) => self::show(show, global, screen),
         DeadLettersCommand::Retry(retry) => retry::retry(retry, global, screen),
         DeadLettersCommand::Drop(drop) => drop::drop_letters(drop, global, screen),
+        DeadLettersCommand::Queues(of) => queues::list(of, screen),
+        DeadLettersCommand::Replay(of) => queues::replay(of, screen),
     }
 }
 
 fn list(of: &DeadLettersOf, global: &Global, screen: Screen) -> Outcome {
     let mut counts: BTreeMap<(String, String), (u64, String)> = BTreeMap::new();
+    // A row may be a dead letter of a run of everything, and of one of some ids since.
+    let mut rows = HashSet::new();
     if let Some(letters) = Letters::of(of, global, screen)? {
         letters.each(|row| {
+            let place = format!("{} {}", row.resource, row.letter.cursor.exact());
+            if !rows.insert(xxh3_64(place.as_bytes())) {
+                return true;
+            }
             let kind = (row.resource.to_string(), row.letter.kind.clone());
             let entry = counts
                 .entry(kind)
@@ -131,7 +147,7 @@ fn show(command: &DeadLettersShow, global: &Global, screen: Screen) -> Outcome {
         say("no dead letters");
     } else {
         say(&table(
-            &["resource", "cursor", "key", "why", "attempt"],
+            &["resource", "cursor", "key of the row", "why", "attempt"],
             &rows,
             &[1, 4],
         ));

@@ -14,12 +14,13 @@ use crate::{
     },
     engine::RunChoice,
     failure::{Exit, Failure},
-    ids::ResourceName,
+    ids::{ResourceName, RunId},
     journal::DeadLetterRow,
-    machine::Scope,
+    machine::{Ledger, Scope},
     plan::Plan,
     report::human::counted,
     source::MOST_PLACES,
+    supervisor::CHILD_VARIABLE,
 };
 
 /// Rows of one resource that one retry reads: what fits one query.
@@ -31,11 +32,13 @@ struct Chosen {
     cursors: BTreeMap<ResourceName, BTreeSet<String>>,
     /// Whoever mended a row may have given it another cursor.
     entities: BTreeMap<ResourceName, BTreeSet<String>>,
+    /// Letters that do not say whose row it was, though the plan could.
+    without_entity: u64,
 }
 
 impl Chosen {
-    /// Takes one in; returns whether there was room.
-    fn take(&mut self, plan: &Plan, row: &DeadLetterRow) -> bool {
+    /// Takes one in, whose entity is one of the plan's own column if it `is_same`; returns whether there was room.
+    fn take(&mut self, plan: &Plan, row: &DeadLetterRow, is_same: bool) -> bool {
         let cursor = &row.letter.cursor;
         let most = if cursor.0.len() > 1 {
             MOST_PLACES
@@ -47,17 +50,54 @@ impl Chosen {
         if cursors.len() >= most && !cursors.contains(&cursor) {
             return false;
         }
-        cursors.insert(cursor);
+        let is_new = cursors.insert(cursor);
         let names_entities = plan
             .resource(&row.resource)
             .is_some_and(|one| one.from.entity.is_some());
-        if let Some(entity) = row.letter.entity.clone().filter(|_| names_entities) {
-            self.entities
-                .entry(row.resource.clone())
-                .or_default()
-                .insert(entity);
+        match row.letter.entity.clone().filter(|_| is_same) {
+            Some(entity) if names_entities => {
+                let entities = self.entities.entry(row.resource.clone()).or_default();
+                entities.insert(entity);
+            }
+            _ => self.without_entity += u64::from(names_entities && is_new),
         }
         true
+    }
+
+    /// Returns the scope of the retry.
+    fn scope(self) -> Scope {
+        let lists = |of: BTreeMap<ResourceName, BTreeSet<String>>| {
+            of.into_iter()
+                .map(|(name, texts)| (name, texts.into_iter().collect()))
+                .collect()
+        };
+        Scope {
+            only: self.cursors.keys().cloned().collect(),
+            rows: lists(self.cursors),
+            entities: lists(self.entities),
+            ..Scope::default()
+        }
+        .sorted()
+    }
+}
+
+/// Whether the entities in the letters of a run and a resource are those that the plan means now.
+#[derive(Default)]
+struct EntityColumns(BTreeMap<(RunId, ResourceName), bool>);
+
+impl EntityColumns {
+    fn are_same(&mut self, plan: &Plan, ledger: &Ledger, row: &DeadLetterRow) -> bool {
+        let of = (row.run.clone(), row.resource.clone());
+        let compare = || {
+            let now = plan.resource(&row.resource)?.from.entity.as_deref();
+            let had = &ledger.run(&row.run)?.resource(&row.resource)?.definition;
+            let had: serde_json::Value = serde_json::from_str(had).ok()?;
+            Some(had["from"]["entity"].as_str() == now)
+        };
+        *self
+            .0
+            .entry(of)
+            .or_insert_with(|| compare().unwrap_or(false))
     }
 }
 
@@ -72,7 +112,8 @@ pub(super) fn retry(command: &DeadLettersRetry, global: &Global, screen: Screen)
     let mut refused = None;
     let mut left_over = 0u64;
     let goes_on = letters.ledger.unfinished(None);
-    let goes_on = goes_on.filter(|run| !run.scope.rows.is_empty());
+    let goes_on = goes_on.filter(|run| !run.scope.rows.is_empty() && !command.new);
+    let mut columns = EntityColumns::default();
     letters.each(|row| {
         // A retry that was killed goes on with what it began with: what did not pass again is its own.
         if goes_on.is_some_and(|run| run.id == row.run) {
@@ -82,7 +123,8 @@ pub(super) fn retry(command: &DeadLettersRetry, global: &Global, screen: Screen)
             refused = Some(unknown(&plan, &row.resource));
             return false;
         }
-        left_over += u64::from(!chosen.take(&plan, row));
+        let is_same = columns.are_same(&plan, &letters.ledger, row);
+        left_over += u64::from(!chosen.take(&plan, row, is_same));
         true
     })?;
     if let Some(failure) = refused {
@@ -99,48 +141,40 @@ pub(super) fn retry(command: &DeadLettersRetry, global: &Global, screen: Screen)
             && goes_on.is_none_or(|run| run.id != row.run)
     };
     letters.each_that(is_sibling, |row| {
-        chosen.take(&plan, row);
+        let is_same = columns.are_same(&plan, &letters.ledger, row);
+        chosen.take(&plan, row, is_same);
         true
     })?;
-    if left_over > 0 {
+    // The process that watches says it once, however often the working one begins.
+    let is_first = std::env::var_os(CHILD_VARIABLE).is_none();
+    if left_over > 0 && is_first {
         complain(&format!(
             "{} more are left for the next `dead-letters retry`",
             counted(left_over, "dead letter")
         ));
     }
-    let lists = |of: BTreeMap<ResourceName, BTreeSet<String>>| {
-        of.into_iter()
-            .map(|(name, texts)| (name, texts.into_iter().collect()))
-            .collect()
-    };
-    let scope = Scope {
-        only: chosen.cursors.keys().cloned().collect(),
-        rows: lists(chosen.cursors),
-        entities: lists(chosen.entities),
-        ..Scope::default()
+    let without_entity = chosen.without_entity;
+    let scope = chosen.scope();
+    if let Some(failure) = unfinished(&letters, &scope, command.new) {
+        return Err(Stop::Failed(failure));
     }
-    .sorted();
-    if let Some(waits) = letters
-        .ledger
-        .unfinished(None)
-        .filter(|run| run.scope != scope)
-    {
-        // Two runs that write to one target in turns void each other's evidence.
-        return Err(Stop::Failed(Failure::new(
-            Exit::Refused,
-            format!("run {} is not finished", waits.id),
-            "nothing was written; the dead letters are where they were",
-            format!(
-                "`rekindle resume {}` finishes it; then retry its dead letters",
-                letters.file.plan
-            ),
-        )));
+    if without_entity > 0 && is_first {
+        complain(&format!(
+            "{} of these letters know no entity as the plan names it now: of them only rows that are still in their old places \
+             are found; `rekindle run {}` reads every row",
+            without_entity, letters.file.plan
+        ));
     }
+    let typed = letters.file.plan.clone();
     drop(letters);
     run::restore(
         plan,
         scope,
-        RunChoice::Continue,
+        if command.new {
+            RunChoice::New
+        } else {
+            RunChoice::Continue
+        },
         false,
         command.worker,
         global,
@@ -148,14 +182,41 @@ pub(super) fn retry(command: &DeadLettersRetry, global: &Global, screen: Screen)
     )
     .map_err(|stop| match stop {
         Stop::Failed(mut failure) => {
-            // What goes on with a retry is a retry.
-            failure.next = failure
-                .next
-                .replace("rekindle run ", "rekindle dead-letters retry ");
+            // What goes on with a retry is a retry, and its few rows are quickly read again.
+            failure.next = if failure.next.contains("--accept-plan-change") {
+                format!("`rekindle dead-letters retry --new {typed}` gives that retry up and begins anew")
+            } else {
+                failure
+                    .next
+                    .replace("rekindle run ", "rekindle dead-letters retry ")
+            };
             Stop::Failed(failure)
         }
         told @ Stop::Told(_) => told,
     })
+}
+
+/// Refuses to begin while another run is not finished: two runs that write to one target in turns void each other's evidence.
+fn unfinished(letters: &Letters, scope: &Scope, gives_up: bool) -> Option<Failure> {
+    let waits = letters.ledger.unfinished(None)?;
+    let is_retry = !waits.scope.rows.is_empty();
+    if waits.scope == *scope || (gives_up && is_retry) {
+        return None;
+    }
+    let or = if is_retry {
+        "; or give it up: the same `dead-letters retry` with `--new`"
+    } else {
+        ""
+    };
+    Some(Failure::new(
+        Exit::Refused,
+        format!("run {} is not finished", waits.id),
+        "nothing was written; the dead letters are where they were",
+        format!(
+            "`rekindle resume {}` finishes it; then retry its dead letters{or}",
+            letters.file.plan
+        ),
+    ))
 }
 
 fn nothing(screen: Screen) -> Exit {

@@ -3,7 +3,7 @@
 use super::Found;
 use crate::{
     engine::Findings,
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, without_scope},
     report::human::counted,
 };
 
@@ -42,7 +42,8 @@ pub fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
             format!("`rekindle verify {typed} --prune` removes what no row owns, after it asked")
         } else if repaired {
             format!(
-                "`rekindle dead-letters show {typed}` may say why rows are refused; then repeat this command"
+                "`rekindle dead-letters show {}` may say why rows are refused; then repeat this command",
+                without_scope(typed)
             )
         } else {
             format!("`rekindle verify {typed} --repair` rewrites these keys and no others")
@@ -122,7 +123,10 @@ fn unrestorable(findings: &Findings, typed: &str) -> Option<Failure> {
             Exit::DeadLetters,
             "not every row can be in the targets",
             "no difference was found in any other row",
-            format!("mend them in the source; `rekindle dead-letters show {typed}` names broken ones of the last run"),
+            format!(
+                "mend them in the source; `rekindle dead-letters show {}` names broken ones of the last run",
+                without_scope(typed)
+            ),
         )
     })
 }

@@ -4,6 +4,7 @@ fn table(name: &str, columns: &[&str]) -> ReadModel {
     ReadModel {
         names: vec![name.to_owned()],
         columns: columns.iter().map(|&name| name.to_owned()).collect(),
+        no_ids: Vec::new(),
         cursors: vec![vec!["id".to_owned()]],
         estimated_rows: 3,
     }

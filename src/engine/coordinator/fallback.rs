@@ -87,8 +87,8 @@ impl Coordinator {
             .iter()
             .filter(|one| one.state == ResourceState::Syncing && one.fallback.handover.is_none())
             .filter_map(|one| self.plan.resource(&one.name))
-            .filter(|resource| resource.sync.is_delegated())
-            .map(|resource| (resource.name.clone(), resource.sync.label()))
+            .filter(|resource| resource.executor.is_delegated())
+            .map(|resource| (resource.name.clone(), resource.executor.label()))
             .collect();
         for (name, label) in due {
             let why = format!("the plan says `sync: {label}`");

@@ -54,6 +54,7 @@ impl Coordinator {
                 }
                 Err((side, error)) => self.failed(name, side, &error).await,
             },
+            (Handed::Undrained(reason), ResourceState::Draining) => self.block(name, reason).await,
             (
                 Handed::Ids(Err(error)) | Handed::Settled(Err(error)),
                 ResourceState::Triggering | ResourceState::Draining,
@@ -96,6 +97,7 @@ impl Coordinator {
         let chunk = IdChunk {
             until: page.until.clone(),
             ids: page.ids.len() as u64,
+            entities: Some(page.asked.clone()),
         };
         self.fell(name, FallbackEvent::Called(chunk)).await?;
         failpoint::hit("after_intent")?;

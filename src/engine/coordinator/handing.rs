@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     Coordinator, Finished, Job,
+    published::tell,
     waiting::{BOTH, Passage},
 };
 use crate::{
@@ -14,16 +15,18 @@ use crate::{
         book::BookError,
         breaker::Side,
         copy::Report,
+        drain::NotDrained,
         evidence::{extent, partition_keys},
-        handover::{Handed, IdPage, Rebind, Settle, entities_at, ids_query, next_ids},
+        handover::{Handed, IdPage, Rebind, SAY, Settle, Waited, entities_at, ids_query, next_ids},
         retry::retrying,
         sink::told,
     },
-    error::{EdgeError, ErrorKind},
+    error::{EdgeError, ErrorKind, chain},
     fallback,
     ids::ResourceName,
     machine::{Handover, HandoverScope, ResourceState},
     plan::{FallbackConfig, Resource},
+    report::human,
 };
 
 impl Coordinator {
@@ -87,7 +90,7 @@ impl Coordinator {
         let Some(resource) = self.plan.resource(name).cloned() else {
             return Ok(());
         };
-        if !resource.sync.is_delegated() {
+        if !resource.executor.is_delegated() {
             let reason = "it is carried over by somebody else, and the plan says `sync: direct` by now: put it back, or begin \
                           anew with `--new`";
             return self.block(name, reason.to_owned()).await;
@@ -105,6 +108,7 @@ impl Coordinator {
             let page = (!is_out).then(|| IdPage {
                 ids: vec![name.as_str().to_owned()],
                 until: Cursor::single(KeyValue::Uint(1)),
+                asked: Vec::new(),
             });
             self.hand(name, &[], async move { Handed::Ids(Ok(page)) });
         }
@@ -160,6 +164,8 @@ impl Coordinator {
             .letters(&resource.name, Some(ErrorKind::RowBroken), after)
             .await?;
         let from = resource.from.clone();
+        // Of a call that may have been made: its rows may lie elsewhere by now, so that asking again finds fewer.
+        let asked_before = handover.open.and_then(|open| open.entities);
         self.hand(&resource.name, &[Side::Source], async move {
             let Some(last) = letters.last() else {
                 return Handed::Ids(Ok(None));
@@ -169,7 +175,7 @@ impl Coordinator {
                 .iter()
                 .filter_map(|one| one.entity.clone())
                 .collect();
-            // Of a state file from before entities were kept.
+            // Of a state file from before dead letters had entities, or rows without one.
             let unasked: Vec<String> = letters
                 .iter()
                 .filter(|one| one.entity.is_none())
@@ -179,13 +185,17 @@ impl Coordinator {
             let asked = retrying(&retry, waiting, || {
                 entities_at(&*source, &from, entity, &unasked)
             });
-            match asked.await {
-                Ok(entities) => ids.extend(entities.into_values()),
+            let mut asked = match asked.await {
+                Ok(entities) => entities.into_values().collect::<Vec<_>>(),
                 Err(error) => return Handed::Ids(Err(error)),
-            }
+            };
+            asked.extend(asked_before.into_iter().flatten());
+            asked.sort_unstable();
+            asked.dedup();
+            ids.extend(asked.iter().cloned());
             ids.sort_unstable();
             ids.dedup();
-            Handed::Ids(Ok(Some(IdPage { ids, until })))
+            Handed::Ids(Ok(Some(IdPage { ids, until, asked })))
         });
         Ok(())
     }
@@ -229,11 +239,41 @@ impl Coordinator {
             source: Arc::clone(&self.source),
             still: config.settle,
             within: config.within,
+            say: SAY,
             retry: self.plan.defaults.retry.clone(),
         };
         let waiting = self.waiting(&resource.name, Side::Source);
+        let drain = self.drain_of(resource, config.within);
+        let (reports, name) = (self.reports.0.clone(), resource.name.clone());
+        let (still, within) = (
+            human::duration(settle.still),
+            human::duration(settle.within),
+        );
+        let of_drain = reports.clone();
+        let waits = move |waited: Waited| {
+            let elapsed = human::duration(waited.elapsed);
+            let changed = match waited.changes {
+                0 => "no change seen yet".to_owned(),
+                changes => format!("{} seen", super::count(changes.into(), "change")),
+            };
+            tell(
+                &reports,
+                format!(
+                    "{name}: waiting for {elapsed} (at most {within}) until its rows stand still for {still}: {changed}"
+                ),
+            );
+        };
         self.hand(&resource.name, &[Side::Source], async move {
-            Handed::Settled(settle.run(waiting).await)
+            // Rows that wait for their events in a queue stand still, too.
+            if let Some(drain) = drain
+                && let Err(stalled) = drain.run(|text| tell(&of_drain, text)).await
+            {
+                return match stalled {
+                    NotDrained::Still(reason) => Handed::Undrained(reason),
+                    NotDrained::Edge(error) => Handed::Undrained(chain(&error).join(": ")),
+                };
+            }
+            Handed::Settled(settle.run(waiting, waits).await)
         });
     }
 

@@ -13,7 +13,7 @@ use crate::{
         breaker::Side,
         copy::{Ended, Report},
     },
-    error::{Disposition, EdgeError, chain},
+    error::{Disposition, EdgeError, ErrorKind, chain},
     failpoint,
     ids::{PartitionId, ResourceName},
     journal::now_ms,
@@ -21,6 +21,7 @@ use crate::{
         ChunkEvent, ChunkState, DeadLetter, Event, PartitionEvent, PartitionPlan, PartitionState,
         Progress, ResourceEvent, ResourceLedger, ResourceState,
     },
+    plan::DeadLetterLimit,
     report,
 };
 
@@ -30,6 +31,12 @@ const PERCENT_FROM_ROWS: u64 = 1000;
 /// What a person may do about too many dead letters where no publisher does.
 pub(super) const RAISE: &str =
     "; raise `dead_letters` to accept them, or mend the rows and begin anew with `--new`";
+
+/// Returns whether `dead` of `rows` rows are past the limit.
+fn are_too_many(limit: DeadLetterLimit, dead: u64, rows: u64) -> bool {
+    let percent = dead as f64 * 100.0 / rows.max(1) as f64;
+    dead > limit.max || (rows >= PERCENT_FROM_ROWS && percent > limit.percent)
+}
 
 impl Coordinator {
     pub(super) async fn heard(&mut self, report: Report) -> Result<(), BookError> {
@@ -135,7 +142,7 @@ impl Coordinator {
                 _ => false,
             });
         if counts && let Some(reason) = self.drowning(&name) {
-            self.fall_back(&name, reason, RAISE).await?;
+            self.drown(&name, reason).await?;
         }
         Ok(())
     }
@@ -149,13 +156,41 @@ impl Coordinator {
             .filter(|run| run.scope.rows.is_empty())?;
         let limit = self.plan.resource(name)?.dead_letters;
         let (rows, _, dead) = self.book.resource(name)?.totals();
-        let percent = dead as f64 * 100.0 / rows.max(1) as f64;
-        (dead > limit.max || (rows >= PERCENT_FROM_ROWS && percent > limit.percent)).then(|| {
+        are_too_many(limit, dead, rows).then(|| {
             format!(
                 "{dead} of {rows} rows are dead letters, more than `dead_letters` allows ({} rows or {} %)",
                 limit.max, limit.percent
             )
         })
+    }
+
+    /// Hands a resource with too many dead letters to its publisher; blocks it where those that the target refused make them too
+    /// many: what the source holds is in order, and would be written once more as it is.
+    pub(super) async fn drown(
+        &mut self,
+        name: &ResourceName,
+        reason: String,
+    ) -> Result<(), BookError> {
+        let (Some(resource), Some(ledger)) = (self.plan.resource(name), self.book.resource(name))
+        else {
+            return Ok(());
+        };
+        let (limit, (rows, ..)) = (resource.dead_letters, ledger.totals());
+        let most = u32::try_from(limit.max)
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        let mut of_the_source = 0;
+        for kind in [ErrorKind::RowBroken, ErrorKind::RowTooLarge] {
+            let letters = self.letters_of(name, Some(kind), 0, most).await?;
+            of_the_source += letters.len() as u64;
+        }
+        if are_too_many(limit, of_the_source, rows) || resource.fallback.is_none() {
+            return self.fall_back(name, reason, RAISE).await;
+        }
+        let why = format!(
+            "{reason}; without those that the target refused they are not too many, so its publisher is not called{RAISE}"
+        );
+        self.block(name, why).await
     }
 
     pub(super) async fn joined(
@@ -208,6 +243,16 @@ impl Coordinator {
                 self.verify_ended(*outcome);
                 Ok(())
             }
+            (Job::Watch(name), Some(Finished::Watched(found))) => {
+                self.watched(&name, found);
+                Ok(())
+            }
+            (Job::Drain(name), Some(Finished::Drained(outcome))) => {
+                self.drained(&name, outcome).await
+            }
+            (Job::Look(name), Some(Finished::Looked(outcome))) => {
+                self.looked(&name, *outcome).await
+            }
             (Job::Verify, None) if self.interrupted.is_none() && self.lease_lost.is_none() => {
                 self.not_compared(PANICKED.to_owned());
                 Ok(())
@@ -218,6 +263,12 @@ impl Coordinator {
             (Job::Step(number), None) => self.step_dropped(number).await,
             (Job::Hand(name, _), Some(Finished::Handed(handed))) => {
                 self.handed(&name, handed).await
+            }
+            // Those that only look are dropped where the lease was lost, too.
+            (Job::Drain(name) | Job::Look(name), _)
+                if self.interrupted.is_none() && self.lease_lost.is_none() =>
+            {
+                self.block(&name, PANICKED.to_owned()).await
             }
             (Job::Bind(name) | Job::Walk(name, _) | Job::Hand(name, _), _)
                 if self.interrupted.is_none() =>

@@ -83,7 +83,7 @@ impl Coordinator {
         self.letters_of(name, kind, 0, MOST_MENDED + 1).await
     }
 
-    async fn letters_of(
+    pub(super) async fn letters_of(
         &self,
         name: &ResourceName,
         kind: Option<ErrorKind>,
@@ -123,7 +123,9 @@ impl Coordinator {
             let places = all.iter().map(|one| one.place.exact());
             // Of these the publisher was called: whatever became of their rows, they have this in common.
             let entities = broken.into_iter().filter_map(|one| one.entity);
-            let mut found: Vec<String> = places.chain(entities).collect();
+            let kept = self.handover(&name).and_then(|had| had.entities.clone());
+            let kept = kept.into_iter().flatten();
+            let mut found: Vec<String> = places.chain(entities).chain(kept).collect();
             found.sort_unstable();
             found.dedup();
             self.mends.insert(name, found);
@@ -166,6 +168,8 @@ impl Coordinator {
             .resource(name)
             .is_some_and(|one| one.fallback.is_of_rows());
         if of_rows {
+            let query = self.plan.resource(name).and_then(|one| self.compared(one));
+            self.mended.extend(query.map(|query| (name.clone(), query)));
             self.mends.remove(name);
             return self.fell(name, FallbackEvent::Mended).await;
         }

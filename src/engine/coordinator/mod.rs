@@ -1,5 +1,6 @@
 //! Owns the state of a run and takes messages one at a time: chunk stored, walk ended, check done, tick, signal.
 
+mod anew;
 mod asked;
 mod fallback;
 mod handed;
@@ -7,9 +8,12 @@ mod handing;
 mod happened;
 mod idle;
 mod mending;
+mod newer;
 mod proof;
+mod published;
 mod schedule;
 mod share;
+mod siblings;
 mod steering;
 mod steps;
 mod verify;
@@ -33,6 +37,7 @@ use super::{
     breaker::{Breakers, Side},
     budget::Budget,
     copy::{Ended, Report},
+    drain::NotDrained,
     handover::{Handed, IdPage},
     lease::LeaseKeeper,
     observers::Observers,
@@ -42,7 +47,7 @@ use super::{
     verify::VerifyEnd,
 };
 use crate::{
-    control::{AtStep, Held, Live, MemoryFound, Paced, Pause},
+    control::{AtStep, Held, Live, MemoryFound, Paced, Pause, Queued},
     cutover::Action,
     error::EdgeError,
     failure::Failure,
@@ -50,8 +55,8 @@ use crate::{
     machine::ResourceLedger,
     plan::Plan,
     report,
-    source::{Source, TableShape},
-    target::{Evidence, Recorded, Target},
+    source::{RowQuery, Source, TableShape},
+    target::{Backlog, Evidence, Recorded, Target},
 };
 pub use verify::Verified;
 
@@ -123,6 +128,9 @@ enum Finished {
     Handed(Handed),
     Verified(Box<Result<Verified, VerifyEnd>>),
     Step(steps::Stepped),
+    Drained(Result<(), NotDrained>),
+    Watched(Result<Vec<Backlog>, EdgeError>),
+    Looked(Box<Result<verify::Looked, VerifyEnd>>),
 }
 
 /// What a background task is about.
@@ -142,12 +150,21 @@ enum Job {
     Verify,
     /// Looks at a step of `finish:`, or carries it out.
     Step(StepNumber),
+    /// Waits until the queue of a resource ran empty.
+    Drain(ResourceName),
+    /// Asks how much lies in the queues of a resource.
+    Watch(ResourceName),
+    /// Looks whether the target has the rows of a resource whose queue ran empty.
+    Look(ResourceName),
 }
 
 impl Job {
     /// Returns whether the job moves rows or decides which rows are moved.
     const fn works(&self) -> bool {
-        !matches!(self, Self::Check(_) | Self::Measure(_))
+        !matches!(
+            self,
+            Self::Check(_) | Self::Measure(_) | Self::Drain(_) | Self::Watch(_)
+        )
     }
 }
 
@@ -171,12 +188,16 @@ pub struct Coordinator {
     /// Targets whose evidence has to be compared before anything is written to them.
     unproven: BTreeSet<String>,
     rewinds: BTreeMap<ResourceName, u32>,
+    /// Resources that start over once their targets are proven, and why.
+    anew: BTreeMap<ResourceName, String>,
     breakers: Breakers,
     /// One for each resource with `rows_per_second`, shared by its partitions.
     rates: BTreeMap<ResourceName, Arc<RateLimit>>,
     holds: BTreeMap<ResourceName, watch::Sender<bool>>,
     held: BTreeMap<ResourceName, Held>,
     paces: BTreeMap<ResourceName, Paced>,
+    /// What was last seen in the queues of each resource.
+    queued: BTreeMap<(ResourceName, String), Queued>,
     paused: Option<Pause>,
     /// True while the run stands still because of it.
     pause: watch::Sender<bool>,
@@ -192,6 +213,8 @@ pub struct Coordinator {
     settled: BTreeSet<ResourceName>,
     /// Places and entities of the dead letters whose rows are read again.
     mends: BTreeMap<ResourceName, Vec<String>>,
+    /// Which rows were read again in this attempt, after their publisher was called.
+    mended: BTreeMap<ResourceName, RowQuery>,
     /// Failures of the source's data since a resource last stored a chunk.
     data_failures: BTreeMap<ResourceName, u32>,
     shares: share::Shares,
@@ -253,6 +276,7 @@ impl Coordinator {
             holds: BTreeMap::new(),
             held: BTreeMap::new(),
             paces: BTreeMap::new(),
+            queued: BTreeMap::new(),
             paused: None,
             pause: watch::channel(false).0,
             live: None,
@@ -278,10 +302,12 @@ impl Coordinator {
             reports: mpsc::channel(8),
             unproven,
             rewinds: BTreeMap::new(),
+            anew: BTreeMap::new(),
             id_counts: opened.id_counts,
             calls: BTreeMap::new(),
             settled: BTreeSet::new(),
             mends: BTreeMap::new(),
+            mended: BTreeMap::new(),
             data_failures: BTreeMap::new(),
             shares: share::Shares::default(),
             verified: None,
@@ -318,6 +344,7 @@ impl Coordinator {
         }
         if matches!(ending, Ending::Done { .. }) {
             self.tell_asked_ids().await;
+            self.tell_newer().await;
         }
         let (rows, bytes, dead_letters) = self.totals();
         self.emit(&report::Event::RunEnded {
@@ -339,6 +366,7 @@ impl Coordinator {
     }
 
     async fn work(&mut self) -> Result<Ending, BookError> {
+        self.anew = self.of_older_releases();
         self.drift().await?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -36,6 +36,7 @@ impl Coordinator {
         }
         if self.interrupted.is_none() {
             self.measure();
+            self.watch_queues();
         }
         Ok(())
     }
@@ -230,19 +231,7 @@ impl Coordinator {
             "{place} no longer proves that it holds any of the {rows} rows that were stored: it was emptied, or another \
              run wrote to it"
         );
-        let run = self.book.run()?;
-        let extent = evidence::extent(run);
-        let keys = run
-            .resources
-            .iter()
-            .find(|one| one.name == *name)
-            .map_or_else(Vec::new, |one| evidence::partition_keys(run, one));
-        // Content first: a crash in between finds no evidence and starts over again.
-        let cleared = match target.clear(name, &extent).await {
-            Ok(()) => target.forget(self.book.run_id(), &keys).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = cleared {
+        if let Err(error) = self.clear_rows(name, target).await {
             return self.failed(name, Side::Target, &error).await;
         }
         let event = ResourceEvent::StartedOver {

@@ -6,7 +6,6 @@ use tokio::sync::watch;
 
 use super::{
     Coordinator, Finished, Job,
-    happened::RAISE,
     waiting::{BOTH, Passage},
 };
 use crate::{
@@ -20,7 +19,7 @@ use crate::{
     error::EdgeError,
     ids::{PartitionId, ResourceName},
     machine::{PartitionState, ResourceEvent, ResourceLedger, ResourceState, RunState},
-    plan::Resource,
+    plan::{Executor, Resource},
     report,
 };
 
@@ -38,12 +37,16 @@ impl Coordinator {
             RunState::Restoring | RunState::Verifying | RunState::Finishing
         ) {
             self.prove_next();
+            if !self.start_anew().await? {
+                return Ok(());
+            }
         }
         self.drop_step()?;
         if state != RunState::Restoring {
             return Ok(());
         }
         self.finish_copied().await?;
+        self.follow_published();
         self.ask_source();
         self.convict().await?;
         self.load_mends().await?;
@@ -65,6 +68,13 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Returns whether the rows of a resource go through a queue.
+    fn is_sent(&self, name: &ResourceName) -> bool {
+        self.plan
+            .resource(name)
+            .is_some_and(|one| one.executor == Executor::Queue)
+    }
+
     /// Returns whether the target of a resource has proven what it holds. Until then nothing is written to it.
     pub(super) fn is_proven(&self, name: &ResourceName) -> bool {
         self.plan
@@ -83,7 +93,13 @@ impl Coordinator {
                 Job::Prove(name) => name == target,
                 // It may write, and what it compares must not go back meanwhile.
                 Job::Verify => true,
-                Job::Check(_) | Job::Ask | Job::Measure(_) | Job::Step(_) => false,
+                Job::Check(_)
+                | Job::Ask
+                | Job::Measure(_)
+                | Job::Step(_)
+                | Job::Drain(_)
+                | Job::Watch(_)
+                | Job::Look(_) => false,
             })
         };
         let due: Vec<_> = self
@@ -115,11 +131,19 @@ impl Coordinator {
                 && let Some(reason) = self.drowning(&name)
             {
                 // Also when it was blocked for it, unblocked by another `run`, and had nothing left to read.
-                self.fall_back(&name, reason, RAISE).await?;
+                self.drown(&name, reason).await?;
                 continue;
             }
             if copied {
                 if self.mends(&name).await? {
+                    continue;
+                }
+                if self.is_sent(&name) {
+                    // Confirmed by the broker, which says nothing about the target.
+                    self.book
+                        .resource_moved(&name, ResourceEvent::Published)
+                        .await?;
+                    self.stops.remove(&name);
                     continue;
                 }
                 self.book
@@ -319,7 +343,7 @@ impl Coordinator {
             entity: resource.from.entity.clone(),
             source: Arc::clone(&self.source),
             target: Arc::clone(&leased.target),
-            encoding: self.plan.encoding(resource),
+            encoding: self.plan.sent_form(resource),
             lease: Arc::clone(&leased.lease),
             budget: self.budget.clone(),
             chunk_bytes: resource.chunk.bytes.min(share),

@@ -176,10 +176,14 @@ impl Coordinator {
             waiting: waiting.collect(),
             held: self.held.values().cloned().collect(),
             paces: self.paces.values().cloned().collect(),
+            queues: self.queued(),
             memory: self.memory_found.clone(),
             step: self.at_step.clone(),
         };
-        let is_news = !(live.waiting.is_empty() && live.held.is_empty() && live.paces.is_empty())
+        let is_news = !(live.waiting.is_empty()
+            && live.held.is_empty()
+            && live.paces.is_empty()
+            && live.queues.is_empty())
             || live.step.is_some();
         if self.live.is_none() && !is_news && self.started.elapsed() < SHORT_RUN {
             return;

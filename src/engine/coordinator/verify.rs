@@ -6,16 +6,22 @@
 //! verify     everything is compared, nothing is written
 //! ```
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Coordinator, Finished, Job};
+use super::{Coordinator, Finished, Job, published::tell};
 use crate::{
     engine::{
         book::BookError,
         catch_up::{self, Reach, Reached},
         copy::Report,
+        drain::{Drain, NotDrained},
         preflight::{is_skipped, row_query},
         verify::{Findings, Repair, ResourceFindings, Verify, VerifyEnd, ask, verify},
     },
@@ -62,7 +68,7 @@ impl Verified {
 }
 
 /// What a comparison needs.
-struct Work {
+pub(super) struct Work {
     plan: Arc<Plan>,
     scope: Scope,
     /// What is caught up with, and since when rows count as changed.
@@ -75,6 +81,28 @@ struct Work {
     /// True while a person has the run stand still.
     pause: watch::Receiver<bool>,
 }
+
+/// Whether the target has the rows of a resource.
+#[derive(Debug)]
+pub(super) enum Looked {
+    /// Something of every row.
+    All,
+    /// Nothing of some.
+    Missing {
+        /// How many.
+        missing: u64,
+        /// Of so many that were looked for.
+        of: u64,
+    },
+    /// It could not be told.
+    Trouble(String),
+}
+
+/// How long rows that are not there are looked for: a consumer may hold messages that it has not written yet.
+const LOOKED_FOR: Duration = Duration::from_secs(20);
+
+/// How long is waited between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 /// Hands what is told to the coordinator. What finds no room is only progress.
 struct Forward(mpsc::Sender<Report>);
@@ -91,16 +119,45 @@ impl Coordinator {
         let scope = self.book.run()?.scope.clone();
         let resources = self.plan.resources.iter();
         let catch_up: Vec<_> = resources
-            .filter(|one| one.catch_up.is_some() && !is_skipped(&scope, &one.name))
-            .map(|one| {
+            .filter(|one| !is_skipped(&scope, &one.name))
+            .filter_map(|one| {
+                if self.is_behind_a_publisher(one) {
+                    // A column may not tell what a publisher wrote.
+                    let whole = Resource {
+                        catch_up: None,
+                        ..one.clone()
+                    };
+                    return Some((whole, None));
+                }
+                one.catch_up.as_ref()?;
                 let ledger = self.book.resource(&one.name);
-                (one.clone(), ledger.and_then(|one| one.watermark.clone()))
+                Some((one.clone(), ledger.and_then(|one| one.watermark.clone())))
             })
             .collect();
         let asked = self.plan.defaults.verify.is_some() || !catch_up.is_empty();
-        if !asked || self.verified.is_some() {
+        if self.verified.is_some() {
             return Ok(false);
         }
+        self.tell_siblings(&scope);
+        if !asked {
+            return Ok(false);
+        }
+        let work = self.comparison(scope, catch_up);
+        let task = self
+            .tasks
+            .spawn(async move { Finished::Verified(Box::new(work.carry_out().await)) });
+        // Dropped at once when a signal comes: what was compared is noted.
+        self.probes.insert(task.id(), task.clone());
+        self.jobs.insert(task.id(), Job::Verify);
+        Ok(true)
+    }
+
+    /// Returns what a comparison of the rows in `scope` needs.
+    pub(super) fn comparison(
+        &self,
+        scope: Scope,
+        catch_up: Vec<(Resource, Option<Watermark>)>,
+    ) -> Work {
         let leases = self.targets.iter().map(|(name, leased)| {
             let held = (Arc::clone(&leased.target), Arc::clone(&leased.lease));
             (name.clone(), held)
@@ -108,7 +165,7 @@ impl Coordinator {
         let retry = self.plan.defaults.retry.clone();
         let repair = Repair::of_run(self.book.run_id().clone(), retry, leases.collect());
         let targets = self.targets.iter();
-        let work = Work {
+        Work {
             plan: Arc::clone(&self.plan),
             scope,
             catch_up,
@@ -120,14 +177,7 @@ impl Coordinator {
             scratch: Scratch::path_of(&self.state_path),
             reports: self.reports.0.clone(),
             pause: self.pause.subscribe(),
-        };
-        let task = self
-            .tasks
-            .spawn(async move { Finished::Verified(Box::new(work.carry_out().await)) });
-        // Dropped at once when a signal comes: what was compared is noted.
-        self.probes.insert(task.id(), task.clone());
-        self.jobs.insert(task.id(), Job::Verify);
-        Ok(true)
+        }
     }
 
     /// Takes note of what was found.
@@ -252,6 +302,47 @@ impl Work {
             verified.found = Some((level, found.await?));
         }
         Ok(verified)
+    }
+
+    /// Looks for the rows of a resource in its target, once its queues are empty; again as long as more of them appear within
+    /// the time that its queues may stand still.
+    pub(super) async fn look_for(self, drain: Drain) -> Result<Looked, VerifyEnd> {
+        let scope = Scope {
+            only: vec![drain.resource.clone()],
+            skip: Vec::new(),
+            ..self.scope.clone()
+        };
+        let within = drain.within.min(LOOKED_FOR);
+        let (mut least, mut appeared) = (u64::MAX, Instant::now());
+        loop {
+            // What a consumer had in hand when it died lies in its queue again.
+            match drain.run(|text| tell(&self.reports, text)).await {
+                Ok(false) => {}
+                Ok(true) => appeared = Instant::now(),
+                Err(NotDrained::Still(why)) => return Ok(Looked::Trouble(why)),
+                Err(NotDrained::Edge(error)) => return Err(VerifyEnd::Edge(error)),
+            }
+            let begun = Instant::now();
+            let found = self
+                .compare(&scope, BTreeMap::new(), Level::Presence, None)
+                .await?;
+            if let Some(why) = found.resources.iter().find_map(|one| one.trouble.clone()) {
+                return Ok(Looked::Trouble(why));
+            }
+            let total = found.total();
+            let missing = total.missing + total.moving;
+            if missing == 0 {
+                return Ok(Looked::All);
+            }
+            if missing < least {
+                (least, appeared) = (missing, begun);
+            }
+            if appeared.elapsed() >= within {
+                let of = total.compared;
+                return Ok(Looked::Missing { missing, of });
+            }
+            tokio::time::sleep(BETWEEN_LOOKS.min(within)).await;
+        }
     }
 
     async fn compare(

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::{
     chunk::SourceRow,
     cursor::{Cursor, KeyRange},
-    error::EdgeError,
+    error::{EdgeError, ErrorKind},
     fallback::IDS_PER_CALL,
     machine::Scope,
     plan::{FallbackConfig, MoreKeys, RowSource},
@@ -25,6 +25,8 @@ pub struct IdPage {
     pub ids: Vec<String>,
     /// The last place among them.
     pub until: Cursor,
+    /// Those that only the source could tell, because the dead letters know none.
+    pub asked: Vec<String>,
 }
 
 /// Returns the table of the entities as something that is walked like any other table.
@@ -39,6 +41,7 @@ pub fn ids_source(config: &FallbackConfig) -> RowSource {
         store: None,
         more_keys: MoreKeys::default(),
         condition: None,
+        reads_ids: true,
     }
 }
 
@@ -91,7 +94,11 @@ pub async fn next_ids(
 ) -> Result<Option<IdPage>, EdgeError> {
     let sink = walk(source, query, after, limit).await?;
     let ids = sink.ids;
-    Ok(sink.last.map(|until| IdPage { ids, until }))
+    Ok(sink.last.map(|until| IdPage {
+        ids,
+        until,
+        asked: Vec::new(),
+    }))
 }
 
 async fn walk(
@@ -104,6 +111,7 @@ async fn walk(
         ids: Vec::new(),
         last: None,
         limit: limit as usize,
+        refused: None,
     };
     // Entities that come later belong to the shop's own publishing.
     let Some(last) = source.partition(query, 1).await?.pop() else {
@@ -114,9 +122,26 @@ async fn walk(
         until: last.until,
     };
     match source.scan(query, &range, &mut sink).await {
-        Ok(()) | Err(ScanError::Stopped) => Ok(sink),
+        Ok(()) | Err(ScanError::Stopped) => match sink.refused.take() {
+            Some(error) => Err(error),
+            None => Ok(sink),
+        },
         Err(ScanError::Source(error)) => Err(error),
     }
+}
+
+/// Returns an id as it was read.
+///
+/// # Errors
+///
+/// `Refused` for bytes that are no text: replaced, they would be another id.
+pub fn id_text(bytes: &[u8]) -> Result<String, EdgeError> {
+    str::from_utf8(bytes).map(str::to_owned).map_err(|_| {
+        EdgeError::new(
+            ErrorKind::Refused,
+            "an entity id is no text in UTF-8, so nothing can be called with it",
+        )
+    })
 }
 
 /// Takes the key column of each row.
@@ -124,6 +149,7 @@ struct IdSink {
     ids: Vec<String>,
     last: Option<Cursor>,
     limit: usize,
+    refused: Option<EdgeError>,
 }
 
 impl IdSink {
@@ -145,8 +171,10 @@ impl RowSink for IdSink {
     fn push(&mut self, row: SourceRow<'_>) -> bool {
         // Rows after the last one that fits are read again by the next call.
         if !self.is_full() {
-            if let Some(id) = row.key {
-                self.ids.push(String::from_utf8_lossy(id).into_owned());
+            match row.key.map(id_text) {
+                Some(Ok(id)) => self.ids.push(id),
+                Some(Err(error)) => self.refused = Some(error),
+                None => {}
             }
             self.last = Some(Cursor(row.cursor.to_vec()));
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
+use super::ids::id_text;
 use crate::{
     chunk::SourceRow,
     cursor::Cursor,
@@ -34,10 +35,11 @@ pub async fn entities_at(
     entity: &str,
     places: &[String],
 ) -> Result<BTreeMap<String, String>, EdgeError> {
-    let mut sink = EntitySink(BTreeMap::new());
+    let mut sink = EntitySink::default();
     for places in places.chunks(PLACES as usize) {
         let mut query = letters_query(from, places.to_vec());
         // As key and value, so that the row's own value is not read.
+        query.from.reads_ids = true;
         query.from.key = entity.to_owned();
         query.from.value = entity.to_owned();
         query.from.store = None;
@@ -49,11 +51,18 @@ pub async fn entities_at(
             }
         }
     }
-    Ok(sink.0)
+    match sink.refused {
+        Some(error) => Err(error),
+        None => Ok(sink.found),
+    }
 }
 
 /// Takes the key column of each row, by its place.
-struct EntitySink(BTreeMap<String, String>);
+#[derive(Default)]
+struct EntitySink {
+    found: BTreeMap<String, String>,
+    refused: Option<EdgeError>,
+}
 
 #[async_trait]
 impl RowSink for EntitySink {
@@ -66,11 +75,13 @@ impl RowSink for EntitySink {
     }
 
     fn push(&mut self, row: SourceRow<'_>) -> bool {
-        if let Some(entity) = row.key {
-            self.0.insert(
-                Cursor(row.cursor.to_vec()).exact(),
-                String::from_utf8_lossy(entity).into_owned(),
-            );
+        match row.key.map(id_text) {
+            Some(Ok(entity)) => {
+                self.found
+                    .insert(Cursor(row.cursor.to_vec()).exact(), entity);
+            }
+            Some(Err(error)) => self.refused = Some(error),
+            None => {}
         }
         false
     }

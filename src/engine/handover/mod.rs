@@ -7,9 +7,9 @@ mod settle;
 
 use std::{sync::Arc, time::Duration};
 
-pub use ids::{IdPage, all_ids, check_ids, ids_query, ids_source, next_ids};
+pub use ids::{IdPage, all_ids, check_ids, id_text, ids_query, ids_source, next_ids};
 pub use letters::{entities_at, letters_query};
-pub use settle::{Settle, Settled};
+pub use settle::{SAY, Settle, Settled, Waited};
 
 use super::{bind::Bound, breaker::Side, retry::retrying};
 use crate::{
@@ -26,6 +26,8 @@ pub enum Handed {
     Ids(Result<Option<IdPage>, EdgeError>),
     /// The publisher was called.
     Called(Result<(), EdgeError>),
+    /// The queues behind the publisher do not run empty; what is wrong.
+    Undrained(String),
     /// Rows stand still, or were waited for long enough.
     Settled(Result<Settled, EdgeError>),
     /// What is to be compared.

@@ -24,6 +24,9 @@ use crate::{
 /// Values up to this length are hashed; of longer ones only the length is, so that none of them is held in memory.
 const VALUE_BYTES: u64 = 256 * 1024;
 
+/// How often a person hears of a wait.
+pub const SAY: Duration = Duration::from_secs(10);
+
 /// Rows of one query.
 const PAGE_ROWS: u32 = 1_000;
 
@@ -36,6 +39,15 @@ pub enum Settled {
     Moving,
 }
 
+/// How far the wait is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waited {
+    /// How long it has been so far.
+    pub elapsed: Duration,
+    /// How often two readings in a row were not the same.
+    pub changes: u32,
+}
+
 /// The wait.
 pub struct Settle {
     /// The rows.
@@ -46,6 +58,8 @@ pub struct Settle {
     pub still: Duration,
     /// How long to wait for that.
     pub within: Duration,
+    /// How often it says how far it is.
+    pub say: Duration,
     /// When to try again.
     pub retry: RetryPolicy,
 }
@@ -55,15 +69,28 @@ impl Settle {
     pub async fn run(
         self,
         mut told: impl FnMut(&EdgeError, Duration),
+        mut waits: impl FnMut(Waited),
     ) -> Result<Settled, EdgeError> {
         if self.still.is_zero() {
             return Ok(Settled::Still);
         }
         let begun = Instant::now();
         let this = &self;
+        let mut changes = 0;
+        let mut said = begun;
         let mut before = retrying(&self.retry, &mut told, || this.reading()).await?;
         loop {
-            tokio::time::sleep(self.still).await;
+            let mut left = self.still;
+            while !left.is_zero() {
+                let step = left.min(self.say);
+                tokio::time::sleep(step).await;
+                left -= step;
+                if said.elapsed() >= self.say {
+                    said = Instant::now();
+                    let elapsed = begun.elapsed();
+                    waits(Waited { elapsed, changes });
+                }
+            }
             let now = retrying(&self.retry, &mut told, || this.reading()).await?;
             if now == before {
                 return Ok(Settled::Still);
@@ -71,6 +98,7 @@ impl Settle {
             if begun.elapsed() >= self.within {
                 return Ok(Settled::Moving);
             }
+            changes += 1;
             before = now;
         }
     }
@@ -130,5 +158,68 @@ impl RowSink for HashSink {
 
     async fn flush(&mut self) -> Result<(), Stopped> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::{
+        plan::{MoreKeys, RowSource},
+        source::sqlite::SqliteSource,
+    };
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_long_wait_says_how_far_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.sqlite");
+        let database = rusqlite::Connection::open(&path).unwrap();
+        database
+            .execute_batch(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, data TEXT); INSERT INTO t VALUES (1, 'a')",
+            )
+            .unwrap();
+        let url = SecretString::from(format!("sqlite:{}", path.display()));
+        let from = RowSource {
+            table: "t".into(),
+            cursor: vec!["id".into()],
+            key: "id".into(),
+            value: "data".into(),
+            entity: None,
+            store: None,
+            more_keys: MoreKeys::default(),
+            condition: None,
+            reads_ids: false,
+        };
+        let settle = Settle {
+            query: RowQuery {
+                from,
+                ids: None,
+                since: None,
+            },
+            source: Arc::new(SqliteSource::open(&url).unwrap()),
+            still: Duration::from_millis(100),
+            within: Duration::from_mins(1),
+            say: Duration::from_millis(20),
+            retry: RetryPolicy {
+                attempts: 1,
+                base: Duration::ZERO,
+                cap: Duration::ZERO,
+                within: Duration::ZERO,
+            },
+        };
+        let mut heard = Vec::new();
+        let change = |waited: Waited| {
+            if heard.is_empty() {
+                database.execute_batch("UPDATE t SET data = 'b'").unwrap();
+            }
+            heard.push(waited);
+        };
+        assert_eq!(settle.run(|_, _| {}, change).await.unwrap(), Settled::Still);
+        assert!(heard.len() > 2, "{heard:?}");
+        assert_eq!((heard[0].changes, heard[heard.len() - 1].changes), (0, 1));
+        assert!(heard.windows(2).all(|two| two[0].elapsed < two[1].elapsed));
     }
 }

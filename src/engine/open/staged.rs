@@ -37,7 +37,7 @@ pub(super) async fn open(
     let typed = request.typed.as_str();
     let early = tokio::select! {
         biased;
-        Some(()) = signals.recv() => return Err(interrupted(typed)),
+        Some(()) = signals.recv() => return Err(interrupted(typed, None)),
         early = before_anything(request) => early?,
     };
     let (journal, ledger, notices) = open_journal(request)?;
@@ -234,7 +234,7 @@ impl Stages<'_> {
     async fn interrupted(&self, book: &mut Book) -> Failure {
         let (end, moved) = (AttemptEnd::Interrupted, Some(RunEvent::Interrupt));
         match book.attempt_ended(end, moved).await {
-            Ok(()) => interrupted(&self.request.typed),
+            Ok(()) => interrupted(&self.request.typed, None),
             Err(error) => refused_by_book(&error, &self.request.typed),
         }
     }

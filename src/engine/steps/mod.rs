@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 pub(super) use self::prepare::{Prepared, Stage, is_due, prepare, record};
 pub(super) use self::undo::lost;
 pub use self::undo::{ToUndo, to_undo, undo};
-use super::retry::{Waits, passes, retrying};
+use super::retry::{Waits, retrying};
 use crate::{
     cutover::{Action, Observed, Scene},
     error::{EdgeError, chain},
@@ -180,7 +180,7 @@ impl Work {
         let mut waits = Waits::endless(&self.retry);
         loop {
             let error = match self.action.perform(&self.scene, facts, tell).await {
-                Err(error) if passes(&error) => error,
+                Err(error) if error.kind.disposition().passes() => error,
                 ended => return ended,
             };
             tell(one_line(&error));
@@ -192,7 +192,7 @@ impl Work {
                 match self.action.observe(&self.scene, Some(facts)).await {
                     Ok(Observed::Done(how)) => return Ok(how),
                     Ok(Observed::NotDone(_)) => break,
-                    Err(error) if passes(&error) => {
+                    Err(error) if error.kind.disposition().passes() => {
                         tell(one_line(&error));
                         asked = error.not_before;
                     }

@@ -187,6 +187,7 @@ impl Stage<'_> {
             waiting: Vec::new(),
             held: Vec::new(),
             paces: Vec::new(),
+            queues: Vec::new(),
             memory: None,
             step: Some(AtStep {
                 number,

@@ -19,7 +19,7 @@ use crate::{
     chunk::Row,
     engine::retry::retrying,
     ids::ResourceName,
-    plan::{Plan, Resource, Routing, TargetConfig},
+    plan::{MoreKeys, Plan, Resource, Routing, TargetConfig},
     report,
     scratch::Writer,
     source::RowQuery,
@@ -116,9 +116,17 @@ impl Walker {
             // A comparison of everything tells it. To catch up with few rows, nobody reads all of other tables.
             return (Vec::new(), Vec::new());
         }
+        // Keys in a column of the source may begin with anything.
+        let free = |one: &Resource| {
+            let MoreKeys { aliases, mapping } = &one.from.more_keys;
+            let mut columns = [aliases, mapping].into_iter().flatten();
+            columns.any(|column| !column.optional)
+        };
         let is_rival = |one: &&Resource| {
             let keys = mine.keys.as_deref().zip(one.keys.as_deref());
-            let may = keys.is_none_or(|(a, b)| a.starts_with(b) || b.starts_with(a));
+            let may = free(mine)
+                || free(one)
+                || keys.is_none_or(|(a, b)| a.starts_with(b) || b.starts_with(a));
             one.to == mine.to && one.name != mine.name && may && self.share_an_index(one)
         };
         let at = |name: &ResourceName| plan.resources.iter().position(|one| one.name == *name);

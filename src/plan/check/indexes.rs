@@ -1,6 +1,8 @@
 //! Index names of search targets and of NDJSON files can be filled in, and what fills them is used.
 
 use crate::plan::{
+    Executor,
+    broker::Broker,
     decode::Value,
     diagnostic::{Code, Diagnostic},
     index,
@@ -65,6 +67,8 @@ fn check_resource(model: &Model, resource: &Resource, problems: &mut Vec<Diagnos
         ("from.store", store, by_store),
         ("type", resource.kind.as_ref(), by_type),
     ] {
+        // Messages name both.
+        let used = used || model.executor(resource) == Executor::Queue;
         if let Some(given) = given.filter(|_| !used) {
             let place = key.rsplit('.').next().unwrap_or(key);
             problems.push(
@@ -127,7 +131,8 @@ fn unused_stores(model: &Model, problems: &mut Vec<Diagnostic>) {
     let used = model.resources.iter().any(|resource| {
         template_of(model, resource).is_some_and(|(_, index)| index.value.contains("{store}"))
     });
-    if !used {
+    let is_broker = |broker: &Broker| broker.is_dynamic() || !broker.stores.is_empty();
+    if !used && !model.broker.as_ref().is_some_and(is_broker) {
         problems.push(
             Diagnostic::new(Code::InvalidValue, "`stores` is used by nothing".to_owned())
                 .at(stores.span, "fills no index name")

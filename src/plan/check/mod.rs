@@ -10,6 +10,7 @@ mod limits;
 mod more_keys;
 mod names;
 mod publishers;
+mod queues;
 mod rds;
 mod shared_keys;
 mod steps;
@@ -27,7 +28,7 @@ use super::{diagnostic::Diagnostic, model::Model};
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     names::check,
     duplicates::check,
     after::check,
@@ -42,6 +43,7 @@ const RULES: [Rule; 16] = [
     throttle::check,
     more_keys::check,
     publishers::check,
+    queues::check,
     steps::check,
     rds::check,
 ];

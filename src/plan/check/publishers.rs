@@ -5,8 +5,9 @@
 
 use crate::{
     plan::{
+        Executor,
         diagnostic::{Code, Diagnostic},
-        model::Model,
+        model::{Model, Resource},
         quote::quoted,
     },
     spryker,
@@ -17,7 +18,8 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     if model.preset.is_none() || fallback.is_some_and(|to| to.value == "none") {
         return;
     }
-    for resource in &model.resources {
+    let direct = |one: &&Resource| model.executor(one) != Executor::Queue;
+    for resource in model.resources.iter().filter(direct) {
         let table = resource.from.as_ref().and_then(|from| from.table.as_ref());
         // What the plan says of it, the other rules look at.
         let Some(table) = table.filter(|_| resource.fallback.is_none()) else {

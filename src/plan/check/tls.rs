@@ -57,6 +57,20 @@ pub(super) fn check(model: &Model, folder: &Path, problems: &mut Vec<Diagnostic>
             }
         }
     }
+    if let Some(broker) = &model.broker
+        && let Some(tls) = &broker.tls
+    {
+        files(tls, folder, problems);
+        let own = broker.stores.iter().filter_map(|store| store.url.as_ref());
+        let mut all = broker.url.iter().chain(own);
+        if all.any(|url| url.value.starts_with("amqp:")) {
+            problems.push(needless(
+                tls,
+                "is given, but a URL asks for a connection without TLS",
+                "begin every URL with `amqps://`, or remove `tls`",
+            ));
+        }
+    }
     for target in &model.targets {
         if let Some(TargetKind::Search(search)) = &target.kind
             && let Some(tls) = &search.tls

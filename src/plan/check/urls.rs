@@ -14,6 +14,19 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     {
         problems.push(problem("source.url", url, &fault));
     }
+    if let Some(url) = model.broker.as_ref().and_then(|broker| broker.url.as_ref())
+        && let Err(fault) = urls::broker(&url.value)
+    {
+        problems.push(problem("broker.url", url, &fault));
+    }
+    for store in model.broker.iter().flat_map(|broker| &broker.stores) {
+        if let Some(url) = &store.url
+            && let Err(fault) = urls::broker(&url.value)
+        {
+            let path = format!("broker.stores.{}.url", store.name.value);
+            problems.push(problem(&path, url, &fault));
+        }
+    }
     for target in &model.targets {
         let path = |end: &str| format!("targets.{}.{end}", target.name.value);
         match &target.kind {

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{Used, absolute, default, or};
 use crate::plan::{
-    Carrier, ConsoleConfig, FallbackConfig, JenkinsConfig, JobConfig, PublisherConfig,
+    ConsoleConfig, FallbackConfig, JenkinsConfig, JobConfig, PublisherConfig,
     model::{self, By},
     units::show_duration,
     urls::{self, PublisherUrl},
@@ -15,8 +15,6 @@ pub(super) struct Scene<'a> {
     pub folder: &'a Path,
     pub console: Option<&'a ConsoleConfig>,
     pub jenkins: Option<&'a JenkinsConfig>,
-    /// `defaults.sync`
-    pub sync: Option<&'static str>,
     /// `defaults.fallback.to`
     pub is_on: bool,
 }
@@ -42,20 +40,6 @@ pub(super) fn console(console: &model::Console, used: &mut Used) -> Option<Conso
             |wait| show_duration(*wait),
             used,
         ),
-    })
-}
-
-/// Returns who carries the rows of a resource over; `None` where that is missing, which a check noted already.
-pub(super) fn sync(resource: &model::Resource, scene: &Scene<'_>) -> Option<Carrier> {
-    let word = resource.sync.map(|(word, _)| word).or(scene.sync);
-    Some(match word {
-        Some("console") => Carrier::Console(scene.console?.clone()),
-        Some("jenkins") => {
-            let jenkins = scene.jenkins?.clone();
-            let job = jenkins.job.clone();
-            Carrier::Jenkins(JobConfig { jenkins, job })
-        }
-        _ => Carrier::Direct,
     })
 }
 

@@ -90,6 +90,7 @@ pub(super) async fn table(
             name: text(row, 0)?,
             kind: kind(&data_type, &type_text, &text(row, 4)?),
             key: key(&data_type, &type_text),
+            is_id: is_id(&data_type, &type_text),
             nullable: text(row, 3)? != "NO",
             indexed: false,
             type_text,
@@ -194,6 +195,13 @@ fn key(data_type: &str, type_text: &str) -> Option<KeyType> {
         "uuid" => KeyType::cast(KeyKind::Uuid, "UUID"),
         _ => return None,
     })
+}
+
+/// Returns whether the text of a value finds it again. BIT reads as bytes, numbers with a floating point are shortened.
+fn is_id(data_type: &str, type_text: &str) -> bool {
+    let compared_as_text = ["enum", "set", "year", "inet4", "inet6"];
+    key(data_type, type_text).is_some()
+        || compared_as_text.contains(&data_type.to_ascii_lowercase().as_str())
 }
 
 /// NULL reads as empty. Names are text on MariaDB and binary text on MySQL 8, hence unchecked.

@@ -4,6 +4,7 @@ mod catalogue;
 mod error;
 mod probe;
 mod replica;
+mod rights;
 mod session;
 
 use async_trait::async_trait;
@@ -31,7 +32,7 @@ use super::{
 use crate::{
     chunk::{MOST_BESIDE, SourceRow, Value},
     cursor::{Cursor, KeyRange, KeyValue},
-    error::{EdgeError, ErrorKind},
+    error::{EdgeError, ErrorKind, Subject},
     plan::{ChangeColumn, RowSource},
     tls::{self, TlsConfig},
 };
@@ -388,7 +389,8 @@ impl Source for MySqlSource {
                     self.sessions.patience.read,
                     connection.fetch_optional(query),
                 )
-                .await?;
+                .await
+                .map_err(|error| error.about(Subject::Condition))?;
         }
         self.sessions.give_back(connection);
         Ok(checked.shape)
@@ -556,6 +558,24 @@ impl Source for MySqlSource {
             .await?;
         self.sessions.give_back(connection);
         Ok(lag)
+    }
+
+    async fn right_to_write(&self) -> Result<Option<String>, EdgeError> {
+        // MySQL has roles of its own kind, and no `CURRENT_ROLE()` that is one name.
+        if self.sessions.flavour != Flavour::Mariadb {
+            return Ok(None);
+        }
+        let mut connection = self.sessions.take().await?;
+        let right = self
+            .sessions
+            .within(
+                "its rights",
+                self.sessions.patience.read,
+                rights::to_write(&mut connection),
+            )
+            .await?;
+        self.sessions.give_back(connection);
+        Ok(right)
     }
 
     async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError> {

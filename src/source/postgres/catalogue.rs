@@ -138,6 +138,8 @@ pub(super) async fn table(
             type_text: row.try_get(1)?,
             kind: kind(row.try_get(2)?, utf8),
             key: key(row.try_get(2)?),
+            // What is no key is compared by its text, of which there is one for each value.
+            is_id: true,
             nullable: !row.try_get::<bool, _>(3)?,
             indexed: row.try_get(4)?,
         });

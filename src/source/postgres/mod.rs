@@ -3,6 +3,7 @@
 mod catalogue;
 mod error;
 mod probe;
+mod rights;
 mod session;
 
 use async_trait::async_trait;
@@ -31,7 +32,7 @@ use super::{
 use crate::{
     chunk::{MOST_BESIDE, SourceRow, Value},
     cursor::{Cursor, KeyRange, KeyValue},
-    error::{EdgeError, ErrorKind},
+    error::{EdgeError, ErrorKind, Subject},
     plan::{ChangeColumn, RowSource},
     tls::{self, TlsConfig},
 };
@@ -419,7 +420,8 @@ impl Source for PostgresSource {
                     self.sessions.patience.read,
                     connection.fetch_optional(query),
                 )
-                .await?;
+                .await
+                .map_err(|error| error.about(Subject::Condition))?;
         }
         self.sessions.give_back(connection);
         Ok(checked.shape)
@@ -575,6 +577,20 @@ impl Source for PostgresSource {
             .await?;
         self.sessions.give_back(connection);
         Ok(rows)
+    }
+
+    async fn right_to_write(&self) -> Result<Option<String>, EdgeError> {
+        let mut connection = self.sessions.take().await?;
+        let right = self
+            .sessions
+            .within(
+                "its rights",
+                self.sessions.patience.read,
+                rights::to_write(&mut connection),
+            )
+            .await?;
+        self.sessions.give_back(connection);
+        Ok(right)
     }
 
     async fn sample_row_bytes(&self, query: &RowQuery) -> Result<Option<u64>, EdgeError> {

@@ -87,6 +87,8 @@ pub(super) fn table(connection: &Connection, table: &str) -> rusqlite::Result<Op
                     KeyKind::Any
                 })
             }),
+            // Ids of any type are compared by their texts where the column does not make them one type.
+            is_id: true,
             name,
             type_text,
             nullable: !row.get::<_, bool>(2)?,

@@ -32,7 +32,7 @@ use probe::Probe;
 use crate::{
     chunk::{MOST_BESIDE, SourceRow, Value},
     cursor::{Cursor, KeyRange, KeyValue},
-    error::{EdgeError, ErrorKind},
+    error::{EdgeError, ErrorKind, Subject},
     plan::{ChangeColumn, RowSource},
 };
 
@@ -406,7 +406,7 @@ impl Source for SqliteSource {
                 let doing = format!("the condition of `{}`", from.table);
                 let statement = connection
                     .prepare(&sql)
-                    .map_err(|error| self.edge(&doing, &error))?;
+                    .map_err(|error| self.edge(&doing, &error).about(Subject::Condition))?;
                 if statement.parameter_count() > 0 {
                     return Err(EdgeError::new(
                         ErrorKind::Refused,
@@ -414,7 +414,8 @@ impl Source for SqliteSource {
                             "{} cannot be asked for {doing}: `where` may not contain a placeholder",
                             self.place
                         ),
-                    ));
+                    )
+                    .about(Subject::Condition));
                 }
             }
             Ok(checked.shape)

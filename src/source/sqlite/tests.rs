@@ -136,6 +136,7 @@ fn from(cursor: &str) -> RowSource {
         store: None,
         more_keys: crate::plan::MoreKeys::default(),
         condition: None,
+        reads_ids: false,
     }
 }
 

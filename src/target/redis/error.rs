@@ -5,14 +5,21 @@ use std::{io, time::Duration};
 use ::redis::RedisError;
 
 use crate::{
-    error::{EdgeError, ErrorKind},
+    error::{EdgeError, ErrorKind, Subject},
     tls,
 };
+
+/// What Redis says of a number beyond its `databases`.
+const NO_DATABASE: &str = "DB index is out of range";
 
 /// Returns the error for a reply `-<code> <detail>` to `doing` (`the write`).
 pub(super) fn refused(place: &str, doing: &str, code: &str, detail: &str) -> EdgeError {
     let (kind, reason) = meaning(code, detail);
-    EdgeError::new(kind, format!("{place} refused {doing}: {reason}"))
+    let error = EdgeError::new(kind, format!("{place} refused {doing}: {reason}"));
+    if code == "ERR" && detail.contains(NO_DATABASE) {
+        return error.about(Subject::Database);
+    }
+    error
 }
 
 /// Splits a reply `OOM command not allowed` into its code and the rest.
@@ -36,10 +43,14 @@ pub(super) fn driver(place: &str, doing: &str, limit: Duration, error: &RedisErr
         return EdgeError::new(ErrorKind::Connection, format!("connection lost to {place}"))
             .because(error.clone());
     }
+    let asked = match doing.strip_prefix("to ") {
+        Some(verb) => format!("to {verb}"),
+        None => format!("for {doing}"),
+    };
     EdgeError::new(
         ErrorKind::Refused,
         format!(
-            "{place} gave an answer to {doing} that is not understood ({})",
+            "{place}, asked {asked}, gave an answer that is not understood ({})",
             error.category()
         ),
     )
@@ -130,7 +141,7 @@ fn meaning(code: &str, detail: &str) -> (ErrorKind, String) {
         "ERR" if detail.contains("max number of clients") => {
             (ErrorKind::Busy, "it has too many clients")
         }
-        "ERR" if detail.contains("DB index is out of range") => {
+        "ERR" if detail.contains(NO_DATABASE) => {
             (ErrorKind::Missing, "it has no database with this number")
         }
         _ => {

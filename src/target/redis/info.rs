@@ -46,19 +46,14 @@ impl Info {
         if self.text("loading") == "1" {
             return refuse(ErrorKind::Busy, "is still loading its data".into());
         }
-        if self.text("role") == "slave" {
+        if let Some(master) = self.master() {
             return refuse(
                 ErrorKind::Refused,
-                format!(
-                    "is a read-only replica; write to its master at {}:{}",
-                    self.text("master_host"),
-                    self.text("master_port")
-                ),
+                format!("is a read-only replica; write to its master at {master}"),
             );
         }
-        let policy = self.text("maxmemory_policy");
         // Refused even without a limit: one `CONFIG SET maxmemory` later the restore would lose keys in silence.
-        if policy != "noeviction" && self.0.contains_key("maxmemory_policy") && !allow_eviction {
+        if let Some(policy) = self.evicts().filter(|_| !allow_eviction) {
             return refuse(
                 ErrorKind::Refused,
                 format!(
@@ -68,6 +63,36 @@ impl Info {
             );
         }
         Ok(())
+    }
+
+    /// Returns the policy that drops keys when memory is full; `None` for one that drops none, and where the server does not say.
+    pub(super) fn evicts(&self) -> Option<&str> {
+        let policy = self.0.get("maxmemory_policy")?;
+        (policy != "noeviction").then_some(policy)
+    }
+
+    /// Returns where the server copies from; `None` for a master.
+    pub(super) fn master(&self) -> Option<String> {
+        (self.text("role") == "slave")
+            .then(|| format!("{}:{}", self.text("master_host"), self.text("master_port")))
+    }
+
+    /// Returns the bytes that are left below `maxmemory`; `None` without a limit.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        let limit = self.number("maxmemory").filter(|limit| *limit > 0)?;
+        Some(limit.saturating_sub(self.number("used_memory")?))
+    }
+
+    /// Returns the numbers of the databases that hold keys, in their order.
+    pub(super) fn databases(&self) -> Vec<i64> {
+        // db2:keys=12,expires=0,avg_ttl=0
+        let named = self.0.iter().filter_map(|(name, line)| {
+            let holds = !line.starts_with("keys=0,") && line.starts_with("keys=");
+            name.strip_prefix("db")?.parse().ok().filter(|_| holds)
+        });
+        let mut databases: Vec<i64> = named.collect();
+        databases.sort_unstable();
+        databases
     }
 
     /// Returns used memory in percent of `maxmemory`; `None` without a limit.

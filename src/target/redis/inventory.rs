@@ -218,7 +218,7 @@ fn with_keys(out: &mut Vec<u8>, command: &[u8], keys: &[Vec<u8>]) {
 }
 
 /// Returns what matches the keys that begin with `prefix`, and no others.
-fn pattern(prefix: &[u8]) -> Vec<u8> {
+pub(super) fn pattern(prefix: &[u8]) -> Vec<u8> {
     let mut pattern = Vec::with_capacity(prefix.len() + 1);
     for byte in prefix {
         if b"*?[]^\\".contains(byte) {

@@ -31,9 +31,15 @@ pub(super) async fn find(view: &View) -> Result<Vec<Leftover>, EdgeError> {
             }
         }
     }
+    let cli = view.nodes[0].server.cli();
+    let where_to = if view.is_cluster() {
+        "on each master, as on this one: "
+    } else {
+        ""
+    };
     let found = markers.into_iter().map(|(run, count)| Leftover {
         what: format!("{count} of its markers"),
-        by_hand: format!("redis-cli --scan --pattern 'rekindle:*{run}:*' | xargs redis-cli del"),
+        by_hand: format!("{where_to}{cli} --scan --pattern 'rekindle:*{run}:*' | xargs {cli} del"),
         run: Some(run),
     });
     Ok(found.collect())

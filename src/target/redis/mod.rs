@@ -3,9 +3,11 @@
 //! Three kinds of keys are rekindle's own and carry no prefix: `rekindle:lease`, `rekindle:writer`, and one marker
 //! `rekindle:<run>:<partition>` for each partition. A run that is done leaves none of them.
 
+mod applier;
 mod cluster;
 mod cluster_writer;
 mod compare;
+mod conditions;
 mod culprits;
 mod error;
 mod evidence;
@@ -28,6 +30,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use self::{
+    applier::RedisApplier,
     cluster::{Cluster, View},
     cluster_writer::ClusterWriter,
     compare::RedisComparer,
@@ -37,8 +40,8 @@ use self::{
     writer::RedisWriter,
 };
 use super::{
-    ChunkWriter, Comparer, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover, PartitionKey,
-    Recorded, Target,
+    Applier, ChunkWriter, Comparer, Condition, Evidence, Extent, Inventory, Lease, LeaseOwner,
+    Leftover, PartitionKey, Recorded, Target,
 };
 use crate::{
     error::EdgeError,
@@ -156,6 +159,11 @@ impl Target for RedisTarget {
         Ok(Info::facts(&infos, self.server.db()))
     }
 
+    async fn conditions(&self) -> Result<Vec<Condition>, EdgeError> {
+        let view = self.cluster.view().await?;
+        self.watched(conditions::of(&view, &self.prefix, self.allow_eviction).await)
+    }
+
     async fn used_percent(&self) -> Result<Option<f64>, EdgeError> {
         Ok(Info::read(&self.server).await?.used_percent())
     }
@@ -214,6 +222,11 @@ impl Target for RedisTarget {
     ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
         let comparer = RedisComparer::new(Arc::clone(&self.cluster), &self.prefix);
         Ok(Some(Box::new(comparer)))
+    }
+
+    async fn applier(&self) -> Result<Option<Box<dyn Applier>>, EdgeError> {
+        let applier = RedisApplier::new(Arc::clone(&self.cluster), &self.prefix);
+        Ok(Some(Box::new(applier)))
     }
 
     async fn inventory(

@@ -154,6 +154,30 @@ impl Server {
         }
     }
 
+    /// Returns how a person reaches the database: `redis-cli -h cache.test -p 6379 -n 3`, without user and password.
+    pub(super) fn cli(&self) -> String {
+        let tls = if self.tls.is_some() { " --tls" } else { "" };
+        match &self.address {
+            Address::Tcp { host, port } => {
+                format!("redis-cli -h {host} -p {port}{tls} -n {}", self.db())
+            }
+            Address::Unix(path) => format!("redis-cli -s {} -n {}", path.display(), self.db()),
+        }
+    }
+
+    /// Returns the database `db` of the same server, for the same login.
+    pub(super) fn neighbour(&self, db: i64) -> Self {
+        let database = match &self.address {
+            Address::Tcp { .. } => format!("/{db}"),
+            Address::Unix(_) => format!("?db={db}"),
+        };
+        Self {
+            place: format!("redis at {}{database}", self.address.shown()),
+            login: self.login.clone().set_db(db),
+            ..self.sibling(self.address.clone())
+        }
+    }
+
     /// Returns the longest key or value that the server takes, as far as it matters for `chunk`: asked only when there
     /// is one that a server might be set to refuse. It would end the connection in mid-chunk, without a word that
     /// reaches us.

@@ -211,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_answer_that_is_not_yes_has_its_kind() {
-        use ErrorKind::{Busy, Connection, Refused, TargetMemory};
+        use ErrorKind::{Busy, Connection, Failed, Refused, TargetMemory};
         let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
         for (replies, kind) in [
             ("-LOADING Redis is loading the dataset in memory\r\n", Busy),
@@ -237,11 +237,11 @@ mod tests {
                 "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n+OK\r\n*2\r\n$9\r\nK3F",
                 Connection,
             ),
-            ("HTTP/1.1 400 Bad Request\r\n", Refused),
-            ("+OK\r\n+QUEUED\r\n*999999999\r\n", Refused),
+            ("HTTP/1.1 400 Bad Request\r\n", Failed),
+            ("+OK\r\n+QUEUED\r\n*999999999\r\n", Failed),
             (
                 "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n+OK\r\n*2\r\n$999999999\r\n",
-                Refused,
+                Failed,
             ),
         ] {
             let error = answered(replies).await;

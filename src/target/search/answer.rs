@@ -252,7 +252,7 @@ pub(super) struct Bulk<'a> {
 /// `{"index":{"status":201}}` or `{"index":{"status":400,"error":{"type":"...","reason":"..."}}}`
 #[derive(Debug, Deserialize)]
 pub(super) struct Item<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, alias = "delete")]
     pub(super) index: Outcome<'a>,
 }
 

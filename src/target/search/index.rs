@@ -177,38 +177,106 @@ pub(super) async fn health(cluster: &Cluster) -> Result<String, EdgeError> {
     Ok(format!("status {}", health.status))
 }
 
+/// What an index says of itself.
+pub(super) struct Facts {
+    /// `None` for an index that is not there.
+    pub documents: Option<u64>,
+    /// Whether it guesses the types of fields that it does not know.
+    pub is_dynamic: bool,
+    /// The setting by which it takes no writes.
+    pub block: Option<String>,
+}
+
+impl Facts {
+    /// Asks about the index `name`.
+    pub(super) async fn read(cluster: &Cluster, name: &str) -> Result<Self, EdgeError> {
+        #[derive(Deserialize)]
+        struct Counted {
+            count: u64,
+        }
+        let path = path([name]);
+        let counted = format!("{path}/_count");
+        let answer = cluster.send(Request::get(&counted)).await?;
+        let documents = match answer.status {
+            404 => None,
+            _ if answer.is_success() => Some(answer.json::<Counted>(&cluster.place)?.count),
+            _ => return Err(answer.refusal(&cluster.place, "to count its documents")),
+        };
+        if documents.is_none() {
+            let (is_dynamic, block) = (false, None);
+            return Ok(Self {
+                documents,
+                is_dynamic,
+                block,
+            });
+        }
+        let mapping = format!("{path}/_mapping");
+        let query = [("filter_path", "*.mappings.dynamic")];
+        let answer = cluster.send(Request::get(&mapping).query(&query)).await?;
+        // Only what the index says at its top: `{"shop":{"mappings":{"dynamic":"strict"}}}`
+        let text = String::from_utf8_lossy(&answer.body);
+        let is_dynamic =
+            answer.is_success() && !(text.contains("\"strict\"") || text.contains("\"false\""));
+        Ok(Self {
+            documents,
+            is_dynamic,
+            block: block(cluster, &path).await?,
+        })
+    }
+}
+
+/// Returns the setting by which the index at `path` takes no writes: `index.blocks.read_only`.
+async fn block(cluster: &Cluster, path: &str) -> Result<Option<String>, EdgeError> {
+    #[derive(Deserialize)]
+    struct Blocked {
+        settings: Outer,
+    }
+    #[derive(Deserialize)]
+    struct Outer {
+        index: Inner,
+    }
+    #[derive(Deserialize)]
+    struct Inner {
+        blocks: BTreeMap<String, serde_json::Value>,
+    }
+    let settings = format!("{path}/_settings");
+    let query = [("filter_path", "*.settings.index.blocks")];
+    let answer = cluster.send(Request::get(&settings).query(&query)).await?;
+    if !answer.is_success() {
+        // Who may not see the settings of an index learns it by writing.
+        return Ok(None);
+    }
+    // `{"shop":{"settings":{"index":{"blocks":{"read_only":"true"}}}}}`
+    let found: BTreeMap<String, Blocked> = answer.json(&cluster.place)?;
+    let set = found
+        .into_values()
+        .flat_map(|found| found.settings.index.blocks);
+    let is_set = |value: &serde_json::Value| value == "true" || value == true;
+    let mut blocks = set.filter(|(word, value)| {
+        is_set(value) && matches!(&**word, "write" | "read_only" | "read_only_allow_delete")
+    });
+    Ok(blocks
+        .next()
+        .map(|(word, _)| format!("index.blocks.{word}")))
+}
+
 /// Returns what a dry run shows about each of the indexes `names`.
 pub(super) async fn facts(
     cluster: &Cluster,
     names: &[&str],
 ) -> Result<Vec<(String, String)>, EdgeError> {
-    #[derive(Deserialize)]
-    struct Counted {
-        count: u64,
-    }
     let mut facts = Vec::new();
     for name in names {
-        let path = path([*name]);
-        let counted = format!("{path}/_count");
-        let answer = cluster.send(Request::get(&counted)).await?;
-        let mut fact = match answer.status {
-            404 => "missing".to_owned(),
-            _ if answer.is_success() => {
-                let found: Counted = answer.json(&cluster.place)?;
-                format!("{} documents", found.count)
+        let found = Facts::read(cluster, name).await?;
+        let fact = match found.documents {
+            None => "missing".to_owned(),
+            Some(documents) if found.is_dynamic => {
+                format!(
+                    "{documents} documents (dynamic mapping: fields it does not know are guessed)"
+                )
             }
-            _ => return Err(answer.refusal(&cluster.place, "to count its documents")),
+            Some(documents) => format!("{documents} documents"),
         };
-        if answer.is_success() {
-            let mapping = format!("{path}/_mapping");
-            let query = [("filter_path", "*.mappings.dynamic")];
-            let answer = cluster.send(Request::get(&mapping).query(&query)).await?;
-            // Only what the index says at its top: `{"shop":{"mappings":{"dynamic":"strict"}}}`
-            let text = String::from_utf8_lossy(&answer.body);
-            if answer.is_success() && !(text.contains("\"strict\"") || text.contains("\"false\"")) {
-                fact.push_str(" (dynamic mapping: fields it does not know are guessed)");
-            }
-        }
         facts.push((format!("index {name}"), fact));
     }
     Ok(facts)

@@ -6,6 +6,7 @@
 //! first; what it lost, it lost with the index.
 
 mod answer;
+mod applier;
 mod compare;
 mod index;
 mod inventory;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use self::{
+    applier::SearchApplier,
     compare::SearchComparer,
     inventory::SearchInventory,
     node::{Cluster, Request},
@@ -32,8 +34,8 @@ use self::{
     writer::SearchWriter,
 };
 use super::{
-    ChunkWriter, Comparer, Evidence, Extent, Inventory, Lease, LeaseOwner, Leftover, PartitionKey,
-    Recorded, Target,
+    Applier, ChunkWriter, Comparer, Condition, Evidence, Extent, Inventory, Lease, LeaseOwner,
+    Leftover, PartitionKey, Recorded, Target,
 };
 use crate::{
     error::{EdgeError, ErrorKind},
@@ -276,6 +278,27 @@ impl Target for SearchTarget {
         Ok(facts)
     }
 
+    async fn conditions(&self) -> Result<Vec<Condition>, EdgeError> {
+        let shared = &self.shared;
+        let mut found = Vec::new();
+        for index in shared.all_indexes() {
+            let facts = index::Facts::read(&shared.cluster, index).await?;
+            let index = index.to_owned();
+            if facts.documents.is_none() {
+                found.push(Condition::IndexMissing { index });
+                continue;
+            }
+            if let Some(setting) = facts.block {
+                let index = index.clone();
+                found.push(Condition::IndexBlocked { index, setting });
+            }
+            if facts.is_dynamic {
+                found.push(Condition::IndexDynamic { index });
+            }
+        }
+        Ok(found)
+    }
+
     async fn take_lease(&self, owner: &LeaseOwner) -> Result<Lease, EdgeError> {
         let lease = lease::take(&self.shared.cluster, owner).await?;
         if lease == Lease::Held {
@@ -364,6 +387,10 @@ impl Target for SearchTarget {
     ) -> Result<Option<Box<dyn Comparer>>, EdgeError> {
         let comparer = SearchComparer::new(Arc::clone(&self.shared), resource)?;
         Ok(Some(Box::new(comparer)))
+    }
+
+    async fn applier(&self) -> Result<Option<Box<dyn Applier>>, EdgeError> {
+        Ok(Some(Box::new(SearchApplier::new(Arc::clone(&self.shared)))))
     }
 
     async fn inventory(

@@ -40,6 +40,11 @@ pub enum Form {
     Search,
 }
 
+/// Appends `text` as PHP writes a string in `form`, with its quotes.
+pub fn string(text: &str, form: Form, out: &mut Vec<u8>) {
+    text::quoted(text, form, out);
+}
+
 /// Writes values in one [`Form`]. Keeps its scratch memory from value to value.
 #[derive(Debug)]
 pub struct Json {

@@ -73,6 +73,13 @@ pub(super) fn write(
     }
 }
 
+/// Appends `text`, which is no JSON, as PHP writes it, with its quotes.
+pub(super) fn quoted(text: &str, form: Form, out: &mut Vec<u8>) {
+    out.push(b'"');
+    text.chars().for_each(|meant| character(meant, form, out));
+    out.push(b'"');
+}
+
 /// Returns the character beyond ASCII at `at` and where it ends, or `None` where there is no whole one.
 fn utf8(input: &[u8], at: usize) -> Option<(char, usize)> {
     let lead = *input.get(at)?;

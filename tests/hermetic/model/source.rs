@@ -7,8 +7,8 @@ use rekindle::{
     chunk::{SourceRow, Value},
     cursor::{Cursor, KeyRange, KeyValue},
     error::{EdgeError, ErrorKind},
-    plan::RowSource,
-    source::{ReadModel, RowQuery, RowSink, ScanError, Source, TableShape},
+    plan::{ChangeColumn, RowSource},
+    source::{Changes, ReadModel, RowQuery, RowSink, ScanError, Source, TableShape},
 };
 
 use super::world::{Row, World};
@@ -68,6 +68,7 @@ impl Source for ModelSource {
             estimated_bytes: None,
             single_integer: true,
             absent: Vec::new(),
+            unique_keys: false,
         })
     }
 
@@ -142,6 +143,18 @@ impl Source for ModelSource {
             }
         }
         Ok(())
+    }
+
+    async fn changes(&self, _: &RowSource, _: &ChangeColumn) -> Result<Option<Changes>, EdgeError> {
+        Ok(None)
+    }
+
+    async fn watermark(
+        &self,
+        _: &RowSource,
+        _: &ChangeColumn,
+    ) -> Result<Option<KeyValue>, EdgeError> {
+        Ok(None)
     }
 
     async fn count(&self, query: &RowQuery) -> Result<u64, EdgeError> {

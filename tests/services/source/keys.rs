@@ -332,6 +332,7 @@ fn query(columns: usize) -> RowQuery {
             store: None,
             more_keys: MoreKeys::default(),
             condition: None,
+            reads_ids: false,
         },
         ids: None,
     }

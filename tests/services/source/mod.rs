@@ -32,6 +32,7 @@ fn url_table(table: &str) -> RowSource {
         store: None,
         more_keys: MoreKeys::default(),
         condition: None,
+        reads_ids: false,
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, PgConnection, Row};
 
 use self::{
@@ -230,6 +230,37 @@ fn assert_restored<D: Named>(
     ));
 }
 
+/// Returns the memory that the shop's Redis uses.
+fn memory<D: Named>(shop: &Shop<D>) -> u64 {
+    let info: String = shop.redis.ask(0, redis::cmd("INFO").arg("memory"));
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    line.and_then(|used| used.parse().ok()).expect("a number")
+}
+
+/// Asserts that a dry run foretold what the run did, give or take a fifth: rows, bytes, and the memory of the Redis.
+fn assert_foretold<D: Named>(shop: &Shop<D>, dry: &Value, grown: u64) {
+    let run = &shop.rekindle(&format!("history {PLAN} --json")).exits(0);
+    let run = &run.json()[0][0];
+    let number = |of: &Value| of.as_u64().expect("a number");
+    for (what, foretold, found) in [
+        ("rows", number(&dry["rows_left"]), number(&run["rows"])),
+        ("bytes", number(&dry["bytes_left"]), number(&run["bytes"])),
+        (
+            "bytes of memory",
+            number(&dry["target_memory"]["storage"]),
+            grown,
+        ),
+    ] {
+        let ratio = foretold as f64 / found as f64;
+        told(&format!(
+            "{foretold} {what} foretold, {found} found: {ratio:.3}"
+        ));
+        assert!((0.8..=1.2).contains(&ratio), "{what}");
+    }
+}
+
 #[tokio::test]
 async fn a_shop_of_mariadb_is_restored_as_php_would_write_it() {
     let mut shop = Shop::open("spryker").await;
@@ -243,7 +274,11 @@ async fn a_shop_of_mariadb_is_restored_as_php_would_write_it() {
     let tables = Table::all();
     create_indexes(&search, &tables);
     let names = write_plan(&shop, &tables, "none", &search);
+    let dry = shop.rekindle(&format!("run {PLAN} --dry-run --json"));
+    let before = memory(&shop);
     let letters = restore(&shop, &names);
+    let grown = memory(&shop).saturating_sub(before);
+    assert_foretold(&shop, &dry.exits(0).json()[0], grown);
     let mode = (Dialect::MariaDb, false);
     assert_restored(&shop, (&written, tables), &letters, mode, &search);
 }
@@ -270,6 +305,7 @@ async fn a_shop_of_postgres_is_restored_with_values_packed_as_php_packs_them() {
 #[tokio::test]
 async fn a_plan_written_from_a_whole_shop_passes_as_it_is() {
     let mut shop = Shop::open("spryker_init").await;
+    shop.database.reads_only().await;
     fill(&Table::all(), 2_000, Dialect::MariaDb, async |sql| {
         shop.database.execute(sql).await;
     })
@@ -300,7 +336,7 @@ async fn a_plan_written_from_a_whole_shop_passes_as_it_is() {
     for line in [
         "preset: spryker ",
         "  - name: product_abstract/search ",
-        "    fallback: { to: none }         # nothing in core builds its rows again by their ids",
+        "    fallback: { to: none }           # nothing in core builds its rows again by their ids",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

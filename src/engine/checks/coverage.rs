@@ -1,8 +1,10 @@
 //! Which tables of the source look like read models and are in no resource of the plan: a custom module whose
 //! synchronization nobody thought of is missing in the shop, and no run would tell.
 
+use super::Scene;
 use crate::{
-    plan::{Plan, TablePattern},
+    error::{EdgeError, chain},
+    plan::{Code, Diagnostic, Plan, TablePattern},
     source::{ReadModel, Source},
 };
 
@@ -19,37 +21,60 @@ pub struct Uncovered {
 }
 
 /// What the plan does not cover.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Coverage {
     /// Sorted by name.
     pub uncovered: Vec<Uncovered>,
     /// Those that `ignore_tables` of the plan names; sorted by name.
     pub ignored: Vec<Uncovered>,
-    /// In words, for a person.
-    pub warnings: Vec<String>,
+    /// Entries of `ignore_tables` that mean no table, by their number from 0.
+    pub without_table: Vec<usize>,
+    /// Why nothing of this is known.
+    pub unknown: Option<EdgeError>,
 }
 
-/// Returns what `plan` does not cover of its source. A source that does not tell is a warning of its own.
-pub async fn coverage(plan: &Plan, source: &dyn Source) -> Coverage {
+/// Returns what `plan` does not cover of its source.
+pub(super) async fn of(plan: &Plan, source: &dyn Source) -> Coverage {
     match source.read_models().await {
         Ok(found) => {
             let (uncovered, ignored) = uncovered(plan, &found);
-            let mut warnings = warnings(&uncovered);
-            warnings.extend(without_table(&plan.ignored, &found));
             Coverage {
                 uncovered,
                 ignored,
-                warnings,
+                without_table: without_table(&plan.ignored, &found),
+                unknown: None,
             }
         }
         Err(error) => Coverage {
-            warnings: vec![format!(
-                "whether the plan covers every table is not known: {}",
-                crate::error::chain(&error).join(": ")
-            )],
+            unknown: Some(error),
             ..Coverage::default()
         },
     }
+}
+
+/// Notes each table that no resource covers.
+pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
+    problems.extend(self::problems(&scene.answers.coverage));
+}
+
+fn problems(coverage: &Coverage) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    if let Some(error) = &coverage.unknown {
+        let why = chain(error).join(": ");
+        problems.push(
+            Diagnostic::new(
+                Code::CoverageUnknown,
+                format!("whether the plan covers every table is not known: {why}"),
+            )
+            .help("give the user the right to look into the catalogue"),
+        );
+    }
+    let warnings = warnings(&coverage.uncovered).into_iter();
+    problems.extend(warnings.map(|warning| {
+        Diagnostic::new(Code::UncoveredTable, warning)
+            .help("give each table a resource, or name it in `ignore_tables`")
+    }));
+    problems
 }
 
 fn means(pattern: &TablePattern, table: &ReadModel) -> bool {
@@ -81,17 +106,12 @@ fn uncovered(plan: &Plan, found: &[ReadModel]) -> (Vec<Uncovered>, Vec<Uncovered
     (listed(uncovered), listed(ignored))
 }
 
-/// Returns a warning for each pattern that means no table: it was mistyped, or its table is gone.
-fn without_table(patterns: &[TablePattern], found: &[ReadModel]) -> Vec<String> {
-    patterns
-        .iter()
-        .filter(|pattern| !found.iter().any(|table| means(pattern, table)))
-        .map(|pattern| {
-            format!(
-                "`ignore_tables` names `{}`, and no table that looks like a read model is called so",
-                pattern.typed
-            )
-        })
+/// Returns the patterns that mean no table, by their number.
+fn without_table(patterns: &[TablePattern], found: &[ReadModel]) -> Vec<usize> {
+    let numbered = patterns.iter().enumerate();
+    numbered
+        .filter(|(_, pattern)| !found.iter().any(|table| means(pattern, table)))
+        .map(|(number, _)| number)
         .collect()
 }
 
@@ -130,6 +150,7 @@ fn counted(rows: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn twenty_tables_are_named_and_the_rest_is_counted() {
@@ -152,5 +173,17 @@ mod tests {
             some[20],
             "no resource of the plan covers 2 more tables (about 41 rows); `--json` names them all"
         );
+    }
+
+    #[test]
+    fn a_source_that_does_not_tell_its_tables_is_a_warning() {
+        let unknown = Coverage {
+            unknown: Some(EdgeError::new(ErrorKind::Credentials, "no right to look")),
+            ..Coverage::default()
+        };
+        let found = problems(&unknown);
+        assert_eq!(found[0].code, Code::CoverageUnknown);
+        assert!(found[0].message.ends_with("is not known: no right to look"));
+        assert!(problems(&Coverage::default()).is_empty());
     }
 }

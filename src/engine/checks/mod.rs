@@ -1,0 +1,74 @@
+//! What only the servers of a plan can find wrong with it. They are asked once, and change nothing by it; then each rule looks
+//! at the answers and notes its problems: one rule per file.
+//!
+//! ```text
+//! plan, places -> ask -> Answers -rules-> diagnostics
+//! ```
+
+mod ask;
+mod catch_up;
+mod coverage;
+mod cursor;
+mod database;
+mod eviction;
+mod ids;
+mod ignored;
+mod indexes;
+mod names;
+mod program;
+mod replica;
+mod rights;
+mod room;
+mod source;
+mod targets;
+
+pub use ask::{Answers, Described, TargetAnswer, ask};
+pub use coverage::{Coverage, Uncovered};
+pub use room::no_room;
+
+use crate::plan::{Diagnostic, Places, Plan};
+
+/// What a rule looks at.
+pub(super) struct Scene<'a> {
+    pub plan: &'a Plan,
+    pub places: &'a Places,
+    pub answers: &'a Answers,
+}
+
+/// A rule: notes what it finds.
+type Rule = fn(&Scene<'_>, &mut Vec<Diagnostic>);
+
+const RULES: [Rule; 13] = [
+    source::check,
+    rights::check,
+    names::check,
+    cursor::check,
+    catch_up::check,
+    ids::check,
+    program::check,
+    targets::check,
+    eviction::check,
+    replica::check,
+    database::check,
+    indexes::check,
+    coverage::check,
+];
+
+/// Returns what is wrong with `plan` by what its servers answered, errors and warnings, in the order of the file; what has no
+/// place in it comes last.
+#[must_use]
+pub fn check(plan: &Plan, places: &Places, answers: &Answers) -> Vec<Diagnostic> {
+    let scene = Scene {
+        plan,
+        places,
+        answers,
+    };
+    let mut problems = Vec::new();
+    for rule in RULES {
+        rule(&scene, &mut problems);
+    }
+    ignored::check(&scene, &mut problems);
+    let place = |problem: &Diagnostic| problem.places.first().map(|place| place.span);
+    problems.sort_by_key(|problem| (place(problem).is_none(), place(problem)));
+    problems
+}

@@ -1,0 +1,141 @@
+//! Where the parts of a plan were typed, for what only its servers can find wrong.
+
+use std::collections::BTreeMap;
+
+use super::{
+    decode::Value,
+    diagnostic::Span,
+    model::{self, Model, TargetKind},
+};
+use crate::ids::ResourceName;
+
+/// Where the parts of a plan were typed. What a preset filled in has the place of the name that it goes by.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// `source.url`
+    pub source: Option<Span>,
+    /// By the plan's own names.
+    pub targets: BTreeMap<String, TargetPlaces>,
+    /// By name.
+    pub resources: BTreeMap<ResourceName, ResourcePlaces>,
+    /// Each entry of `ignore_tables`, in their order.
+    pub ignored: Vec<Span>,
+    /// `console.command`
+    pub console: Option<Span>,
+}
+
+/// The places of a target.
+#[derive(Debug, Clone)]
+pub struct TargetPlaces {
+    /// Its name.
+    pub name: Span,
+    /// Its URL, the first of several, or its folder.
+    pub url: Option<Span>,
+    /// `index`, or the `prefix` in its place.
+    pub index: Option<Span>,
+}
+
+impl TargetPlaces {
+    /// Returns where to look when the store itself is the trouble.
+    #[must_use]
+    pub fn store(&self) -> Span {
+        self.url.unwrap_or(self.name)
+    }
+}
+
+/// The places of a resource.
+#[derive(Debug, Clone, Default)]
+pub struct ResourcePlaces {
+    /// Its name.
+    pub name: Option<Span>,
+    /// `from.table`
+    pub table: Option<Span>,
+    /// `from.cursor`
+    pub cursor: Option<Span>,
+    /// `from.where`
+    pub condition: Option<Span>,
+    /// `catch_up.column`
+    pub catch_up: Option<Span>,
+    /// `fallback.ids.table`
+    pub ids_table: Option<Span>,
+    /// `fallback.ids.column`
+    pub ids_column: Option<Span>,
+    columns: Vec<(String, Span)>,
+}
+
+impl ResourcePlaces {
+    /// Returns where the table is named, else the resource.
+    #[must_use]
+    pub fn table(&self) -> Option<Span> {
+        self.table.or(self.name)
+    }
+
+    /// Returns where the column is named, else the table.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<Span> {
+        let named = self.columns.iter().find(|(column, _)| column == name);
+        named.map(|(_, span)| *span).or_else(|| self.table())
+    }
+
+    fn of(resource: &model::Resource) -> Self {
+        let from = resource.from.clone().unwrap_or_default();
+        let of = |value: &Option<Value<String>>| value.as_ref().map(|value| value.span);
+        let cursor = from.cursor.iter().flat_map(|cursor| &cursor.value);
+        let more = [from.aliases, from.mapping_key]
+            .into_iter()
+            .flatten()
+            .map(|column| column.name);
+        let columns = [&from.key, &from.value, &from.entity, &from.store]
+            .into_iter()
+            .flatten()
+            .chain(cursor)
+            .cloned()
+            .chain(more)
+            .map(|column| (column.value, column.span))
+            .collect();
+        let ids = resource.fallback.as_ref();
+        Self {
+            name: of(&resource.name),
+            table: of(&from.table),
+            cursor: from.cursor.as_ref().map(|cursor| cursor.span),
+            condition: of(&from.condition),
+            catch_up: resource.catch_up.as_ref().and_then(|one| of(&one.column)),
+            ids_table: ids.and_then(|ids| of(&ids.table)),
+            ids_column: ids.and_then(|ids| of(&ids.column)),
+            columns,
+        }
+    }
+}
+
+impl Places {
+    /// Returns the places of everything that was read.
+    pub(super) fn of(model: &Model) -> Self {
+        let span = |value: &Option<Value<String>>| value.as_ref().map(|value| value.span);
+        let targets = model.targets.iter().map(|target| {
+            let (url, index) = match &target.kind {
+                Some(TargetKind::Redis(redis)) => (span(&redis.url), None),
+                Some(TargetKind::Search(search)) => (
+                    search.urls.first().map(|url| url.span),
+                    span(&search.index).or_else(|| span(&search.prefix)),
+                ),
+                Some(TargetKind::File(file)) => (span(&file.path), span(&file.index)),
+                None => (None, None),
+            };
+            let name = target.name.span;
+            let places = TargetPlaces { name, url, index };
+            (target.name.value.clone(), places)
+        });
+        let resources = model.resources.iter().filter_map(|resource| {
+            let name = resource.name.as_ref()?;
+            Some((name.value.as_str().into(), ResourcePlaces::of(resource)))
+        });
+        let console = model.console.as_ref();
+        Self {
+            source: span(&model.source_url),
+            targets: targets.collect(),
+            resources: resources.collect(),
+            ignored: model.ignored.iter().map(|one| one.span).collect(),
+            console: console.and_then(|console| Some(console.command.as_ref()?.span)),
+        }
+    }
+}

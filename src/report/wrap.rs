@@ -1,0 +1,70 @@
+//! Long lines for people: broken between words where a terminal would break them anywhere.
+
+/// How far the rest of a broken line is set in below its beginning.
+const INDENT: usize = 4;
+
+/// Returns `text` with no line longer than `width`, words aside that are longer themselves.
+#[must_use]
+pub fn wrapped(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else {
+        return text.to_owned();
+    };
+    let lines: Vec<_> = text.lines().map(|line| broken(line, width)).collect();
+    lines.join("\n")
+}
+
+fn broken(line: &str, width: usize) -> String {
+    if columns(line) <= width {
+        return line.to_owned();
+    }
+    let before = line.len() - line.trim_start().len();
+    let indent = before + INDENT;
+    let mut text = " ".repeat(before);
+    let mut used = before;
+    for (i, word) in line.trim_start().split(' ').enumerate() {
+        let length = columns(word);
+        if i > 0 && used + 1 + length > width {
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            used = indent;
+        } else if i > 0 {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += length;
+    }
+    text
+}
+
+/// Returns how many columns a text takes; a colour takes none.
+fn columns(text: &str) -> usize {
+    let mut chars = text.chars();
+    let mut columns = 0;
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // `ESC [ 1 ; 31 m`
+            chars.by_ref().find(|c| *c == 'm');
+        } else {
+            columns += 1;
+        }
+    }
+    columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_broken_between_words_and_set_in() {
+        let text = "short\n  target: redis at cache.test, version 7.0.15, no limit";
+        assert_eq!(
+            wrapped(text, Some(40)),
+            "short\n  target: redis at cache.test, version\n      7.0.15, no limit"
+        );
+        assert_eq!(columns("\u{1b}[1;31merror:\u{1b}[0m no"), 9);
+        assert_eq!(wrapped(text, Some(80)), text);
+        assert_eq!(wrapped(text, None), text);
+    }
+}
