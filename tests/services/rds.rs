@@ -199,7 +199,7 @@ fn points() -> Vec<String> {
 
 #[tokio::test]
 async fn an_instance_makes_way_and_its_successor_has_every_setting() {
-    let shop = Shop::new(STEPS, 1).await;
+    let shop = Shop::new(STEPS, 2).await;
     let (code, said) = shop.said(&["run", "shop.yaml", "--dry-run"], None);
     assert_eq!(code, Some(0), "{said}");
     for line in [

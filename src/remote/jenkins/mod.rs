@@ -186,8 +186,9 @@ impl Jenkins {
         let size = answer.headers().get("x-text-size");
         let size = size.and_then(|size| size.to_str().ok()?.parse().ok());
         let text = self.text(answer).await?;
-        // Without the header, what came is all that is known.
-        Ok((text, size.unwrap_or(start)))
+        // It ends lines as HTTP does; in a file beside the state they end as everywhere. Without the header, what came is all
+        // that is known.
+        Ok((text.replace("\r\n", "\n"), size.unwrap_or(start)))
     }
 
     async fn json(&self, path: &str) -> Result<serde_json::Value, EdgeError> {
