@@ -87,6 +87,31 @@ impl fmt::Display for ResourceName {
     }
 }
 
+/// The number of a step within its run, from 1: first those of `prepare`, then those of `finish`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepNumber(pub u32);
+
+impl StepNumber {
+    /// Returns the number of the step at `index` of a run's list.
+    #[must_use]
+    pub fn at(index: usize) -> Self {
+        Self(u32::try_from(index + 1).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the place in the run's list.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        (self.0 as usize).wrapping_sub(1)
+    }
+}
+
+impl fmt::Display for StepNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// Something that a target holds: a key, or a document of an index.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoredName {

@@ -88,6 +88,12 @@ pub enum Command {
     Pause(PlanOnly),
     /// Let a paused run go on
     Unpause(PlanOnly),
+    /// Answer the step that asks a person
+    Approve(PlanOnly),
+    /// Show how the steps of a run are reversed, and reverse them, the last one first
+    Undo(Undo),
+    /// List what a database instance of RDS can be restored from, newest first
+    Snapshots(PlanOnly),
     /// List the runs of a plan
     History(History),
     /// Tell the story of one run
@@ -199,7 +205,17 @@ pub struct Run {
     #[arg(long)]
     pub accept_plan_change: bool,
     #[command(flatten)]
+    pub renames: Renames,
+    #[command(flatten)]
     pub worker: Worker,
+}
+
+/// Consent to what cannot simply be taken back.
+#[derive(Debug, Args)]
+pub struct Renames {
+    /// Agree that steps rename or restore the database instance of this name
+    #[arg(long = "yes-rename", value_name = "NAME")]
+    pub agreed: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -209,6 +225,8 @@ pub struct Resume {
     /// Start resources over whose definition changed since the run began
     #[arg(long)]
     pub accept_plan_change: bool,
+    #[command(flatten)]
+    pub renames: Renames,
     #[command(flatten)]
     pub worker: Worker,
 }
@@ -291,6 +309,18 @@ pub struct Status {
 pub struct PlanOnly {
     /// The plan file
     pub plan: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rekindle undo plans/shop.yaml\n  rekindle undo plans/shop.yaml --yes"
+)]
+pub struct Undo {
+    /// The plan file
+    pub plan: PathBuf,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! `run --dry-run`: connects and reads only, and shows what a run would do.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Outcome, Stop,
@@ -12,10 +12,11 @@ use super::{
     wrap::say_wrapped,
 };
 use crate::{
-    engine::{self, Coverage, Preview, ResourcePreview, TargetAnswer},
+    cutover,
+    engine::{self, Answers, Coverage, Preview, ResourcePreview, StepPreview, TargetAnswer},
     failure::{Exit, Failure},
-    machine::Scope,
-    plan::{Diagnostic, Loaded, Plan, Severity},
+    machine::{Ledger, Scope, StepPlace},
+    plan::{Code, Diagnostic, Loaded, Plan, Severity},
     report::{
         human::{bytes, count, counted, duration, printable},
         without_row_text,
@@ -70,14 +71,25 @@ pub fn dry_run(
     };
     let targets = connect::ways(plan)?;
     let runtime = connect::runtime()?;
-    let (answers, found) = runtime.block_on(connect::checked(loaded, scope, &targets));
+    let actions = cutover::connect(&Arc::new(plan.clone()), &state_path)
+        .map_err(|error| engine::refused_by_edge(&error, &plan.name, &file.plan))?;
+    let steps = runtime.block_on(engine::preview_steps(plan, scope, &ledger, &actions));
+    let (answers, mut found) = runtime.block_on(connect::checked(loaded, scope, &targets));
+    let comes_later = may_come_later(plan, scope, &answers);
+    if comes_later {
+        demote(&mut found);
+    }
     let mut seen = Seen {
         coverage: answers.coverage,
         problems: loaded.warnings.iter().cloned().chain(found).collect(),
         preview: Preview::default(),
         rate: measured_rate(&ledger),
     };
-    if seen.of(Severity::Error).is_empty() {
+    if !seen.of(Severity::Error).is_empty() {
+        seen.preview.refusals = seen.of(Severity::Error);
+    } else if comes_later {
+        seen.preview = without_source(scope, &ledger);
+    } else {
         seen.preview = runtime.block_on(async {
             let source = connect::source(plan).await?;
             let (typed, accept) = (&file.plan, how.accept);
@@ -85,9 +97,8 @@ pub fn dry_run(
         })?;
         add_memory(plan, &mut seen.preview);
         add_room(loaded, &answers.targets, &mut seen);
-    } else {
-        seen.preview.refusals = seen.of(Severity::Error);
     }
+    seen.preview.steps = steps;
     if screen.json {
         say(&json(loaded, &seen).to_string());
     } else {
@@ -129,6 +140,36 @@ pub fn dry_run(
             format!("mend the causes, then `rekindle run {}`", file.plan),
         )
     }))
+}
+
+/// Returns whether the source does not answer, and a step may be what brings it there.
+fn may_come_later(plan: &Plan, scope: &Scope, answers: &Answers) -> bool {
+    let may_bring_it = plan.prepare.iter().any(|one| one.kind.may_change_source());
+    answers.source_error.is_some() && scope.is_whole() && may_bring_it
+}
+
+/// Makes warnings of what is wrong with a source that is not there yet.
+fn demote(found: &mut [Diagnostic]) {
+    for one in found {
+        if matches!(
+            one.code,
+            Code::SourceCredentials | Code::SourceRefused | Code::SourceUnreachable
+        ) {
+            one.severity = Severity::Warning;
+        }
+    }
+}
+
+/// Returns what can be said of a run whose source is not there yet.
+fn without_source(scope: &Scope, ledger: &Ledger) -> Preview {
+    Preview {
+        goes_on: ledger.unfinished(Some(scope)).map(|run| run.id.clone()),
+        warnings: vec![
+            "a run asks the source after the steps of `prepare`, so no resource is shown"
+                .to_owned(),
+        ],
+        ..Preview::default()
+    }
 }
 
 /// Everything that a dry run shows.
@@ -267,6 +308,7 @@ fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
     for (name, value) in &preview.facts {
         say_wrapped(&format!("  {name}: {}", printable(value)));
     }
+    tell_steps(&preview.steps, StepPlace::Prepare);
     // Where every resource has just the keys of its rows, there is nothing to tell.
     let mut columns = preview.resources.iter().map(|one| one.key_columns.len());
     let has_more = columns.any(|columns| columns > 1);
@@ -319,6 +361,7 @@ fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
         counted(sum.rows, "row"),
         bytes(sum.bytes)
     ));
+    tell_steps(&preview.steps, StepPlace::Finish);
     for (target, needed) in target_memory(plan, preview) {
         say(&format!(
             "  target `{target}` needs about {} of memory",
@@ -334,6 +377,25 @@ fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
     problems::tell(&loaded.text, &seen.problems, screen);
     for warning in &preview.warnings {
         screen.warn(warning);
+    }
+}
+
+/// Says how each step of one list stands now.
+fn tell_steps(steps: &[StepPreview], place: StepPlace) {
+    for step in steps.iter().filter(|one| one.place == place) {
+        let usual = step.usual_ms.map_or_else(String::new, |ms| {
+            format!(
+                ", took {} the last time",
+                duration(Duration::from_millis(ms))
+            )
+        });
+        let text = format!(
+            "{}: {}: {}{usual}",
+            place.label(),
+            step.title,
+            step.standing
+        );
+        say(&format!("  {}", printable(&text)));
     }
 }
 
@@ -392,6 +454,9 @@ fn json(loaded: &Loaded, seen: &Seen) -> serde_json::Value {
         "expected_seconds": seconds(sum.rows, rate).as_secs_f64(), "rate_measured": rate.is_some(),
         "target_memory": target_memory(plan, preview), "redo": preview.redo, "warnings": seen.warnings(),
         "problems": loaded.text.entries(&seen.problems), "refusals": preview.refusals,
+        "steps": preview.steps.iter().map(|step| serde_json::json!({
+            "place": step.place, "title": step.title, "what": step.standing, "usual_ms": step.usual_ms,
+        })).collect::<Vec<_>>(),
         "uncovered": render::uncovered(&seen.coverage.uncovered), "ignored": render::uncovered(&seen.coverage.ignored),
     })
 }

@@ -13,14 +13,17 @@ use super::{
 use crate::{
     engine::refused_by_journal,
     failure::{Exit, Failure},
-    ids::{ResourceName, RunId},
+    ids::{ResourceName, RunId, StepNumber},
     journal::{LoggedEvent, View},
     machine::{
         AttemptEnd, Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent,
-        RunEvent, RunLedger, Watermark,
+        RunEvent, RunLedger, StepEvent, Watermark, is_delegated,
     },
     report::human::{bytes, count, counted, duration, moment, printable},
 };
+
+/// Longest fact of a step that is shown: all settings of an instance are one.
+const SHORT: usize = 80;
 
 /// Events read from the journal at a time.
 const PAGE: u32 = 1000;
@@ -308,6 +311,7 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             ..
         } => "run: every row is stored; its evidence is compared once more".to_owned(),
         Event::Run { event, .. } => format!("run: {}", event.label().replace('_', " ")),
+        Event::Step { run, step, event } => stepped(&step_name(ledger, run, *step), event),
         Event::Identified {
             source, targets, ..
         } => {
@@ -383,6 +387,42 @@ fn moved(resource: &ResourceName, event: &ResourceEvent) -> String {
     }
 }
 
+/// Returns what people call a step; of a plan that changed since, only the number is left.
+fn step_name(ledger: &Ledger, run: &RunId, number: StepNumber) -> String {
+    let run = ledger.run(run);
+    let step = run.and_then(|run| run.steps.get(number.index()));
+    step.map_or_else(
+        || format!("step {number}"),
+        |step| format!("{}: {}", step.planned.place.label(), step.planned.title),
+    )
+}
+
+/// Returns what happened to a step in words.
+fn stepped(name: &str, event: &StepEvent) -> String {
+    match event {
+        StepEvent::Intended { facts } => {
+            let facts: Vec<_> = facts
+                .iter()
+                .map(|(key, value)| match value.len() {
+                    0..=SHORT => format!("{key} {value}"),
+                    _ => format!("{key} recorded"),
+                })
+                .collect();
+            let facts = if facts.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", facts.join(", "))
+            };
+            format!("{name} begins{facts}")
+        }
+        StepEvent::Lost => format!("{name} was under way when the process died: looked at first"),
+        StepEvent::Failed { reason } => format!("{name} could not be done: {reason}"),
+        StepEvent::NotDone => format!("{name} was looked at: not done"),
+        StepEvent::Done { how } => format!("{name} done: {how}"),
+        StepEvent::Undone { how } => format!("{name} reversed: {how}"),
+    }
+}
+
 /// Returns which rows are compared again before the run is done, as the end of a sentence.
 fn looked_at_again(watermark: Option<&Watermark>) -> String {
     watermark.map_or_else(String::new, |Watermark { column, value }| {
@@ -396,6 +436,9 @@ fn handed(resource: &ResourceName, event: &FallbackEvent) -> String {
         FallbackEvent::Charged { .. } => format!(
             "{resource}: the process was killed for memory while a single row was read alone"
         ),
+        FallbackEvent::Begun { by, .. } if is_delegated(by) => {
+            format!("{resource} is carried over by another ({by})")
+        }
         FallbackEvent::Begun { scope, why, by, of } => {
             let what = match scope {
                 HandoverScope::Resource => format!("{resource} goes"),

@@ -1,5 +1,6 @@
 //! One file per command: arguments, wiring, nothing clever.
 
+mod approve;
 mod args;
 mod connect;
 mod consume;
@@ -13,13 +14,16 @@ mod manual;
 mod next;
 mod pause;
 mod problems;
+mod renames;
 mod render;
 mod run;
+mod snapshots;
 mod state_files;
 mod status;
 mod supervision;
 mod table;
 mod trigger;
+mod undo;
 mod validate;
 mod verify;
 mod wrap;
@@ -62,6 +66,9 @@ pub fn main() -> u8 {
         Some(Command::Status(command)) => status::status(&command, &arguments.global, screen),
         Some(Command::Pause(of)) => pause::pause(&of, &arguments.global, screen),
         Some(Command::Unpause(of)) => pause::unpause(&of, &arguments.global, screen),
+        Some(Command::Approve(of)) => approve::approve(&of, &arguments.global, screen),
+        Some(Command::Undo(command)) => undo::undo(&command, &arguments.global, screen),
+        Some(Command::Snapshots(of)) => snapshots::snapshots(&of, screen),
         Some(Command::History(command)) => history::history(&command, &arguments.global, screen),
         Some(Command::Show(command)) => history::show(&command, &arguments.global, screen),
         Some(Command::DeadLetters(command)) => {

@@ -106,7 +106,7 @@ fn running(file: &StateFile) -> Result<bool, Failure> {
 }
 
 /// Returns who asks: for people, nothing depends on it.
-fn user() -> String {
+pub(super) fn user() -> String {
     ["USER", "LOGNAME"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))

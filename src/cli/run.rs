@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     Outcome, Stop,
     args::{Global, Resume, Run, Worker},
-    connect, dry_run,
+    connect, dry_run, renames,
     render::{Screen, say},
     state_files::StateFile,
     supervision,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     control,
-    engine::{self, Coordinator, Ending, Memory, OpenRun, RunChoice, Verified},
+    engine::{self, Coordinator, Ending, Memory, Observers, OpenRun, RunChoice, Verified},
     failure::{Exit, Failure},
     machine::Scope,
     plan::{Level, Plan},
@@ -55,6 +55,13 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
     } else {
         RunChoice::Continue
     };
+    renames::agree(
+        &loaded.plan,
+        &scope,
+        choice,
+        &command.renames.agreed,
+        global,
+    )?;
     restore(
         loaded.plan,
         scope,
@@ -71,15 +78,15 @@ pub fn resume(command: &Resume, global: &Global, screen: Screen) -> Outcome {
     let loaded = connect::load(&command.plan, screen)?;
     let (accept, worker) = (command.accept_plan_change, command.worker);
     let scope = unfinished_scope(&loaded.plan, global)?;
-    restore(
-        loaded.plan,
-        scope,
-        RunChoice::Resume,
-        accept,
-        worker,
+    let choice = RunChoice::Resume;
+    renames::agree(
+        &loaded.plan,
+        &scope,
+        choice,
+        &command.renames.agreed,
         global,
-        screen,
-    )
+    )?;
+    restore(loaded.plan, scope, choice, accept, worker, global, screen)
 }
 
 /// Returns the scope of the run that waits; the whole plan where none does.
@@ -167,28 +174,19 @@ pub(super) fn restore(
         let mut signals = supervision::listen()?;
         let targets = connect::ways(&plan)?;
         let plan = Arc::new(plan);
-        let typed = connect::typed(&plan.path, &scope, global);
-        let opening = async {
-            let source = connect::healed_source(&plan).await?;
-            let opened = engine::open(OpenRun {
-                plan: Arc::clone(&plan),
-                typed: typed.clone(),
-                scope,
-                choice,
-                accept_plan_change,
-                state_path,
-                in_flight_bytes,
-                source: Arc::clone(&source),
-                targets: targets.clone(),
-            })
-            .await?;
-            Ok::<_, Failure>((source, opened))
+        let request = OpenRun {
+            plan: Arc::clone(&plan),
+            typed: connect::typed(&plan.path, &scope, global),
+            scope,
+            choice,
+            accept_plan_change,
+            state_path,
+            in_flight_bytes,
+            source: None,
+            targets: targets.clone(),
         };
-        let (source, opened) = tokio::select! {
-            biased;
-            Some(()) = signals.recv() => return Err(interrupted(&typed, &typed, false)),
-            opened = opening => opened?,
-        };
+        let mut observers = Observers::new(vec![observer(screen)]);
+        let opened = engine::open(request, &mut observers, &mut signals).await?;
         // A resumed run has a scope of its own.
         let scope = opened
             .book
@@ -199,11 +197,9 @@ pub(super) fn restore(
             run: connect::typed(&plan.path, &scope, global),
             state: connect::state_path(&plan, global),
         };
-        let observers = vec![observer(screen)];
         let coordinator = Coordinator::new(
             Arc::clone(&plan),
             opened,
-            source,
             &targets,
             Memory {
                 in_flight_bytes,
@@ -217,23 +213,6 @@ pub(super) fn restore(
     // Connections that hang must not hold up the end: whatever counts is on disk.
     runtime.shutdown_background();
     outcome.map_err(Stop::Failed)
-}
-
-/// Returns the failure of a run that a signal ended; `plan` is what to type of the plan alone.
-fn interrupted(typed: &str, plan: &str, paused: bool) -> Failure {
-    let next = if paused {
-        format!(
-            "it is paused: `rekindle unpause {plan}`, then `rekindle run {typed}` goes on from there"
-        )
-    } else {
-        format!("`rekindle run {typed}` goes on from there")
-    };
-    Failure::new(
-        Exit::Interrupted,
-        "interrupted",
-        "every stored chunk is journaled",
-        next,
-    )
 }
 
 fn observer(screen: Screen) -> Box<dyn Observer> {
@@ -347,9 +326,10 @@ fn conclude(
                  `rekindle dead-letters retry {typed}`"
             ),
         )),
+        Ending::StepFailed(failure) => Err(*failure),
         Ending::Interrupted => {
-            let paused = control::asked(state).is_some();
-            Err(interrupted(run, typed, paused))
+            let paused = control::asked(state).map(|_| typed.as_str());
+            Err(engine::interrupted(run, paused))
         }
         Ending::Blocked { resources, bug } => Err(Failure {
             why: resources

@@ -19,8 +19,8 @@ use crate::{
     failure::Exit,
     journal::{Owner, View, now_ms},
     machine::{
-        AttemptEnd, Handover, HandoverScope, ResourceLedger, ResourceState, RunLedger, RunState,
-        Scope,
+        AttemptEnd, Handover, HandoverScope, Ledger, ResourceLedger, ResourceState, RunLedger,
+        RunState, Scope, StepLedger, StepState,
     },
     report::human::{bytes, count, counted, duration, in_queue, moment, printable, rate},
 };
@@ -95,6 +95,7 @@ fn describe(
             .and_then(|owner| Live::read(&file.path, owner.pid)),
         paused: control::asked(&file.path).filter(|_| !run.state.is_over()),
         letters_left: left,
+        usual_ms: usual(&ledger, run),
     };
     Ok(if screen.json {
         json(file, run, view.running(), &beside)
@@ -110,6 +111,21 @@ struct Beside {
     paused: Option<Pause>,
     /// Dead letters that nobody mended or dropped.
     letters_left: u64,
+    /// How long each step took the last time.
+    usual_ms: Vec<Option<i64>>,
+}
+
+/// Returns how long each step of `run` took in the run before it.
+fn usual(ledger: &Ledger, run: &RunLedger) -> Vec<Option<i64>> {
+    let steps = run.steps.iter();
+    let others = |step: &StepLedger| {
+        let before = ledger.runs.iter().rev().skip_while(|one| one.id != run.id);
+        let steps = before.skip(1).flat_map(|one| &one.steps);
+        steps
+            .filter(|one| one.planned.definition == step.planned.definition)
+            .find_map(StepLedger::took_ms)
+    };
+    steps.map(others).collect()
 }
 
 impl Beside {
@@ -269,6 +285,7 @@ fn text(
             moment(attempt.ended_ms.unwrap_or(attempt.started_ms))
         );
     }
+    text += &steps(run, beside);
     let lines: Vec<_> = run.resources.iter().map(line).collect();
     text += &indent(&table(
         &[
@@ -309,6 +326,49 @@ fn text(
     text
 }
 
+/// Returns a line for each step: where it stands, what it waits for, since when, and how long that usually takes.
+fn steps(run: &RunLedger, beside: &Beside) -> String {
+    let time = |ms: i64| duration(Duration::from_millis(ms.max(0).unsigned_abs()));
+    let mut text = String::new();
+    for (index, step) in run.steps.iter().enumerate() {
+        let said = beside.live.as_ref().and_then(|live| live.step.as_ref());
+        let said = said.filter(|at| at.number.index() == index);
+        let usual = beside.usual_ms.get(index).copied().flatten();
+        let usual = usual.map_or_else(String::new, |ms| {
+            format!(", took {} the last time", time(ms))
+        });
+        let stands = match step.state {
+            StepState::Waiting => step.reason.as_ref().map_or_else(
+                || "waiting".to_owned(),
+                |why| format!("could not be done: {why}"),
+            ),
+            StepState::Intent => {
+                let since = step.began_ms.unwrap_or(run.moved_ms);
+                let said = said.map_or_else(String::new, |at| format!(": {}", at.said));
+                format!(
+                    "under way since {} ({} so far{usual}){said}",
+                    moment(since),
+                    time(now_ms() - since)
+                )
+            }
+            StepState::Unknown => step.reason.as_ref().map_or_else(
+                || "begun, looked at first".to_owned(),
+                |why| format!("could not be done: {why}"),
+            ),
+            StepState::Done | StepState::Undone => {
+                let word = if step.is_done() { "done" } else { "reversed" };
+                let how = step.how.as_deref().unwrap_or_default();
+                let took = step.took_ms();
+                let took = took.map_or_else(String::new, |ms| format!(" in {}", time(ms)));
+                format!("{word}{took}: {how}")
+            }
+        };
+        let (place, title) = (step.planned.place.label(), &step.planned.title);
+        text += &format!("  {}\n", printable(&format!("{place}: {title}: {stands}")));
+    }
+    text
+}
+
 /// Returns where a resource is on its way through its publisher.
 fn handed(resource: &ResourceLedger, handover: &Handover) -> String {
     let what = match handover.scope {
@@ -327,6 +387,15 @@ fn handed(resource: &ResourceLedger, handover: &Handover) -> String {
         || resource.state.label().to_owned(),
         |ended| format!("back since {}", moment(ended)),
     );
+    if handover.is_delegated() {
+        return format!(
+            "{} is carried over by another ({}) since {}: {stands}, {}",
+            resource.name,
+            handover.by,
+            moment(handover.since_ms),
+            counted(handover.calls, "call"),
+        );
+    }
     format!(
         "{} fell back to its publisher ({}, {what}) at {}: {stands}, {} of about {} answered for in {}{last}{open}; why: {}",
         resource.name,
@@ -463,6 +532,20 @@ fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>, beside: &Bes
             })
         })
         .collect();
+    let steps: Vec<_> = run
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| {
+            let said = beside.live.as_ref().and_then(|live| live.step.as_ref());
+            serde_json::json!({
+                "step": index + 1, "place": step.planned.place, "title": step.planned.title,
+                "state": step.state.label(), "how": step.how, "reason": step.reason, "began_ms": step.began_ms,
+                "ended_ms": step.ended_ms, "usual_ms": beside.usual_ms.get(index).copied().flatten(),
+                "waits_for": said.filter(|at| at.number.index() == index).map(|at| &at.said),
+            })
+        })
+        .collect();
     let attempts: Vec<_> = run
         .attempts
         .iter()
@@ -478,7 +561,7 @@ fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>, beside: &Bes
         "state_file": file.path, "run": run.id, "state": run.state.label(), "working": running.is_some(),
         "pid": running.map(|owner| owner.pid), "whole_plan": run.scope.is_whole(), "rows": rows, "bytes": stored,
         "dead_letters": dead, "estimated_rows": estimated, "worked_ms": work_ms(run, running.is_some()),
-        "resources": resources, "attempts": attempts, "dead_letters_left": beside.letters_left,
+        "steps": steps, "resources": resources, "attempts": attempts, "dead_letters_left": beside.letters_left,
         "paused": beside.paused, "waiting": beside.live.as_ref().map(|live| &live.waiting),
         "held": beside.live.as_ref().map(|live| &live.held),
         "paces": beside.live.as_ref().map(|live| &live.paces),

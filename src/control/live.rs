@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::{beside, put, remove, text};
-use crate::ids::{ResourceName, RunId};
+use crate::ids::{ResourceName, RunId, StepNumber};
 
 const SUFFIX: &str = ".live";
 
@@ -31,6 +31,9 @@ pub struct Live {
     /// What bounds the memory of the process.
     #[serde(default)]
     pub memory: Option<MemoryFound>,
+    /// The step that is carried out.
+    #[serde(default)]
+    pub step: Option<AtStep>,
 }
 
 /// An edge that is waited for.
@@ -90,6 +93,15 @@ pub struct Paced {
     pub at_ms: i64,
 }
 
+/// A step that is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtStep {
+    /// Which.
+    pub number: StepNumber,
+    /// What it waits for, as it last said.
+    pub said: String,
+}
+
 /// The least limit on the memory of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryFound {
@@ -139,6 +151,7 @@ mod tests {
             paces: Vec::new(),
             queues: Vec::new(),
             memory: None,
+            step: None,
         };
         live.write(&state).unwrap();
         assert_eq!(Live::read(&state, 7), Some(live));

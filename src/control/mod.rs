@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! X.sqlite.pause   written by `pause`, removed by `unpause`: while it is there no run of this state file moves rows
+//! X.sqlite.approve written by `approve`: a person's answer to one step of one run
 //! X.sqlite.live    written by the run at work, for `status`: what it waits for, what holds it back, how fast it goes
 //! ```
 //!
-//! Neither is part of the state: what counts is in the journal. A run that works looks for the first twice a second;
-//! the second counts only while the process that it names has the state file.
+//! None is part of the state: what counts is in the journal. A run that works looks for the first twice a second;
+//! the last counts only while the process that it names has the state file.
 
+mod approve;
 mod live;
 mod pause;
 
@@ -21,7 +23,8 @@ use std::{
 
 use rustix::fs::OFlags;
 
-pub use live::{Held, Live, MemoryFound, Paced, Queued, Waiting};
+pub use approve::{Approval, approve, approved};
+pub use live::{AtStep, Held, Live, MemoryFound, Paced, Queued, Waiting};
 pub use pause::{Pause, ask, asked, lift};
 
 /// Returns the file of the state at `state` that ends in `suffix`.

@@ -18,6 +18,7 @@ mod estimate;
 mod evidence;
 mod handover;
 mod lease;
+mod observers;
 mod open;
 mod pace;
 mod pairs;
@@ -27,6 +28,7 @@ mod read;
 mod refuse;
 mod retry;
 mod sink;
+mod steps;
 mod throttle;
 mod verify;
 
@@ -41,10 +43,12 @@ pub use coordinator::{Coordinator, Ending, Memory, Verified};
 pub use drain::{Drain, NotDrained};
 pub use estimate::RowEstimate;
 pub use handover::{IdPage, all_ids, check_ids, ids_source};
+pub use observers::Observers;
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
-pub use preview::{Preview, ResourcePreview, preview};
-pub use refuse::{refused_by_book, refused_by_edge, refused_by_journal};
+pub use preview::{Preview, ResourcePreview, StepPreview, preview, preview_steps};
+pub use refuse::{interrupted, refused_by_book, refused_by_edge, refused_by_journal};
 pub use retry::{Waits, retrying};
+pub use steps::{ToUndo, to_undo, undo};
 pub use verify::{
     Asked, Broken, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Unlisted,
     Verify, VerifyEnd, ask, verify,

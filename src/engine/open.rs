@@ -1,4 +1,8 @@
 //! Finds out which run goes on, and makes the journal say so. Refuses before the first write.
+//!
+//! Steps of `prepare:` that are left come before source and bounds are looked at (`staged`).
+
+mod staged;
 
 use std::{
     collections::BTreeMap,
@@ -6,29 +10,36 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::mpsc;
+
 use super::{
     book::{Book, BookError},
     evidence::{extent, partition_keys},
     lease::LeaseKeeper,
+    observers::Observers,
     pace::after_death,
     preflight::{Checked, is_skipped, preflight},
     refuse::{
-        check_definitions, check_identities, in_use, refused_by_book, refused_by_edge,
-        refused_by_journal,
+        check_definitions, check_identities, check_prepared, in_use, interrupted, refused_by_book,
+        refused_by_edge, refused_by_journal,
     },
     retry::patiently,
+    steps::{self, lost, planned_steps},
 };
 use crate::{
+    cutover::{self, Action},
     failpoint,
     failure::{Exit, Failure},
+    fallback,
     ids::{PartitionId, ResourceName, RunId},
     journal::{Journal, Notice, OpenMode, View, host_name, now_ms},
     machine::{
         AttemptEnd, Event, FallbackEvent, Ledger, PartitionEvent, PartitionState, PlannedResource,
-        ResourceEvent, ResourceLedger, ResourceState, RunEvent, RunLedger, RunState, Scope,
+        PlannedStep, ResourceEvent, ResourceLedger, ResourceState, RunEvent, RunLedger, RunState,
+        Scope,
     },
     plan::Plan,
-    source::{Source, TableShape},
+    source::{self, Source, TableShape},
     target::{LeaseOwner, PartitionKey, Target},
 };
 
@@ -59,8 +70,8 @@ pub struct OpenRun {
     pub state_path: PathBuf,
     /// The memory budget of this attempt.
     pub in_flight_bytes: u64,
-    /// The source.
-    pub source: Arc<dyn Source>,
+    /// A source that is connected already; `None`: the plan's, once the steps of `prepare` that may bring it are done.
+    pub source: Option<Arc<dyn Source>>,
     /// The targets by plan name.
     pub targets: BTreeMap<String, Arc<dyn Target>>,
 }
@@ -69,6 +80,12 @@ pub struct OpenRun {
 pub struct OpenedRun {
     /// Its book.
     pub book: Book,
+    /// Its source.
+    pub source: Arc<dyn Source>,
+    /// What its steps do, in their order.
+    pub actions: Vec<Arc<dyn Action>>,
+    /// Whether observers have heard that it begins.
+    pub announced: bool,
     /// The shapes of its tables.
     pub shapes: BTreeMap<ResourceName, TableShape>,
     /// About how many ids the publishers of resources take.
@@ -83,38 +100,55 @@ pub struct OpenedRun {
     pub state_path: PathBuf,
 }
 
-/// Opens the run. When this returns, the attempt is journaled and every target is leased.
+/// Opens the run, having carried out the steps of `prepare:` that were left. When this returns, the attempt is journaled
+/// and every target is leased. A message on `signals` ends it early.
 ///
 /// # Errors
 ///
 /// A [`Failure`] with exit code 3 (plan, credentials, another source or target, damaged journal, nothing to resume) or
 /// 6 (state file or target in use). Before any of them nothing is written to a target, and none leaves a state file
-/// behind that was not there.
-pub async fn open(request: OpenRun) -> Result<OpenedRun, Failure> {
+/// behind that was not there. With 5 where a step could not be done, 130 for a signal.
+pub async fn open(
+    request: OpenRun,
+    observers: &mut Observers,
+    signals: &mut mpsc::Receiver<()>,
+) -> Result<OpenedRun, Failure> {
+    if steps::is_due(&request) {
+        return staged::open(&request, observers, signals).await;
+    }
+    tokio::select! {
+        biased;
+        Some(()) = signals.recv() => Err(interrupted(&request.typed, None)),
+        opened = at_once(&request) => opened,
+    }
+}
+
+/// Opens a run that has no steps to do before its resources.
+async fn at_once(request: &OpenRun) -> Result<OpenedRun, Failure> {
     let typed = request.typed.as_str();
+    let (source, healed) = connected(request).await?;
     let checked = preflight(
         &request.plan,
         &request.scope,
-        &*request.source,
+        &*source,
         &request.targets,
         typed,
     )
     .await?;
     if is_first(&request.state_path) {
-        refuse_first(&request, &checked).await?;
+        refuse_first(request, checked.targets.keys()).await?;
     }
-    let mode = if request.choice == RunChoice::New {
-        OpenMode::NewAfterRefusal
-    } else {
-        OpenMode::Normal
-    };
-    let (journal, ledger, notices) = Journal::open(&request.state_path, mode)
-        .map_err(|error| refused_by_journal(&error, typed))?;
-    let moved_aside = notices.iter().find_map(|notice| match notice {
-        Notice::StartedAnew { old_state, .. } => old_state.as_deref(),
-        _ => None,
-    });
-    let mut opened = match begin(&request, checked, journal.clone(), ledger, moved_aside).await {
+    let (journal, ledger, notices) = open_journal(request)?;
+    let moved_aside = MovedAside::of(&notices);
+    let begun = begin(
+        request,
+        checked,
+        source,
+        journal.clone(),
+        ledger,
+        &moved_aside,
+    );
+    let mut opened = match begun.await {
         Ok(opened) => opened,
         Err(failure) => {
             journal
@@ -124,10 +158,62 @@ pub async fn open(request: OpenRun) -> Result<OpenedRun, Failure> {
             return Err(failure);
         }
     };
-    opened
-        .notices
-        .splice(0..0, notices.iter().map(Notice::to_string));
+    let before = healed
+        .into_iter()
+        .chain(notices.iter().map(Notice::to_string));
+    opened.notices.splice(0..0, before);
     Ok(opened)
+}
+
+/// What a damaged state file is known to have been, whose place ours took.
+#[derive(Debug, Default)]
+struct MovedAside {
+    /// Its random id.
+    state: Option<String>,
+    /// Its latest run.
+    run: Option<RunId>,
+}
+
+impl MovedAside {
+    fn of(notices: &[Notice]) -> Self {
+        let moved = notices.iter().find_map(|notice| match notice {
+            Notice::StartedAnew {
+                old_run, old_state, ..
+            } => Some(Self {
+                state: old_state.clone(),
+                run: old_run.clone(),
+            }),
+            _ => None,
+        });
+        moved.unwrap_or_default()
+    }
+}
+
+fn open_journal(request: &OpenRun) -> Result<(Journal, Ledger, Vec<Notice>), Failure> {
+    let mode = if request.choice == RunChoice::New {
+        OpenMode::NewAfterRefusal
+    } else {
+        OpenMode::Normal
+    };
+    Journal::open(&request.state_path, mode)
+        .map_err(|error| refused_by_journal(&error, &request.typed))
+}
+
+/// Returns the source, and what had to be taken back in it first.
+async fn connected(request: &OpenRun) -> Result<(Arc<dyn Source>, Option<String>), Failure> {
+    let healed = fallback::heal(&request.plan).map(|file| {
+        format!(
+            "a statement was killed half-way in {}: what it had done was taken back",
+            file.display()
+        )
+    });
+    if let Some(source) = &request.source {
+        return Ok((Arc::clone(source), healed));
+    }
+    let source = source::connect(&request.plan.source)
+        .await
+        .map_err(|error| refused_by_edge(&error, &request.plan.name, &request.typed))?;
+    Ok((source, healed))
 }
 
 /// Returns whether there never was a state file at `path`.
@@ -136,11 +222,14 @@ fn is_first(path: &Path) -> bool {
 }
 
 /// Refuses what can be refused before there is a state file, so that none is left behind by a run that never began.
-async fn refuse_first(request: &OpenRun, checked: &Checked) -> Result<(), Failure> {
+async fn refuse_first(
+    request: &OpenRun,
+    targets: impl Iterator<Item = &String>,
+) -> Result<(), Failure> {
     if request.choice == RunChoice::Resume {
         return Err(nothing_to_resume(&Ledger::default(), &request.typed));
     }
-    for name in checked.targets.keys() {
+    for name in targets {
         let Some(target) = request.targets.get(name) else {
             continue;
         };
@@ -163,13 +252,20 @@ fn nothing_to_resume(ledger: &Ledger, typed: &str) -> Failure {
     .why(last_run(ledger))
 }
 
-async fn begin(
-    request: &OpenRun,
-    checked: Checked,
-    journal: Journal,
-    ledger: Ledger,
-    moved_aside: Option<&str>,
-) -> Result<OpenedRun, Failure> {
+/// Which run goes on, and what the plan makes of it.
+struct Chosen {
+    /// The run, if it is not a new one.
+    found: Option<RunLedger>,
+    run: RunId,
+    scope: Scope,
+    resources: Vec<PlannedResource>,
+    steps: Vec<PlannedStep>,
+    /// What was accepted.
+    notices: Vec<String>,
+}
+
+/// Finds the run, and refuses one that is another plan's by now.
+fn choose(request: &OpenRun, ledger: &Ledger) -> Result<Chosen, Failure> {
     let typed = request.typed.as_str();
     let found = match request.choice {
         RunChoice::Resume => ledger.unfinished(None),
@@ -177,18 +273,16 @@ async fn begin(
         RunChoice::New => None,
     };
     if request.choice == RunChoice::Resume && found.is_none() {
-        return Err(nothing_to_resume(&ledger, typed));
+        return Err(nothing_to_resume(ledger, typed));
     }
-    let found = found.cloned();
-    let scope = found
-        .as_ref()
-        .map_or_else(|| request.scope.clone(), |run| run.scope.clone());
-    let planned = planned_resources(&request.plan, &scope);
+    let scope = found.map_or_else(|| request.scope.clone(), |run| run.scope.clone());
+    let resources = planned_resources(&request.plan, &scope);
+    let steps = planned_steps(&request.plan, &scope);
     let mut notices = Vec::new();
-    if let Some(run) = &found {
-        check_identities(run, &checked, typed)?;
-        match check_definitions(run, &planned, typed) {
+    if let Some(run) = found {
+        match check_definitions(run, &resources, &steps, typed) {
             Err(failure) if request.accept_plan_change => {
+                check_prepared(run, &steps, typed)?;
                 let accepted = failure
                     .why
                     .iter()
@@ -198,44 +292,95 @@ async fn begin(
             checked => checked?,
         }
     }
-    let run_id = found
-        .as_ref()
-        .map_or_else(|| fresh_id(&ledger), |run| run.id.clone());
-    let leases = take_leases(request, &checked, &journal, &run_id, moved_aside).await?;
+    let plan = &request.plan;
+    let has_steps = !plan.prepare.is_empty() || !plan.finish.is_empty();
+    if has_steps && !scope.is_whole() {
+        notices.push(
+            "steps of `prepare` and `finish` are part of the whole plan alone: left out".to_owned(),
+        );
+    }
+    Ok(Chosen {
+        run: found.map_or_else(|| fresh_id(ledger), |run| run.id.clone()),
+        found: found.cloned(),
+        scope,
+        resources,
+        steps,
+        notices,
+    })
+}
 
+/// Returns the events that begin an attempt at the chosen run, and its number. Without `checked`, source and targets are
+/// not known yet.
+fn opening_events(
+    request: &OpenRun,
+    chosen: &Chosen,
+    ledger: &Ledger,
+    instead_of: Option<RunId>,
+    checked: Option<&Checked>,
+) -> Result<(Vec<Event>, u32), Failure> {
     let mut events = Vec::new();
     if request.choice == RunChoice::New {
-        events.extend(cancelled(&ledger, &request.scope));
+        events.extend(cancelled(ledger, &request.scope));
     }
-    events.extend(first_events(found.as_ref(), &run_id, &scope, planned));
-    let attempt = found.as_ref().map_or(0, |run| run.attempts.len()) + 1;
+    events.extend(first_events(chosen, instead_of));
+    let found = chosen.found.as_ref();
+    let attempt = found.map_or(0, |run| run.attempts.len()) + 1;
     let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
     events.push(Event::AttemptStarted {
-        run: run_id.clone(),
+        run: chosen.run.clone(),
         attempt,
         pid: std::process::id(),
         host: host_name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         in_flight_bytes: request.in_flight_bytes,
     });
-    events.push(Event::Identified {
-        run: run_id.clone(),
-        source: checked.source.clone(),
-        targets: checked.targets.clone(),
-    });
-    if let Some(had) = &found {
+    events.extend(checked.map(|checked| identified(&chosen.run, checked)));
+    if let Some(had) = found {
         // What the events so far make of it: a changed plan takes resources and their partitions away.
         let mut now = ledger.clone();
         let applied = events
             .iter()
             .try_for_each(|event| now.apply(now_ms(), event));
-        applied.map_err(|error| refused_by_book(&error.into(), typed))?;
+        applied.map_err(|error| refused_by_book(&error.into(), &request.typed))?;
         if let Some(run) = now.run(&had.id) {
             events.extend(resumed(run, died(had)));
         }
     }
+    Ok((events, attempt))
+}
+
+fn identified(run: &RunId, checked: &Checked) -> Event {
+    Event::Identified {
+        run: run.clone(),
+        source: checked.source.clone(),
+        targets: checked.targets.clone(),
+    }
+}
+
+async fn begin(
+    request: &OpenRun,
+    checked: Checked,
+    source: Arc<dyn Source>,
+    journal: Journal,
+    ledger: Ledger,
+    moved_aside: &MovedAside,
+) -> Result<OpenedRun, Failure> {
+    let typed = request.typed.as_str();
+    let chosen = choose(request, &ledger)?;
+    if let Some(run) = &chosen.found {
+        check_identities(run, &checked, typed)?;
+    }
+    let actions = actions(request)?;
+    let leases = take_leases(request, &checked, &journal, &chosen.run, moved_aside).await?;
+    let (events, attempt) = opening_events(
+        request,
+        &chosen,
+        &ledger,
+        moved_aside.run.clone(),
+        Some(&checked),
+    )?;
     let stale = stale_partitions(&ledger, &events);
-    let mut book = Book::new(journal, ledger, run_id);
+    let mut book = Book::new(journal, ledger, chosen.run.clone());
     let recorded = async {
         failpoint::hit("before_attempt")?;
         book.record(events).await?;
@@ -250,25 +395,39 @@ async fn begin(
         Ok::<_, BookError>(())
     };
     if let Err(error) = recorded.await {
-        for lease in leases.values() {
-            // The lease runs out by itself; the journal's trouble is what the person has to hear about.
-            lease.release().await.ok();
-        }
+        release(&leases).await;
         return Err(refused_by_book(&error, typed));
     }
     forget(&stale, &leases, &request.targets).await;
-    if request.choice == RunChoice::New && !scope.rows.is_empty() {
+    if request.choice == RunChoice::New && !chosen.scope.rows.is_empty() {
         clear_retries(book.ledger(), &leases, &request.targets).await;
     }
     Ok(OpenedRun {
         book,
+        source,
+        actions,
+        announced: false,
         shapes: checked.shapes,
         id_counts: checked.id_counts,
         leases,
-        notices,
+        notices: chosen.notices,
         attempt,
         state_path: request.state_path.clone(),
     })
+}
+
+/// Gives leases back that were taken for nothing. One that cannot be runs out by itself; the trouble that led here is
+/// what the person has to hear about.
+async fn release(leases: &Leases) {
+    for lease in leases.values() {
+        lease.release().await.ok();
+    }
+}
+
+/// Returns what the plan's steps do.
+fn actions(request: &OpenRun) -> Result<Vec<Arc<dyn Action>>, Failure> {
+    cutover::connect(&request.plan, &request.state_path)
+        .map_err(|error| refused_by_edge(&error, &request.plan.name, &request.typed))
 }
 
 fn fresh_id(ledger: &Ledger) -> RunId {
@@ -323,7 +482,7 @@ fn stale_partitions(ledger: &Ledger, events: &[Event]) -> Vec<(RunId, Vec<Partit
                 run,
                 event: RunEvent::Cancel,
             } => (run, &[]),
-            Event::PlanChanged { run, resources } => (run, resources),
+            Event::PlanChanged { run, resources, .. } => (run, resources),
             // A run that died right after it was done has left its markers behind.
             Event::RunPlanned { .. } => match ledger
                 .runs
@@ -354,7 +513,7 @@ fn stale_partitions(ledger: &Ledger, events: &[Event]) -> Vec<(RunId, Vec<Partit
 /// Removes markers that nobody asks about any more. What cannot be removed does no harm.
 async fn forget(
     stale: &[(RunId, Vec<PartitionKey>)],
-    leases: &BTreeMap<String, Arc<LeaseKeeper>>,
+    leases: &Leases,
     targets: &BTreeMap<String, Arc<dyn Target>>,
 ) {
     for (run, partitions) in stale {
@@ -389,17 +548,15 @@ async fn clear_retries(
 }
 
 /// Returns the events that open the run, or bring a found one up to the plan.
-fn first_events(
-    found: Option<&RunLedger>,
-    run_id: &RunId,
-    scope: &Scope,
-    resources: Vec<PlannedResource>,
-) -> Vec<Event> {
-    let Some(run) = found else {
+fn first_events(chosen: &Chosen, instead_of: Option<RunId>) -> Vec<Event> {
+    let (resources, steps) = (chosen.resources.clone(), chosen.steps.clone());
+    let Some(run) = &chosen.found else {
         return vec![Event::RunPlanned {
-            run: run_id.clone(),
-            scope: scope.clone(),
+            run: chosen.run.clone(),
+            scope: chosen.scope.clone(),
             resources,
+            steps,
+            instead_of,
         }];
     };
     let mut events = Vec::new();
@@ -414,11 +571,13 @@ fn first_events(
             .resources
             .iter()
             .zip(&resources)
-            .all(|(had, now)| had.name == now.name && had.definition == now.definition);
+            .all(|(had, now)| had.name == now.name && had.definition == now.definition)
+        && run.steps.iter().map(|step| &step.planned).eq(&steps);
     if !same {
         events.push(Event::PlanChanged {
             run: run.id.clone(),
             resources,
+            steps,
         });
     }
     events
@@ -441,6 +600,7 @@ fn resumed(run: &RunLedger, died: bool) -> Vec<Event> {
             event: RunEvent::Resume,
         });
     }
+    events.extend(lost(run));
     for resource in &run.resources {
         let state = match &resource.state {
             ResourceState::Blocked { from, .. } => {
@@ -501,7 +661,10 @@ fn charged(run: &RunLedger, resource: &ResourceLedger) -> Option<PartitionId> {
     (*name == resource.name && first.state.progress().page_rows == 1).then_some(first.id)
 }
 
-/// Takes the lease of every target. `moved_aside` is the id of the damaged state file whose place ours took: we hold
+/// The leases on a run's targets by plan name.
+type Leases = BTreeMap<String, Arc<LeaseKeeper>>;
+
+/// Takes the lease of every target. `moved_aside` is the damaged state file whose place ours took: we hold
 /// its lock, so whoever took a lease with it is dead, and what `run --new` was typed for need not wait for that lease
 /// to run out.
 async fn take_leases(
@@ -509,8 +672,8 @@ async fn take_leases(
     checked: &Checked,
     journal: &Journal,
     run: &RunId,
-    moved_aside: Option<&str>,
-) -> Result<BTreeMap<String, Arc<LeaseKeeper>>, Failure> {
+    moved_aside: &MovedAside,
+) -> Result<Leases, Failure> {
     let owner = LeaseOwner {
         state: journal.state_id().to_owned(),
         state_path: absolute(&request.state_path),
@@ -518,7 +681,7 @@ async fn take_leases(
         pid: std::process::id(),
         run: run.clone(),
     };
-    let mut leases: BTreeMap<String, Arc<LeaseKeeper>> = BTreeMap::new();
+    let mut leases = Leases::new();
     for name in checked.targets.keys() {
         let Some(target) = request.targets.get(name) else {
             continue;
@@ -526,7 +689,7 @@ async fn take_leases(
         let take = || LeaseKeeper::take(Arc::clone(target), owner.clone());
         let mut taken = patiently(&request.plan.defaults.retry, take).await;
         if let Ok(Err(dead)) = &taken
-            && moved_aside == Some(dead.state.as_str())
+            && moved_aside.state.as_ref() == Some(&dead.state)
         {
             taken = match target.release_lease(dead).await {
                 Ok(()) => take().await,
@@ -541,9 +704,7 @@ async fn take_leases(
             Ok(Err(other)) => in_use(target.place(), &other, &request.typed),
             Err(error) => refused_by_edge(&error, &request.plan.name, &request.typed),
         };
-        for lease in leases.values() {
-            lease.release().await.ok();
-        }
+        release(&leases).await;
         return Err(failure);
     }
     Ok(leases)

@@ -8,13 +8,15 @@ use super::{
     evidence::recorded,
     open::planned_resources,
     preflight::{Checked, is_skipped, preflight, row_query},
-    refuse::{check_definitions, check_identities},
+    refuse::{check_definitions, check_identities, check_prepared},
+    steps::{facts_before, planned_steps},
 };
 use crate::{
+    cutover::{Action, Observed, Scene},
     error::{EdgeError, chain},
     failure::Failure,
-    ids::{ChunkSeq, ResourceName, RunId},
-    machine::{Ledger, ResourceLedger, ResourceState, RunLedger, Scope},
+    ids::{ChunkSeq, ResourceName, RunId, StepNumber},
+    machine::{Ledger, ResourceLedger, ResourceState, RunLedger, Scope, StepPlace, StepState},
     plan::{Plan, Resource},
     report::human::counted,
     source::Source,
@@ -40,6 +42,73 @@ pub struct Preview {
     pub warnings: Vec<String>,
     /// Why the run would be refused.
     pub refusals: Vec<String>,
+    /// The steps around the resources, in their order.
+    pub steps: Vec<StepPreview>,
+}
+
+/// What would happen to one step.
+#[derive(Debug)]
+pub struct StepPreview {
+    /// Its list.
+    pub place: StepPlace,
+    /// What it is.
+    pub title: String,
+    /// In words: what is journaled of it, and how the world looks now.
+    pub standing: String,
+    /// How long it took the last time.
+    pub usual_ms: Option<u64>,
+}
+
+/// Returns what a run of `scope` would do with the plan's steps, given the journal's `ledger`. Writes nothing.
+pub async fn preview_steps(
+    plan: &Plan,
+    scope: &Scope,
+    ledger: &Ledger,
+    actions: &[Arc<dyn Action>],
+) -> Vec<StepPreview> {
+    let run = ledger.unfinished(Some(scope));
+    // Without a run there is nothing that only its id would find.
+    let id = run.map_or_else(|| RunId::from_text("none"), |run| run.id.clone());
+    let mut previews = Vec::new();
+    let planned = planned_steps(plan, scope);
+    for (index, (step, action)) in planned.iter().zip(actions).enumerate() {
+        let had = run.and_then(|run| run.steps.get(index));
+        let had = had.filter(|had| had.planned.definition == step.definition);
+        let scene = Scene {
+            run: id.clone(),
+            instead_of: run.and_then(|run| run.instead_of.clone()),
+            earlier: run
+                .map(|run| facts_before(run, StepNumber::at(index)))
+                .unwrap_or_default(),
+            step: StepNumber::at(index),
+        };
+        let facts = had.and_then(|had| had.facts.as_ref());
+        let now = match action.observe(&scene, facts).await {
+            Ok(Observed::Done(how)) => format!("is so: {how}"),
+            Ok(Observed::NotDone(how)) => match action.is_possible(&scene).await {
+                Ok(()) => format!("not done: {how}"),
+                Err(error) => format!(
+                    "not done: {how}; it could not be done now: {}",
+                    one_line(&error)
+                ),
+            },
+            Err(error) => format!("cannot be told: {}", one_line(&error)),
+        };
+        let standing = match had.map(|had| had.state) {
+            Some(StepState::Done) => format!("done, not repeated; now {now}"),
+            Some(StepState::Intent | StepState::Unknown) => {
+                format!("was begun, looked at first; now {now}")
+            }
+            _ => now,
+        };
+        previews.push(StepPreview {
+            place: step.place,
+            title: step.title.clone(),
+            standing,
+            usual_ms: ledger.usual_ms(&step.definition).map(i64::unsigned_abs),
+        });
+    }
+    previews
 }
 
 /// What would happen to one resource.
@@ -95,11 +164,15 @@ pub async fn preview(
         if let Err(failure) = check_identities(run, &checked, typed) {
             preview.refusals.extend(failure.why);
         }
-        if let Err(failure) = check_definitions(run, &planned_resources(plan, scope), typed) {
+        let (resources, steps) = (planned_resources(plan, scope), planned_steps(plan, scope));
+        if let Err(failure) = check_definitions(run, &resources, &steps, typed) {
             if accept {
                 let changes = failure.why.into_iter();
                 let accepted = changes.map(|change| format!("accepted plan change: {change}"));
                 preview.redo.extend(accepted);
+                if let Err(failure) = check_prepared(run, &steps, typed) {
+                    preview.refusals.extend(failure.why);
+                }
             } else {
                 preview.refusals.extend(failure.why);
             }

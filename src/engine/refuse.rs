@@ -5,7 +5,10 @@ use crate::{
     error::{EdgeError, ErrorKind, Subject, chain},
     failure::{Exit, Failure, without_scope},
     journal::JournalError,
-    machine::{PlannedResource, ResourceLedger, ResourceState, RunLedger},
+    machine::{
+        Phase, PlannedResource, PlannedStep, ResourceLedger, ResourceState, RunLedger, RunState,
+        StepPlace, StepState,
+    },
     plan::definition_diff,
     target::LeaseOwner,
 };
@@ -46,6 +49,7 @@ pub fn check_identities(run: &RunLedger, checked: &Checked, typed: &str) -> Resu
 pub fn check_definitions(
     run: &RunLedger,
     planned: &[PlannedResource],
+    steps: &[PlannedStep],
     typed: &str,
 ) -> Result<(), Failure> {
     let mut changes = Vec::new();
@@ -67,6 +71,7 @@ pub fn check_definitions(
             changes.push(format!("`{}` is no longer in the plan", had.name));
         }
     }
+    changes.extend(changed_steps(run, steps));
     if changes.is_empty() {
         return Ok(());
     }
@@ -165,6 +170,93 @@ fn journal_failure(exit: Exit, error: &JournalError, typed: &str) -> Failure {
             error.next().replace("PLAN", typed),
         )
     }
+}
+
+/// Returns what differs between the run's steps and the plan's, and how far those that go were.
+fn changed_steps(run: &RunLedger, steps: &[PlannedStep]) -> Vec<String> {
+    let (mut gone, mut new): (Vec<_>, Vec<_>) = (run.steps.iter().collect(), Vec::new());
+    for step in steps {
+        let same = gone.iter().position(|had| {
+            had.planned.place == step.place && had.planned.definition == step.definition
+        });
+        match same {
+            Some(index) => drop(gone.remove(index)),
+            None => new.push(format!(
+                "step {} of `{}` is new, or changed",
+                step.title,
+                step.place.label()
+            )),
+        }
+    }
+    let gone = gone.iter().map(|had| {
+        let stands = match had.state {
+            StepState::Waiting => "which was not begun",
+            StepState::Intent | StepState::Unknown => "which was begun",
+            StepState::Done | StepState::Undone => "which was done",
+        };
+        let (title, place) = (&had.planned.title, had.planned.place.label());
+        format!("step {title} of `{place}`, {stands}, is no longer so in the plan")
+    });
+    let gone: Vec<_> = gone.collect();
+    new.into_iter().chain(gone).collect()
+}
+
+/// Refuses a plan whose steps of `prepare:` changed in a run that is past them, whatever was accepted: they would come
+/// after the rows that they are to come before.
+pub fn check_prepared(run: &RunLedger, steps: &[PlannedStep], typed: &str) -> Result<(), Failure> {
+    let phase = match run.state {
+        RunState::Interrupted(phase) | RunState::Failed(phase) => Some(phase),
+        state => state.phase(),
+    };
+    if matches!(phase, None | Some(Phase::Planned | Phase::Preparing)) {
+        return Ok(());
+    }
+    let prepare = |step: &&PlannedStep| step.place == StepPlace::Prepare;
+    let left: Vec<_> = steps
+        .iter()
+        .filter(prepare)
+        .filter(|step| {
+            let same =
+                |had: &&PlannedStep| had.place == step.place && had.definition == step.definition;
+            let wanted = steps.iter().filter(same).count();
+            run.steps
+                .iter()
+                .map(|had| &had.planned)
+                .filter(same)
+                .count()
+                < wanted
+        })
+        .map(|step| format!("step {} of `prepare` is new, or changed", step.title))
+        .collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Failure {
+        why: left,
+        ..Failure::new(
+            Exit::Refused,
+            format!("run {} is past the steps of `prepare`", run.id),
+            "nothing was written; the run's progress is kept",
+            format!(
+                "put those steps back as they were, or begin anew with `rekindle run --new {typed}`"
+            ),
+        )
+    })
+}
+
+/// Returns the failure for a run that a signal ended; `paused` is what to type of the plan alone, where somebody paused it.
+#[must_use]
+pub fn interrupted(typed: &str, paused: Option<&str>) -> Failure {
+    let goes_on = format!("`rekindle run {typed}` goes on from there");
+    Failure::new(
+        Exit::Interrupted,
+        "interrupted",
+        "every stored chunk is journaled",
+        match paused {
+            Some(plan) => format!("it is paused: `rekindle unpause {plan}`, then {goes_on}"),
+            None => goes_on,
+        },
+    )
 }
 
 /// Returns the failure for a change that could not be recorded.

@@ -1,39 +1,17 @@
 //! The shop's console: a program that is started for each call, in a process group of its own.
 
-use std::{
-    ffi::OsStr,
-    path::PathBuf,
-    process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{ffi::OsStr, path::PathBuf, process::ExitStatus, time::Duration};
 
 use async_trait::async_trait;
-use rustix::{
-    fs::{Access, access},
-    process::{Pid, Signal, kill_process_group},
-};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    process::{Child, Command},
-    task::JoinSet,
-    time::timeout,
-};
+use rustix::fs::{Access, access};
+use tokio::process::Command;
 
-use super::{
-    Publisher,
-    output::{Redacted, Tail, log},
-    said::last_line,
-};
+use super::{Call, Publisher, heading, said::last_line};
 use crate::{
     error::{EdgeError, ErrorKind},
     plan::ConsoleConfig,
-    report::human::moment,
-    supervisor::CHILD_VARIABLE,
+    process::{self, Ran, Redacted, Trouble, log},
 };
-
-/// How long output may still come after the program ended: something it left behind holds the pipes.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Most bytes of ids in one argument: Linux takes 128 KiB, and a shell in between may double some of it.
 const ARGUMENT_BYTES: usize = 60 * 1024;
@@ -208,11 +186,11 @@ pub(super) fn unstartable(config: &ConsoleConfig) -> Option<String> {
     ))
 }
 
-/// Calls `publish:trigger-events`.
+/// Calls `publish:trigger-events`, or `sync:data`.
 pub(super) struct ConsolePublisher {
     command: Vec<String>,
     typed: Vec<String>,
-    trigger: String,
+    asked: Call,
     within: Duration,
     output: PathBuf,
     redacted: Redacted,
@@ -222,7 +200,7 @@ pub(super) struct ConsolePublisher {
 impl ConsolePublisher {
     pub(super) fn new(
         config: &ConsoleConfig,
-        trigger: &str,
+        asked: Call,
         output: PathBuf,
         redacted: Redacted,
     ) -> Self {
@@ -232,7 +210,7 @@ impl ConsolePublisher {
             place: format!("console `{shown}`"),
             command: config.command.clone(),
             typed: config.typed.clone(),
-            trigger: trigger.to_owned(),
+            asked,
             within: config.within,
             output,
             redacted,
@@ -245,63 +223,18 @@ impl ConsolePublisher {
 
     fn after(&self, first: &[String], ids: &[String]) -> Vec<String> {
         let mut arguments = first.to_vec();
-        arguments.extend(
-            [
-                "publish:trigger-events",
-                "-r",
-                &self.trigger,
-                "-i",
-                &ids.join(","),
-            ]
-            .map(str::to_owned),
-        );
+        arguments.extend(self.asked.words(ids));
         arguments
     }
 
-    fn start(&self, ids: &[String]) -> Result<Group, EdgeError> {
-        let mut command = Command::new(&self.command[0]);
-        command
-            .args(self.arguments(ids).iter().map(OsStr::new))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ours alone: the program must not take itself for a worker of ours.
-            .env_remove(CHILD_VARIABLE)
-            // So that whatever it starts ends with it, and so that a Ctrl-C on the terminal is ours to pass on.
-            .process_group(0)
-            .kill_on_drop(true);
-        let child = command.spawn().map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::NotFound => ErrorKind::Missing,
-                std::io::ErrorKind::PermissionDenied => ErrorKind::Credentials,
-                std::io::ErrorKind::ArgumentListTooLong => ErrorKind::Refused,
-                _ => ErrorKind::Busy,
-            };
-            EdgeError::new(kind, format!("{} cannot be started", self.place)).because(error)
-        })?;
-        Ok(Group {
-            id: child.id().and_then(|id| Pid::from_raw(id.cast_signed())),
-            child,
-        })
-    }
-
-    /// Returns how the program ended, having read what it printed.
-    async fn watch(
-        &self,
-        group: &mut Group,
-        tail: &Arc<Mutex<Tail>>,
-    ) -> std::io::Result<ExitStatus> {
-        let mut readers = JoinSet::new();
-        if let Some(out) = group.child.stdout.take() {
-            readers.spawn(read(out, Arc::clone(tail)));
-        }
-        if let Some(err) = group.child.stderr.take() {
-            readers.spawn(read(err, Arc::clone(tail)));
-        }
-        let status = group.child.wait().await?;
-        let quiet = async { while readers.join_next().await.is_some() {} };
-        timeout(LAST_WORDS, quiet).await.ok();
-        Ok(status)
+    fn not_started(&self, error: std::io::Error) -> EdgeError {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::Missing,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::Credentials,
+            std::io::ErrorKind::ArgumentListTooLong => ErrorKind::Refused,
+            _ => ErrorKind::Busy,
+        };
+        EdgeError::new(kind, format!("{} cannot be started", self.place)).because(error)
     }
 
     fn judge(&self, status: ExitStatus, output: &str) -> Result<(), EdgeError> {
@@ -326,6 +259,22 @@ impl ConsolePublisher {
             ),
         ))
     }
+}
+
+/// Returns the line above what a call printed.
+fn heading_of(ids: &[String], ended: &Result<ExitStatus, Trouble>) -> String {
+    let of = match ids {
+        [] => "all of it".to_owned(),
+        [one] => format!("1 id, the first {one}"),
+        [first, ..] => format!("{} ids, the first {first}", ids.len()),
+    };
+    let how = match ended {
+        Ok(status) => status.to_string(),
+        Err(Trouble::NotStarted(_)) => "not started".to_owned(),
+        Err(Trouble::LostSight(_)) => "lost sight of".to_owned(),
+        Err(Trouble::TimedOut) => "killed after its time was over".to_owned(),
+    };
+    heading(&of, &how)
 }
 
 /// Returns what the end of a command means, by its exit code and by what it printed.
@@ -356,7 +305,10 @@ impl Publisher for ConsolePublisher {
     }
 
     async fn call(&self, ids: &[String]) -> Result<(), EdgeError> {
-        self.check(ids)?;
+        Call::check(ids, &self.place)?;
+        if ids.is_empty() {
+            return self.call_once(ids).await;
+        }
         for part in arguments_long(ids) {
             self.call_once(part).await?;
         }
@@ -369,58 +321,24 @@ impl Publisher for ConsolePublisher {
 }
 
 impl ConsolePublisher {
-    /// Refuses ids that another shell would not take as they are: `ssh` hands its arguments to one.
-    fn check(&self, ids: &[String]) -> Result<(), EdgeError> {
-        let plain = |id: &String| {
-            let mut bytes = id.bytes();
-            bytes
-                .next()
-                .is_some_and(|byte| byte.is_ascii_alphanumeric())
-                && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-        };
-        if ids.iter().all(plain) {
-            return Ok(());
-        }
-        Err(EdgeError::new(
-            ErrorKind::Refused,
-            format!(
-                "{} cannot be given an id that is not made of letters, digits, `_`, `.` and `-`",
-                self.place
-            ),
-        ))
-    }
-
     async fn call_once(&self, ids: &[String]) -> Result<(), EdgeError> {
-        let mut group = self.start(ids)?;
-        let tail = Arc::new(Mutex::new(Tail::new(self.redacted.clone())));
-        let ended = timeout(self.within, self.watch(&mut group, &tail)).await;
-        drop(group);
-        let text = tail.lock().unwrap_or_else(PoisonError::into_inner).text();
-        let at_ms = SystemTime::now().duration_since(UNIX_EPOCH);
-        let at_ms = at_ms.map_or(0, |at| i64::try_from(at.as_millis()).unwrap_or(0));
-        let which = format!(
-            "{}: {} {}, the first {}: {}",
-            moment(at_ms),
-            ids.len(),
-            if ids.len() == 1 { "id" } else { "ids" },
-            ids.first().map_or("", String::as_str),
-            match &ended {
-                Ok(Ok(status)) => status.to_string(),
-                Ok(Err(_)) => "lost sight of".to_owned(),
-                Err(_) => "killed after its time was over".to_owned(),
-            }
-        );
-        if let Err(error) = log(&self.output, &which, &text) {
+        let mut command = Command::new(&self.command[0]);
+        command.args(self.arguments(ids).iter().map(OsStr::new));
+        let Ran { ended, output } = process::run(command, self.within, &self.redacted).await;
+        if !matches!(ended, Err(Trouble::NotStarted(_)))
+            && let Err(error) = log(&self.output, &heading_of(ids, &ended), &output)
+        {
             tracing::warn!(%error, path = %self.output.display(), "the output of the publisher is not kept");
         }
         match ended {
-            Ok(Ok(status)) => self.judge(status, &text),
-            Ok(Err(error)) => Err(EdgeError::new(
+            Ok(status) => self.judge(status, &output),
+            Err(Trouble::NotStarted(error)) => Err(self.not_started(error)),
+            Err(Trouble::LostSight(error)) => Err(EdgeError::new(
                 ErrorKind::Busy,
                 format!("{} was lost sight of", self.place),
             )
             .because(error)),
-            Err(_) => Err(EdgeError::new(
+            Err(Trouble::TimedOut) => Err(EdgeError::new(
                 ErrorKind::Timeout,
                 format!(
                     "{} did not end within {} s and was killed (its output is in {})",
@@ -449,30 +367,6 @@ fn arguments_long(ids: &[String]) -> impl Iterator<Item = &[String]> {
     })
 }
 
-/// A program and whatever it started; all of it ends with this value.
-struct Group {
-    child: Child,
-    id: Option<Pid>,
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            // Nobody is left of most groups: the program has ended.
-            kill_process_group(id, Signal::KILL).ok();
-        }
-    }
-}
-
-async fn read(mut pipe: impl AsyncRead + Unpin, tail: Arc<Mutex<Tail>>) {
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-        tail.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(&buffer[..count]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -485,7 +379,12 @@ mod tests {
                 .to_vec(),
             within,
         };
-        ConsolePublisher::new(&config, "url", folder.join("log"), Redacted::default())
+        ConsolePublisher::new(
+            &config,
+            Call::Trigger("url".to_owned()),
+            folder.join("log"),
+            Redacted::default(),
+        )
     }
 
     fn ids() -> Vec<String> {
@@ -503,7 +402,12 @@ mod tests {
                 .to_vec(),
             within: Duration::from_mins(1),
         };
-        let console = ConsolePublisher::new(&config, "url", "log".into(), Redacted::default());
+        let console = ConsolePublisher::new(
+            &config,
+            Call::Trigger("url".to_owned()),
+            "log".into(),
+            Redacted::default(),
+        );
         assert_eq!(console.place(), "console `--pw=${P}`");
         assert_eq!(
             console.shown(&ids()),

@@ -207,6 +207,7 @@ impl Log {
             | Event::AttemptStarted { run, .. }
             | Event::AttemptEnded { run, .. }
             | Event::Run { run, .. }
+            | Event::Step { run, .. }
             | Event::Identified { run, .. }
             | Event::ResourceBound { run, .. }
             | Event::Resource { run, .. }

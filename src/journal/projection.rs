@@ -7,10 +7,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{error::Fault, letters};
 use crate::{
-    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId, StepNumber},
     machine::{
         AttemptLedger, Event, FallbackEvent, HandoverScope, Ledger, PartitionLedger,
-        PartitionState, Progress, ResourceEvent, ResourceLedger, RunLedger, Watermark,
+        PartitionState, Progress, ResourceEvent, ResourceLedger, RunLedger, StepLedger, Watermark,
     },
 };
 
@@ -37,9 +37,18 @@ static RUN: LazyLock<Table> = LazyLock::new(|| {
             "moved_ms",
             "source",
             "targets",
+            "instead_of",
         ],
         1,
         "ordinal",
+    )
+});
+static STEP: LazyLock<Table> = LazyLock::new(|| {
+    Table::new(
+        "step",
+        &["run", "number", "place", "title", "state", "body"],
+        2,
+        "run, number",
     )
 });
 static ATTEMPT: LazyLock<Table> = LazyLock::new(|| {
@@ -196,8 +205,11 @@ pub(super) fn project(
         Event::RunPlanned { run, .. } => {
             put_run(connection, ledger, run)?;
             put_resources(connection, ledger, run)?;
+            put_steps(connection, ledger, run)?;
         }
         Event::PlanChanged { run, .. } => {
+            connection.execute("DELETE FROM step WHERE run = ?1", [run.as_str()])?;
+            put_steps(connection, ledger, run)?;
             connection.execute("DELETE FROM partition WHERE run = ?1", [run.as_str()])?;
             connection.execute("DELETE FROM resource WHERE run = ?1", [run.as_str()])?;
             put_resources(connection, ledger, run)?;
@@ -208,6 +220,13 @@ pub(super) fn project(
             }
         }
         Event::Run { run, .. } | Event::Identified { run, .. } => put_run(connection, ledger, run)?,
+        Event::Step { run, step, .. } => {
+            put_run(connection, ledger, run)?;
+            let found = ledger.run(run).and_then(|run| run.steps.get(step.index()));
+            if let Some(found) = found {
+                STEP.put(connection, &step_row(run, *step, found))?;
+            }
+        }
         Event::ResourceBound { run, resource, .. } => {
             put_resource(connection, ledger, run, resource, true)?;
             put_last_partition(connection, ledger)?;
@@ -252,9 +271,12 @@ pub(super) fn project(
 pub(super) fn check(connection: &Connection, ledger: &Ledger) -> Result<(), Fault> {
     let (mut runs, mut attempts) = (Vec::new(), Vec::new());
     let (mut resources, mut partitions) = (Vec::new(), Vec::new());
+    let mut steps = Vec::new();
     for (ordinal, run) in (0..).zip(&ledger.runs) {
         runs.push(run_row(ordinal, run));
         attempts.extend(run.attempts.iter().map(|had| attempt_row(&run.id, had)));
+        let numbered = run.steps.iter().enumerate();
+        steps.extend(numbered.map(|(at, step)| step_row(&run.id, StepNumber::at(at), step)));
         for (ordinal, resource) in (0..).zip(&run.resources) {
             resources.push(resource_row(&run.id, ordinal, resource));
             partitions.extend(
@@ -267,6 +289,7 @@ pub(super) fn check(connection: &Connection, ledger: &Ledger) -> Result<(), Faul
     }
     RUN.check(connection, runs)?;
     ATTEMPT.check(connection, attempts)?;
+    STEP.check(connection, steps)?;
     RESOURCE.check(connection, resources)?;
     PARTITION.check(connection, partitions)?;
     if last_partition(connection)? == ledger.last_partition {
@@ -293,6 +316,10 @@ pub(super) fn read(connection: &Connection) -> Result<Ledger, Fault> {
     for (run, attempt) in select(connection, &ATTEMPT, read_attempt)? {
         let at = *index.get(&run).ok_or_else(|| lost("attempt"))?;
         ledger.runs[at].attempts.push(attempt);
+    }
+    for (run, step) in select(connection, &STEP, read_step)? {
+        let at = *index.get(&run).ok_or_else(|| lost("step"))?;
+        ledger.runs[at].steps.push(step);
     }
     for (run, resource) in select(connection, &RESOURCE, read_resource)? {
         let at = *index.get(&run).ok_or_else(|| lost("resource"))?;
@@ -460,6 +487,14 @@ fn put_run(connection: &Connection, ledger: &Ledger, id: &RunId) -> rusqlite::Re
     Ok(())
 }
 
+fn put_steps(connection: &Connection, ledger: &Ledger, id: &RunId) -> rusqlite::Result<()> {
+    let steps = ledger.run(id).map_or(&[][..], |run| &run.steps);
+    for (at, step) in steps.iter().enumerate() {
+        STEP.put(connection, &step_row(id, StepNumber::at(at), step))?;
+    }
+    Ok(())
+}
+
 fn put_resources(connection: &Connection, ledger: &Ledger, id: &RunId) -> rusqlite::Result<()> {
     let resources = ledger.run(id).map_or(&[][..], |run| &run.resources);
     for resource in resources {
@@ -522,6 +557,18 @@ fn run_row(ordinal: u64, run: &RunLedger) -> Vec<Value> {
         Value::Integer(run.moved_ms),
         maybe(run.source.as_deref(), text),
         text(json(&run.targets)),
+        maybe(run.instead_of.as_ref(), |run| text(run.as_str())),
+    ]
+}
+
+fn step_row(run: &RunId, number: StepNumber, step: &StepLedger) -> Vec<Value> {
+    vec![
+        text(run.as_str()),
+        Value::Integer(number.0.into()),
+        text(step.planned.place.label()),
+        text(&step.planned.title),
+        text(step.state.label()),
+        text(json(step)),
     ]
 }
 
@@ -587,7 +634,15 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<RunLedger> {
         targets: from_json(row, 8)?,
         resources: Vec::new(),
         attempts: Vec::new(),
+        steps: Vec::new(),
+        instead_of: row
+            .get::<_, Option<String>>(9)?
+            .map(|run| RunId::from_text(&run)),
     })
+}
+
+fn read_step(row: &Row<'_>) -> rusqlite::Result<(String, StepLedger)> {
+    Ok((row.get(0)?, from_json(row, 5)?))
 }
 
 fn read_attempt(row: &Row<'_>) -> rusqlite::Result<(String, AttemptLedger)> {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 /// Format of a state file that this release writes.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 /// `RKDL` in `SQLite`'s application id: tells a state file from any other database.
 pub(super) const APPLICATION: i32 = 0x524B_444C;
@@ -29,7 +29,25 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         from: 2,
         sql: "ALTER TABLE dead_letter ADD COLUMN entity TEXT",
     },
+    // Steps before and after the resources, and the run in whose place one came.
+    Migration {
+        from: 3,
+        sql: STEPS,
+    },
 ];
+
+const STEPS: &str = "
+ALTER TABLE run ADD COLUMN instead_of TEXT;
+CREATE TABLE step (
+    run        TEXT NOT NULL REFERENCES run (id) DEFERRABLE INITIALLY DEFERRED,
+    number     INTEGER NOT NULL,
+    place      TEXT NOT NULL,
+    title      TEXT NOT NULL,
+    state      TEXT NOT NULL,
+    body       TEXT NOT NULL,
+    PRIMARY KEY (run, number)
+) STRICT;
+";
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -56,7 +74,17 @@ CREATE TABLE run (
     opened_ms  INTEGER NOT NULL,
     moved_ms   INTEGER NOT NULL,
     source     TEXT,
-    targets    TEXT NOT NULL
+    targets    TEXT NOT NULL,
+    instead_of TEXT
+) STRICT;
+CREATE TABLE step (
+    run        TEXT NOT NULL REFERENCES run (id) DEFERRABLE INITIALLY DEFERRED,
+    number     INTEGER NOT NULL,
+    place      TEXT NOT NULL,
+    title      TEXT NOT NULL,
+    state      TEXT NOT NULL,
+    body       TEXT NOT NULL,
+    PRIMARY KEY (run, number)
 ) STRICT;
 CREATE TABLE attempt (
     run             TEXT NOT NULL REFERENCES run (id) DEFERRABLE INITIALLY DEFERRED,

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     failpoint,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
-    machine::{Event, PartitionEvent, Progress},
+    machine::{Event, PartitionEvent, Progress, StepEvent},
 };
 
 /// Where the events went.
@@ -312,6 +312,10 @@ const fn moves_marker(event: &Event) -> bool {
             | Event::AttemptStarted { .. }
             | Event::AttemptEnded { .. }
             | Event::Run { .. }
+            | Event::Step {
+                event: StepEvent::Intended { .. },
+                ..
+            }
     )
 }
 

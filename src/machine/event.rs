@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fallback::FallbackEvent, ledger::Ledger, partition::PartitionEvent, partition::Progress,
-    resource::ResourceEvent, run::RunEvent,
+    resource::ResourceEvent, run::RunEvent, step::PlannedStep, step::StepEvent,
 };
 use crate::{
     cursor::{Cursor, KeyRange, KeyValue},
-    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId, StepNumber},
 };
 
 /// One line of the journal.
@@ -25,6 +25,12 @@ pub enum Event {
         scope: Scope,
         /// Its resources in plan order.
         resources: Vec<PlannedResource>,
+        /// Its steps in plan order, `prepare` before `finish`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        steps: Vec<PlannedStep>,
+        /// The run of a state file that was lost: what it had begun is found again by its id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instead_of: Option<RunId>,
     },
     /// The plan changed between attempts and the change was accepted: the resources as they are now.
     PlanChanged {
@@ -32,6 +38,9 @@ pub enum Event {
         run: RunId,
         /// Its resources in plan order.
         resources: Vec<PlannedResource>,
+        /// Its steps in plan order, `prepare` before `finish`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        steps: Vec<PlannedStep>,
     },
     /// A process began to work on the run.
     AttemptStarted {
@@ -61,6 +70,15 @@ pub enum Event {
         run: RunId,
         /// How.
         event: RunEvent,
+    },
+    /// A step moved.
+    Step {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepNumber,
+        /// How.
+        event: StepEvent,
     },
     /// Which source and targets the run is bound to.
     Identified {
@@ -176,6 +194,7 @@ impl Event {
             Self::AttemptStarted { .. } => "attempt_started",
             Self::AttemptEnded { .. } => "attempt_ended",
             Self::Run { .. } => "run",
+            Self::Step { .. } => "step",
             Self::Identified { .. } => "identified",
             Self::ResourceBound { .. } => "resource_bound",
             Self::Resource { .. } => "resource",

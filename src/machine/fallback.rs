@@ -72,6 +72,29 @@ pub struct Handover {
     pub ended_ms: Option<i64>,
 }
 
+/// Begins the word for whoever carries a resource over in our place, as the plan's `sync:` says.
+const DELEGATED: &str = "sync: ";
+
+impl Handover {
+    /// Returns what is journaled of a publisher that carries a whole resource over: `sync: console`.
+    #[must_use]
+    pub fn delegated(to: &str) -> String {
+        format!("{DELEGATED}{to}")
+    }
+
+    /// Returns whether the publisher carries a whole resource over, as opposed to regenerating its rows.
+    #[must_use]
+    pub fn is_delegated(&self) -> bool {
+        is_delegated(&self.by)
+    }
+}
+
+/// Returns whether `by` is the word for whoever carries a resource over in our place.
+#[must_use]
+pub fn is_delegated(by: &str) -> bool {
+    by.starts_with(DELEGATED)
+}
+
 /// The ids of one call, by where they end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdChunk {

@@ -11,10 +11,11 @@ use super::{
     partition::{PartitionEvent, PartitionState, Progress},
     resource::{ResourceEvent, ResourceState},
     run::{RunEvent, RunState},
+    step::{PlannedStep, StepLedger, StepPlace},
 };
 use crate::{
     cursor::KeyRange,
-    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId, StepNumber},
 };
 
 /// Every run of a state file. Grows with runs, resources and partitions, never with chunks or rows.
@@ -47,6 +48,12 @@ pub struct RunLedger {
     pub resources: Vec<ResourceLedger>,
     /// Processes that worked on it.
     pub attempts: Vec<AttemptLedger>,
+    /// Its steps, those of `prepare` before those of `finish`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepLedger>,
+    /// The run of a lost state file in whose place it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<RunId>,
 }
 
 /// One resource of a run.
@@ -135,6 +142,8 @@ impl Ledger {
                 run,
                 scope,
                 resources,
+                steps,
+                instead_of,
             } => {
                 if self.run(run).is_some() {
                     return Err(IllegalTransition::new(
@@ -143,10 +152,32 @@ impl Ledger {
                         event.label(),
                     ));
                 }
-                self.runs
-                    .push(RunLedger::planned(run, scope, resources, at_ms)?);
+                let mut planned = RunLedger::planned(run, scope, resources, at_ms)?;
+                planned.steps = steps.iter().map(StepLedger::planned).collect();
+                planned.instead_of.clone_from(instead_of);
+                self.runs.push(planned);
             }
-            Event::PlanChanged { run, resources } => self.run_mut(run, event)?.replan(resources)?,
+            Event::PlanChanged {
+                run,
+                resources,
+                steps,
+            } => {
+                let ledger = self.run_mut(run, event)?;
+                ledger.replan(resources)?;
+                ledger.replan_steps(steps);
+            }
+            Event::Step {
+                run,
+                step,
+                event: moved,
+            } => {
+                let ledger = self.run_mut(run, event)?;
+                let found = ledger.steps.get_mut(step.index());
+                found
+                    .ok_or_else(|| IllegalTransition::new("run", "no such step", event.label()))?
+                    .apply(at_ms, moved)?;
+                ledger.moved_ms = at_ms;
+            }
             Event::AttemptStarted {
                 run,
                 attempt,
@@ -212,6 +243,15 @@ impl Ledger {
                     .find(|one| ends && !one.state.is_restored())
                 {
                     let from = format!("resource {}", left.state.label());
+                    return Err(IllegalTransition::new("run", from, moved.label()));
+                }
+                let left = match moved {
+                    RunEvent::Restore => ledger.next_step(StepPlace::Prepare),
+                    RunEvent::Complete => ledger.next_step(StepPlace::Finish),
+                    _ => None,
+                };
+                if let Some((number, step)) = left {
+                    let from = format!("step {number} {}", step.state.label());
                     return Err(IllegalTransition::new("run", from, moved.label()));
                 }
                 ledger.state = ledger.state.apply(*moved)?;
@@ -328,6 +368,15 @@ impl Ledger {
             .find(|run| !run.state.is_over() && scope.is_none_or(|scope| run.scope == *scope))
     }
 
+    /// Returns how long a step that is defined like this took the last time, in milliseconds.
+    #[must_use]
+    pub fn usual_ms(&self, definition: &str) -> Option<i64> {
+        let steps = self.runs.iter().rev().flat_map(|run| &run.steps);
+        steps
+            .filter(|step| step.planned.definition == definition)
+            .find_map(StepLedger::took_ms)
+    }
+
     /// Returns the partition with this id, and the run and resource it belongs to.
     #[must_use]
     pub fn partition(
@@ -387,6 +436,8 @@ impl RunLedger {
                 .map(ResourceLedger::planned)
                 .collect::<Result<_, _>>()?,
             attempts: Vec::new(),
+            steps: Vec::new(),
+            instead_of: None,
         })
     }
 
@@ -404,6 +455,28 @@ impl RunLedger {
             });
         }
         Ok(())
+    }
+
+    /// Takes over the steps of a changed plan: those that are defined the same keep their state, the others begin.
+    fn replan_steps(&mut self, steps: &[PlannedStep]) {
+        let mut old = std::mem::take(&mut self.steps);
+        for planned in steps {
+            let kept = old.iter().position(|had| {
+                had.planned.place == planned.place && had.planned.definition == planned.definition
+            });
+            // Not swapped: of two equal steps, the first stays the first.
+            let step = kept.map_or_else(|| StepLedger::planned(planned), |index| old.remove(index));
+            self.steps.push(step);
+        }
+    }
+
+    /// Returns the first step of `place` that is not done.
+    #[must_use]
+    pub fn next_step(&self, place: StepPlace) -> Option<(StepNumber, &StepLedger)> {
+        let mut steps = self.steps.iter().enumerate();
+        steps
+            .find(|(_, step)| step.planned.place == place && !step.is_done())
+            .map(|(index, step)| (StepNumber::at(index), step))
     }
 
     /// Returns the resource called `name`.

@@ -1,4 +1,4 @@
-//! The state machines of run, resource, partition and chunk, and the ledger that the journal's events add up to.
+//! The state machines of run, resource, partition, chunk and step, and the ledger that the journal's events add up to.
 //!
 //! Everything here is pure: `apply(state, event)` serves the running engine, the replay of a journal and the tests
 //! alike. No clock, no I/O.
@@ -10,17 +10,19 @@ pub mod ledger;
 pub mod partition;
 pub mod resource;
 pub mod run;
+pub mod step;
 
 pub use chunk::{ChunkEvent, ChunkState};
 pub use event::{
     AttemptEnd, DeadLetter, DeadLetterGroup, Event, PartitionPlan, PlannedResource, Scope,
     Watermark,
 };
-pub use fallback::{Fallback, FallbackEvent, Handover, HandoverScope, IdChunk};
+pub use fallback::{Fallback, FallbackEvent, Handover, HandoverScope, IdChunk, is_delegated};
 pub use ledger::{AttemptLedger, Ledger, PartitionLedger, ResourceLedger, RunLedger};
 pub use partition::{PartitionEvent, PartitionState, Progress};
 pub use resource::{ResourceEvent, ResourceState};
 pub use run::{Phase, RunEvent, RunState};
+pub use step::{Facts, PlannedStep, StepEvent, StepLedger, StepPlace, StepState};
 
 /// An event that cannot happen in a state: a bug in rekindle, or a state file edited by hand.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -141,7 +141,9 @@ impl Model {
     /// Returns who carries the rows of `resource` over.
     pub fn executor(&self, resource: &Resource) -> Executor {
         match resource.sync.or(self.defaults.sync) {
-            Some("queue") => Executor::Queue,
+            Some(("queue", _)) => Executor::Queue,
+            Some(("console", _)) => Executor::Console,
+            Some(("jenkins", _)) => Executor::Jenkins,
             _ => Executor::Direct,
         }
     }

@@ -246,38 +246,18 @@ impl<'n> Fields<'n> {
     ) -> Option<&'static str> {
         let text = self.text(key, decoder)?;
         let path = self.path_of(key);
-        match words.iter().find(|word| word.name == text.value) {
-            Some(word) if word.support == Support::Now => return Some(word.name),
-            Some(_) => {
-                let now = words.iter().filter(|word| word.support == Support::Now);
-                decoder.problems.push(
-                    Diagnostic::new(
-                        Code::NotSupported,
-                        format!(
-                            "{} of {} is not supported by this release",
-                            text.shown(),
-                            quoted(&path)
-                        ),
-                    )
-                    .at(text.span, "not carried out yet")
-                    .help(format!("use {}", listed(now.map(|word| word.name)))),
-                );
-            }
-            None => {
-                let names = words
-                    .iter()
-                    .filter(|word| word.support == Support::Now)
-                    .map(|word| word.name);
-                decoder.problems.push(
-                    Diagnostic::new(
-                        Code::InvalidValue,
-                        format!("{} cannot be {}", quoted(&path), text.shown()),
-                    )
-                    .at(text.span, "not possible here")
-                    .help(candidates(&text.typed, "possible words", names)),
-                );
-            }
+        if let Some(word) = words.iter().find(|word| word.name == text.value) {
+            return Some(word.name);
         }
+        let names = words.iter().map(|word| word.name);
+        decoder.problems.push(
+            Diagnostic::new(
+                Code::InvalidValue,
+                format!("{} cannot be {}", quoted(&path), text.shown()),
+            )
+            .at(text.span, "not possible here")
+            .help(candidates(&text.typed, "possible words", names)),
+        );
         None
     }
 }

@@ -112,9 +112,9 @@ impl Code {
             ),
             Self::NotSupported => shown(
                 "Part of the published grammar that this release does not carry out. It is refused and not skipped: a \
-                 plan that puts up a maintenance page and runs without it would surprise you.",
-                "defaults: { sync: jenkins }\n",
-                "defaults: { sync: direct }\n",
+                 plan that counts on workers and runs without them would surprise you.",
+                "defaults: { parallel: { workers: \"amqp://mq.test/jobs\" } }\n",
+                "defaults: { parallel: { resources: 2 } }\n",
             ),
             Self::UnknownVersion => shown(
                 "`version:` names the generation of the grammar. This release reads version 1.",

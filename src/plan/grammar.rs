@@ -1,7 +1,14 @@
 //! The keys and words of a plan: what this release carries out, and what it knows but refuses.
 //!
-//! A key of [`Support::Later`] is never skipped in silence: a plan that names `prepare` and runs without it would
-//! leave the shop online during a cutover. Carrying one out means turning it to `now` here and reading it in `model`.
+//! A key of [`Support::Later`] is never skipped in silence: a plan that names workers and runs without them would take
+//! a night instead of an hour. Carrying one out means turning it to `now` here and reading it in `model`.
+
+mod steps;
+
+pub(super) use steps::{
+    APPROVE, AWS, HTTP_CHECK, JENKINS, JENKINS_BUILD, LATEST, MAINTENANCE, MAINTENANCE_OFF,
+    RDS_FROM, RDS_RENAME, RDS_RESTORE, RDS_SNAPSHOT, SHELL, STEP, WHEN,
+};
 
 /// Whether this release carries something out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +50,8 @@ pub(super) enum Form {
     Named(&'static [Key]),
     /// A list of maps with these keys.
     Maps(&'static [Key]),
+    /// A list of maps with exactly one of these keys each.
+    OneOfs(&'static [Key]),
     /// Nothing that this release reads.
     Unread,
 }
@@ -62,13 +71,18 @@ pub(super) struct Key {
     pub about: &'static str,
 }
 
+impl Key {
+    /// Returns whether this release carries it out.
+    pub fn is_supported(&self) -> bool {
+        self.support == Support::Now
+    }
+}
+
 /// A word that a value can be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Word {
     /// As typed.
     pub name: &'static str,
-    /// Whether this release carries it out.
-    pub support: Support,
 }
 
 const fn now(name: &'static str, form: Form, about: &'static str) -> Key {
@@ -96,13 +110,7 @@ const fn later(name: &'static str) -> Key {
 }
 
 const fn word(name: &'static str) -> Word {
-    let support = Support::Now;
-    Word { name, support }
-}
-
-const fn later_word(name: &'static str) -> Word {
-    let support = Support::Later;
-    Word { name, support }
+    Word { name }
 }
 
 /// The plan itself.
@@ -153,10 +161,26 @@ pub(super) const PLAN: &[Key] = &[
         Form::Map(CONSOLE),
         "The shop's own console, for fallbacks",
     ),
-    later("jenkins"),
-    later("aws"),
-    later("prepare"),
-    later("finish"),
+    now(
+        "jenkins",
+        Form::Map(JENKINS),
+        "The Jenkins of `jenkins_build`",
+    ),
+    now(
+        "aws",
+        Form::Map(AWS),
+        "Where the steps about RDS find it; credentials come from the AWS chain",
+    ),
+    now(
+        "prepare",
+        Form::OneOfs(STEP),
+        "Steps before the resources, one after the other",
+    ),
+    now(
+        "finish",
+        Form::OneOfs(STEP),
+        "Steps after the resources, one after the other",
+    ),
     now(
         "defaults",
         Form::Map(DEFAULTS),
@@ -418,12 +442,23 @@ pub(super) const BY: &[Key] = &[
         Form::Map(BY_CONSOLE),
         "`publish:trigger-events` of the shop's console",
     ),
-    later("jenkins"),
+    now(
+        "jenkins",
+        Form::Map(BY_JENKINS),
+        "The same by a job of the plan's Jenkins",
+    ),
     now("sql", Form::Map(BY_SQL), "A statement of your own"),
 ];
 
 /// `fallback.by.console:` has no settings of its own.
 pub(super) const BY_CONSOLE: &[Key] = &[];
+
+/// `fallback.by.jenkins:`
+pub(super) const BY_JENKINS: &[Key] = &[must(
+    "job",
+    Form::Text,
+    "The job, `folder/name`; made by rekindle, and never one that somebody else made",
+)];
 
 /// `fallback.by.sql:`
 pub(super) const BY_SQL: &[Key] = &[
@@ -542,6 +577,7 @@ pub(super) const PARALLEL: &[Key] = &[
         Form::Count,
         "Key ranges of one resource side by side",
     ),
+    later("workers"),
 ];
 
 /// `defaults.memory:`
@@ -611,8 +647,8 @@ pub(super) const REFRESH: &[Word] = &[word("off")];
 pub(super) const SYNC: &[Word] = &[
     word("direct"),
     word("queue"),
-    later_word("console"),
-    later_word("jenkins"),
+    word("console"),
+    word("jenkins"),
 ];
 
 /// `fallback.to`

@@ -23,10 +23,12 @@ mod places;
 mod preset;
 mod problems;
 mod quote;
+mod rds;
 mod resolve;
 mod resolved;
 mod schema;
 mod search;
+mod steps;
 mod table_pattern;
 mod tree;
 mod typed_source;
@@ -44,14 +46,20 @@ pub use digest::definition_diff;
 pub use explain::Explanation;
 pub use places::{Places, ResourcePlaces, TargetPlaces};
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
+pub use rds::{
+    AwsConfig, RdsRename, RdsRestore, RdsSnapshot, RestoreFrom, SnapshotKind, filled_name,
+};
 pub use resolved::{
     Beside, BrokerConfig, CatchUp, ChangeColumn, ChunkLimit, Compression, ConsoleConfig,
-    DeadLetterLimit, Defaults, Executor, FallbackConfig, FileConfig, FileFormat, KeyColumn, Level,
-    Load, MoreKeys, Overlap, Plan, Preset, PublisherConfig, QueueConfig, RedisConfig, Resource,
-    RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind, TargetConfig,
-    Throttle, ValueForm,
+    DeadLetterLimit, Defaults, Executor, FallbackConfig, FileConfig, FileFormat, JobConfig,
+    KeyColumn, Level, Load, MoreKeys, Overlap, Plan, Preset, PublisherConfig, QueueConfig,
+    RedisConfig, Resource, RetryPolicy, Routing, RowSource, SearchConfig, SourceConfig, SourceKind,
+    TargetConfig, Throttle, ValueForm,
 };
 pub use schema::schema;
+pub use steps::{
+    Hidden, HttpCheck, JenkinsBuild, JenkinsConfig, JobShell, Maintenance, Shell, Step, StepKind,
+};
 pub use table_pattern::TablePattern;
 pub use typed_source::{TypedSource, UnusableSource, typed_source};
 pub use units::duration;

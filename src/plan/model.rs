@@ -6,8 +6,12 @@
 use std::time::Duration;
 
 mod fallback;
+mod rds;
+mod steps;
 
 pub(super) use fallback::{By, Console, Handover};
+pub(super) use rds::{Aws, From as RestoredFrom};
+pub(super) use steps::{Jenkins, Step, StepKind};
 
 use super::{
     broker::Broker,
@@ -42,6 +46,10 @@ pub(super) struct Model {
     /// `ignore_tables:`
     pub ignored: Vec<Value<String>>,
     pub console: Option<Console>,
+    pub jenkins: Option<Jenkins>,
+    pub aws: Option<Aws>,
+    pub prepare: Vec<Step>,
+    pub finish: Vec<Step>,
     pub broker: Option<Broker>,
     /// Whether `broker` is there and could not be read.
     pub broker_broken: bool,
@@ -118,8 +126,8 @@ pub(super) struct Resource {
     pub kind: Option<Value<String>>,
     /// Whether `type` is there and could not be read.
     pub kind_broken: bool,
-    /// `sync:`, one of [`grammar::SYNC`].
-    pub sync: Option<&'static str>,
+    /// `sync:`, one of [`grammar::SYNC`], and where it stands.
+    pub sync: Option<(&'static str, Span)>,
     pub queue: Option<Value<String>>,
     /// Whether `queue` is there and could not be read.
     pub queue_broken: bool,
@@ -187,7 +195,7 @@ pub(super) struct Chunk {
 /// `defaults:`
 #[derive(Debug, Default)]
 pub(super) struct Defaults {
-    pub sync: Option<&'static str>,
+    pub sync: Option<(&'static str, Span)>,
     pub sync_given: bool,
     pub chunk: Chunk,
     pub parallel_resources: Option<Value<u64>>,
@@ -260,6 +268,10 @@ impl Model {
                 .map(|ignored| ignored.value)
                 .unwrap_or_default(),
             console: Console::read(&plan, decoder),
+            jenkins: Jenkins::read(&plan, decoder),
+            aws: Aws::read(&plan, decoder),
+            prepare: Step::list(&plan, "prepare", decoder),
+            finish: Step::list(&plan, "finish", decoder),
             defaults: plan
                 .map("defaults", grammar::DEFAULTS, decoder)
                 .map(|fields| Defaults::read(&fields, decoder))
@@ -455,7 +467,7 @@ impl Resource {
                 decoder,
             );
         }
-        let sync = fields.word("sync", grammar::SYNC, decoder);
+        let sync = sync(&fields, decoder);
         let queue = filled(&fields, "queue", decoder);
         let after = fields.texts("after", decoder);
         let drain = fields.map("drain", grammar::DRAIN, decoder);
@@ -568,7 +580,7 @@ impl Throttle {
 impl Defaults {
     fn read(defaults: &Fields<'_>, decoder: &mut Decoder<'_>) -> Self {
         let mut read = Self {
-            sync: defaults.word("sync", grammar::SYNC, decoder),
+            sync: sync(defaults, decoder),
             sync_given: defaults.get("sync").is_some(),
             verify: defaults.word("verify", grammar::VERIFY, decoder),
             verify_given: defaults.get("verify").is_some(),
@@ -618,6 +630,12 @@ fn typed_name(node: &Node) -> Option<(&str, Span)> {
         }
         _ => None,
     })
+}
+
+/// Returns who carries rows over, and where that stands.
+fn sync(fields: &Fields<'_>, decoder: &mut Decoder<'_>) -> Option<(&'static str, Span)> {
+    let (at, _) = fields.get("sync")?;
+    Some((fields.word("sync", grammar::SYNC, decoder)?, at))
 }
 
 /// Returns the text under `key`, which may not be empty.

@@ -8,6 +8,7 @@ use std::{
 };
 
 mod fallback;
+mod steps;
 
 use super::{
     CatchUp, ChangeColumn, ChunkLimit, DeadLetterLimit, Defaults, Executor, FileConfig, FileFormat,
@@ -64,6 +65,18 @@ pub(super) mod default {
     pub const SETTLE: Duration = Duration::from_secs(90);
     /// The longest wait for rows to stand still.
     pub const DRAIN_WITHIN: Duration = Duration::from_mins(30);
+    /// A step: as long as a large database takes to be restored, and then some.
+    pub const STEP_WITHIN: Duration = Duration::from_mins(45);
+    /// A person's answer: nobody is woken up because another one sleeps.
+    pub const APPROVE_WITHIN: Duration = Duration::from_hours(24);
+    /// A rename in an instance's maintenance window: there is one each week.
+    pub const WINDOW_WITHIN: Duration = Duration::from_hours(24 * 7);
+    /// The shop's console, in a job.
+    pub const CONSOLE: &str = "vendor/bin/console";
+    /// The job of `sync: jenkins`.
+    pub const JOB: &str = "rekindle-sync";
+    /// What a page that is there answers with.
+    pub const STATUS: u64 = 200;
     /// Dead letters of one resource.
     pub const DEAD_LETTERS: u64 = 1000;
     /// Dead letters in percent of the rows.
@@ -107,9 +120,14 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         .console
         .as_ref()
         .and_then(|console| fallback::console(console, &mut used));
+    let jenkins = match &model.jenkins {
+        Some(given) => Some(steps::jenkins(given, &folder, &mut used)?),
+        None => None,
+    };
     let scene = fallback::Scene {
         folder: &folder,
         console: console.as_ref(),
+        jenkins: jenkins.as_ref(),
         is_on: limits.fallback,
     };
     let resources = model
@@ -117,6 +135,13 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
         .iter()
         .map(|resource| self::resource(resource, &model, &targets, &limits, &scene, &mut used))
         .collect::<Option<Vec<_>>>()?;
+    let mut page = None;
+    let prepare = steps::steps(&model.prepare, &mut page, &folder, &mut used)?;
+    let finish = steps::steps(&model.finish, &mut page, &folder, &mut used)?;
+    let aws = match &model.aws {
+        Some(given) => Some(steps::aws(given)?),
+        None => None,
+    };
     let broker = match &model.broker {
         Some(broker) => Some(broker.resolve(&model, &folder, &mut used)?),
         None => None,
@@ -139,6 +164,10 @@ pub(super) fn resolve(model: Model, path: &Path) -> Option<(Plan, Used)> {
             .map(|one| TablePattern::new(one.value, one.typed))
             .collect(),
         console,
+        jenkins,
+        aws,
+        prepare,
+        finish,
         defaults: limits.defaults,
         preset: model.preset,
     };

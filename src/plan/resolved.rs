@@ -9,7 +9,7 @@ use std::{
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::TablePattern;
+use super::{AwsConfig, JenkinsConfig, Step, TablePattern};
 use crate::{ids::ResourceName, tls::TlsConfig};
 
 /// A checked plan.
@@ -29,6 +29,14 @@ pub struct Plan {
     pub ignored: Vec<TablePattern>,
     /// What runs the shop's own console.
     pub console: Option<ConsoleConfig>,
+    /// What builds jobs.
+    pub jenkins: Option<JenkinsConfig>,
+    /// Where the steps about RDS find it.
+    pub aws: Option<AwsConfig>,
+    /// `prepare:`, in its order.
+    pub prepare: Vec<Step>,
+    /// `finish:`, in its order.
+    pub finish: Vec<Step>,
     /// `broker:`: where the shop's queues are.
     pub broker: Option<BrokerConfig>,
     /// Limits that are not of one resource.
@@ -69,6 +77,29 @@ pub enum Executor {
     Direct,
     /// It sends the shop's own messages, and whoever consumes the queue writes them.
     Queue,
+    /// `sync:data` of the shop's own console.
+    Console,
+    /// The same, in a job of Jenkins.
+    Jenkins,
+}
+
+impl Executor {
+    /// Returns the plan's word for it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Queue => "queue",
+            Self::Console => "console",
+            Self::Jenkins => "jenkins",
+        }
+    }
+
+    /// Returns whether somebody else reads the rows and carries them over.
+    #[must_use]
+    pub const fn is_delegated(self) -> bool {
+        matches!(self, Self::Console | Self::Jenkins)
+    }
 }
 
 /// `queue:` of a resource: what its messages are like.
@@ -121,6 +152,8 @@ pub struct FallbackConfig {
 pub enum PublisherConfig {
     /// The shop's console.
     Console(ConsoleConfig),
+    /// The same, in a job of Jenkins.
+    Jenkins(JobConfig),
     /// A statement of the plan's author.
     Sql {
         /// Where it runs, with its own password.
@@ -136,9 +169,19 @@ impl PublisherConfig {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Console(_) => "console",
+            Self::Jenkins(_) => "jenkins",
             Self::Sql { .. } => "sql",
         }
     }
+}
+
+/// A job of Jenkins that starts the shop's console.
+#[derive(Debug, Clone)]
+pub struct JobConfig {
+    /// Where it is.
+    pub jenkins: JenkinsConfig,
+    /// `folder/name`
+    pub job: String,
 }
 
 /// The database a plan reads.
@@ -624,7 +667,8 @@ impl Plan {
     #[must_use]
     pub fn sent_form(&self, resource: &Resource) -> (ValueForm, Compression) {
         match resource.executor {
-            Executor::Direct => self.encoding(resource),
+            // Whatever somebody else carried over is compared with this, too.
+            Executor::Direct | Executor::Console | Executor::Jenkins => self.encoding(resource),
             Executor::Queue => (ValueForm::Message, Compression::None),
         }
     }

@@ -82,6 +82,7 @@ fn form(form: Form) -> Map<String, Value> {
         Form::Maps(keys) => object(json!({
             "type": "array", "minItems": 1, "items": map(keys),
         })),
+        Form::OneOfs(keys) => object(json!({ "type": "array", "items": one_of(keys) })),
         Form::Unread => Map::new(),
     }
 }
@@ -98,10 +99,9 @@ fn scalar(typed: &Value, pattern: &str) -> Map<String, Value> {
 }
 
 fn spelled(words: &[Word]) -> Vec<Value> {
-    let supported = words.iter().filter(|word| word.support == Support::Now);
-    let mut spelled: Vec<_> = supported.clone().map(|word| json!(word.name)).collect();
+    let mut spelled: Vec<_> = words.iter().map(|word| json!(word.name)).collect();
     // What readers of YAML 1.1, as some editors have, take an `off` without quotes for.
-    if supported.into_iter().any(|word| word.name == "off") {
+    if words.iter().any(|word| word.name == "off") {
         spelled.push(json!(false));
     }
     spelled

@@ -41,6 +41,7 @@ const SOURCE_HELP: &str = "write `mysql://user:password@host:3306/database`, `ma
 const REDIS_HELP: &str = "write `redis://user:password@host:6379/0`, `rediss://...` for TLS, or `unix:///path/to/socket?db=0`";
 const SEARCH_HELP: &str =
     "write `http://host:9200`, `http://user:password@host:9200`, or a list of nodes";
+const WEB_HELP: &str = "write `https://shop.test/` or `http://...`";
 const ESCAPE_HELP: &str = "in a password, write `@` as `%40`, `/` as `%2F`, `:` as `%3A`, `#` as `%23`, `?` as `%3F`, `%` as `%25`";
 
 /// Returns what the URL of a source names.
@@ -207,6 +208,14 @@ pub(super) fn at_vhost(url: &str, vhost: &str) -> Option<String> {
     let vhost = percent_encoding::utf8_percent_encode(vhost, percent_encoding::NON_ALPHANUMERIC);
     url.set_path(&format!("/{vhost}"));
     Some(url.into())
+}
+
+/// Checks the URL of a web page.
+pub(super) fn web(url: &str) -> Result<(), UrlFault> {
+    match scheme(url) {
+        Some("http" | "https") => server(url, WEB_HELP).map(drop),
+        other => Err(foreign(other, url, WEB_HELP)),
+    }
 }
 
 /// Returns the scheme, if there is one that could be meant as such.

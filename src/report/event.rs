@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use crate::ids::{ResourceName, RunId};
+use crate::{
+    ids::{ResourceName, RunId, StepNumber},
+    machine::StepPlace,
+};
 
 /// Something happened.
 #[derive(Debug, Clone, Serialize)]
@@ -199,6 +202,37 @@ pub enum Event {
         different: u64,
         /// How many of those were rewritten.
         repaired: u64,
+    },
+    /// A step is about to be done; that is journaled.
+    StepStarted {
+        /// Its number in the run.
+        step: StepNumber,
+        /// `prepare` or `finish`.
+        place: StepPlace,
+        /// What it is.
+        title: String,
+        /// How long it took the last time.
+        usual_ms: Option<u64>,
+    },
+    /// A step under way waits for something.
+    StepWaits {
+        /// Its number in the run.
+        step: StepNumber,
+        /// For what, in one line.
+        text: String,
+    },
+    /// A step is done, or was found done.
+    StepDone {
+        /// Its number in the run.
+        step: StepNumber,
+        /// `prepare` or `finish`.
+        place: StepPlace,
+        /// What it is.
+        title: String,
+        /// How that is known.
+        how: String,
+        /// How long it took; `None` where nothing had to be done.
+        took_ms: Option<u64>,
     },
     /// The ids of a run's scope, when it is done.
     IdsAsked {

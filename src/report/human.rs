@@ -106,6 +106,15 @@ pub fn moment(ms: i64) -> String {
     )
 }
 
+/// Returns seconds since 1970 as date and time in UTC: what servers far away go by.
+#[must_use]
+pub fn utc(seconds: i64) -> String {
+    chrono::DateTime::from_timestamp(seconds, 0).map_or_else(
+        || "?".to_owned(),
+        |moment| moment.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

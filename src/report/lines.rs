@@ -109,6 +109,37 @@ impl<W: Write + Send> PlainLines<W> {
         }
     }
 
+    /// Tells of steps before and after the resources.
+    fn step(&mut self, event: &Event) {
+        let time = |ms: &u64| duration(Duration::from_millis(*ms));
+        match event {
+            Event::StepStarted {
+                place,
+                title,
+                usual_ms,
+                ..
+            } => {
+                let usual = usual_ms.as_ref().map(time);
+                let usual = usual.map(|usual| format!(", took {usual} the last time"));
+                let usual = usual.unwrap_or_default();
+                self.line(&format!("{}: {title} begins{usual}", place.label()));
+            }
+            Event::StepWaits { text, .. } => self.line(&format!("  {text}")),
+            Event::StepDone {
+                place,
+                title,
+                how,
+                took_ms,
+                ..
+            } => {
+                let took = took_ms.as_ref().map(time);
+                let took = took.map_or_else(|| " already".to_owned(), |took| format!(" in {took}"));
+                self.line(&format!("{}: {title} done{took}: {how}", place.label()));
+            }
+            _ => {}
+        }
+    }
+
     fn held(&mut self, place: &str, error: &str, waited_ms: u64, tries: u32) {
         let told = self
             .held
@@ -357,6 +388,9 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                     found += &format!(", {} rewritten", count(*repaired));
                 }
                 self.line(&format!("{resource}: compared, {rows}, {found}"));
+            }
+            Event::StepStarted { .. } | Event::StepWaits { .. } | Event::StepDone { .. } => {
+                self.step(event);
             }
             Event::IdsAsked {
                 resource,

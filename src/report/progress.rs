@@ -200,6 +200,24 @@ fn template(width: usize, names: usize) -> String {
     format!("{{prefix:{names}!}} {{wide_bar:.green/dim}} {rest}")
 }
 
+impl ProgressBars {
+    fn stored(&mut self, resource: &ResourceName, rows: u64, stored: u64, dead_letters: u64) {
+        self.lines.count_here(resource, rows);
+        let dead = if dead_letters > 0 {
+            format!(", {}", counted(dead_letters, "dead letter"))
+        } else {
+            String::new()
+        };
+        let bar = self.bar(resource, rows);
+        // Estimates are often low; a bar beyond its end would look broken.
+        if bar.length().is_some_and(|length| length < rows) {
+            bar.set_length(rows);
+        }
+        bar.set_position(rows);
+        bar.set_message(format!("{}{dead}", bytes(stored)));
+    }
+}
+
 impl Observer for ProgressBars {
     fn observe(&mut self, event: &Event) {
         match event {
@@ -232,20 +250,7 @@ impl Observer for ProgressBars {
                 dead_letters,
                 ..
             } => {
-                self.lines.count_here(resource, *rows);
-                let dead = if *dead_letters > 0 {
-                    format!(", {}", counted(*dead_letters, "dead letter"))
-                } else {
-                    String::new()
-                };
-                let message = format!("{}{dead}", bytes(*stored));
-                let bar = self.bar(resource, *rows);
-                // Estimates are often low; a bar beyond its end would look broken.
-                if bar.length().is_some_and(|length| length < *rows) {
-                    bar.set_length(*rows);
-                }
-                bar.set_position(*rows);
-                bar.set_message(message);
+                self.stored(resource, *rows, *stored, *dead_letters);
             }
             Event::ResourceSynced { resource, .. }
             | Event::ResourceVerified { resource, .. }
@@ -300,6 +305,9 @@ impl Observer for ProgressBars {
             | Event::Throttled { .. }
             | Event::Paused { .. }
             | Event::Unpaused {}
+            | Event::StepStarted { .. }
+            | Event::StepWaits { .. }
+            | Event::StepDone { .. }
             | Event::IdsAsked { .. }
             | Event::Notice { .. } => self.lines.observe(event),
         }

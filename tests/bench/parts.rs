@@ -140,6 +140,8 @@ fn commits(criterion: &mut Criterion) {
                 definition: "{}".to_owned(),
                 skipped: false,
             }],
+            steps: Vec::new(),
+            instead_of: None,
         },
         Event::AttemptStarted {
             run: run.clone(),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The fail points of the program.
-pub const FAIL_POINTS: [&str; 24] = [
+pub const FAIL_POINTS: [&str; 30] = [
     "after_ack",
     "after_acknowledged",
     "after_applied",
@@ -35,17 +35,23 @@ pub const FAIL_POINTS: [&str; 24] = [
     "before_prune",
     "before_read",
     "before_remove",
+    "before_step",
     "before_write",
     "journal_after_commit",
     "journal_before_commit",
     "marker_before_rename",
     "report",
+    "step_asked",
+    "step_done",
+    "step_intended",
+    "step_performed",
+    "step_reversed",
 ];
 
 /// Those that other tests kill at: `tests/services/sharing.rs` around the cuts of keys without arithmetic, which the shop
-/// here does not have, and `tests/services/verify.rs` in a comparison,
-/// `tests/services/queues.rs` in a consumer.
-const STRUCK_ELSEWHERE: [&str; 7] = [
+/// here does not have, `tests/services/verify.rs` in a comparison, `tests/services/queues.rs` in a consumer,
+/// `tests/hermetic/steps.rs` and `tests/services/rds.rs` around steps.
+const STRUCK_ELSEWHERE: [&str; 13] = [
     "after_applied",
     "after_cut",
     "before_compare",
@@ -53,6 +59,12 @@ const STRUCK_ELSEWHERE: [&str; 7] = [
     "before_cut",
     "before_prune",
     "before_remove",
+    "before_step",
+    "step_asked",
+    "step_done",
+    "step_intended",
+    "step_performed",
+    "step_reversed",
 ];
 
 /// The deliberate defects (`RK_MUTANT`).

@@ -13,15 +13,15 @@ use std::{
 use proptest::prelude::*;
 use rekindle::{
     cursor::{Cursor, KeyRange, KeyValue},
-    ids::{ChunkSeq, PartitionId, ResourceName, RunId},
+    ids::{ChunkSeq, PartitionId, ResourceName, RunId, StepNumber},
     journal::{
         DeadLetterFilter, Journal, JournalError, Limits, Migration, Notice, OpenMode, Settings,
         View,
     },
     machine::{
         AttemptEnd, DeadLetter, Event, FallbackEvent, HandoverScope, IdChunk, Ledger,
-        PartitionEvent, PartitionPlan, PlannedResource, Progress, ResourceEvent, RunEvent, Scope,
-        Watermark,
+        PartitionEvent, PartitionPlan, PlannedResource, PlannedStep, Progress, ResourceEvent,
+        RunEvent, Scope, StepEvent, StepPlace, Watermark,
     },
 };
 
@@ -151,6 +151,29 @@ fn planned(run: &str) -> Event {
         run: RunId::from_text(run),
         scope: Scope::default(),
         resources: vec![resource("url"), resource("price")],
+        steps: Vec::new(),
+        instead_of: None,
+    }
+}
+
+/// Returns a run that is opened with steps, in the place of a lost one.
+fn planned_with_steps(run: &str) -> Event {
+    let mut planned = planned(run);
+    if let Event::RunPlanned {
+        steps, instead_of, ..
+    } = &mut planned
+    {
+        *instead_of = Some(RunId::from_text("LOST22"));
+        steps.extend([step(StepPlace::Prepare, 1), step(StepPlace::Finish, 2)]);
+    }
+    planned
+}
+
+fn step(place: StepPlace, number: u8) -> PlannedStep {
+    PlannedStep {
+        place,
+        title: format!("shell {number}"),
+        definition: format!("{{\"shell\":{number}}}"),
     }
 }
 
@@ -854,11 +877,11 @@ fn a_closed_journal_says_so() {
 // Formats.
 
 const NEXT: &[Migration] = &[Migration {
-    from: 3,
+    from: 4,
     sql: "ALTER TABLE run ADD COLUMN colour TEXT",
 }];
 const BROKEN: &[Migration] = &[Migration {
-    from: 3,
+    from: 4,
     sql: "ALTER TABLE run ADD COLUMN colour TEXT; ALTER TABLE nothing ADD COLUMN x TEXT",
 }];
 
@@ -866,39 +889,39 @@ const BROKEN: &[Migration] = &[Migration {
 fn an_older_format_is_migrated_after_a_copy_and_a_newer_one_refused() {
     let mut rig = Rig::new();
     let ledger = rig.killed_after(5);
-    (rig.settings.format, rig.settings.migrations) = (4, NEXT);
+    (rig.settings.format, rig.settings.migrations) = (5, NEXT);
     let (journal, again, notices) = rig.open();
     assert_eq!(again, ledger);
     let [
         Notice::Migrated {
-            from: 3,
-            to: 4,
+            from: 4,
+            to: 5,
             backup,
         },
     ] = &notices[..]
     else {
         panic!("{notices:?}");
     };
-    assert!(backup.ends_with("shop.sqlite.format3.bak"));
+    assert!(backup.ends_with("shop.sqlite.format4.bak"));
     assert_eq!(backup.metadata().unwrap().mode() & 0o777, 0o600);
     record(&journal, &mut again.clone(), vec![stored(1, 6)]);
     wait(journal.close()).unwrap();
 
-    (rig.settings.format, rig.settings.migrations) = (3, &[]);
+    (rig.settings.format, rig.settings.migrations) = (4, &[]);
     let before = rig.bytes();
     let error = rig.refused();
     assert!(matches!(
         error,
         JournalError::NewerFormat {
-            found: 4,
-            known: 3,
+            found: 5,
+            known: 4,
             ..
         }
     ));
     assert!(
         error
             .to_string()
-            .ends_with("has format 4; this release knows formats up to 3")
+            .ends_with("has format 5; this release knows formats up to 4")
     );
     assert!(matches!(
         View::open(&rig.path()),
@@ -916,22 +939,30 @@ fn an_older_format_is_migrated_after_a_copy_and_a_newer_one_refused() {
 fn a_migration_that_fails_leaves_the_old_format() {
     let mut rig = Rig::new();
     let ledger = rig.killed_after(5);
-    (rig.settings.format, rig.settings.migrations) = (4, BROKEN);
+    (rig.settings.format, rig.settings.migrations) = (5, BROKEN);
     let error = rig.refused();
     assert!(
-        matches!(error, JournalError::Migration { from: 3, to: 4, .. }),
+        matches!(error, JournalError::Migration { from: 4, to: 5, .. }),
         "{error:?}"
     );
-    (rig.settings.format, rig.settings.migrations) = (3, &[]);
+    (rig.settings.format, rig.settings.migrations) = (4, &[]);
     assert_eq!(rig.open().1, ledger);
 }
 
 #[test]
 fn state_files_of_older_formats_are_brought_up_with_their_dead_letters() {
-    let from_two = "ALTER TABLE dead_letter DROP COLUMN entity; PRAGMA user_version = 2";
-    let from_one = "ALTER TABLE resource DROP COLUMN fallback; ALTER TABLE dead_letter DROP COLUMN entity; \
-                    PRAGMA user_version = 1";
-    for (format, make_old) in [(1, from_one), (2, from_two)] {
+    // Each format with what it lacks.
+    let since = [
+        (
+            3,
+            "DROP TABLE step; ALTER TABLE run DROP COLUMN instead_of;",
+        ),
+        (2, "ALTER TABLE dead_letter DROP COLUMN entity;"),
+        (1, "ALTER TABLE resource DROP COLUMN fallback;"),
+    ];
+    let mut make_old = String::new();
+    for (format, lacks) in since {
+        make_old += lacks;
         let rig = Rig::new();
         let (journal, mut ledger, _) = rig.open();
         record(&journal, &mut ledger, begin("RUN222"));
@@ -944,12 +975,13 @@ fn state_files_of_older_formats_are_brought_up_with_their_dead_letters() {
         record(&journal, &mut ledger, vec![old_letters]);
         wait(journal.close()).unwrap();
         let old = rusqlite::Connection::open(rig.path()).unwrap();
-        old.execute_batch(make_old).unwrap();
+        old.execute_batch(&format!("{make_old} PRAGMA user_version = {format}"))
+            .unwrap();
         drop(old);
         let (journal, again, notices) = rig.open();
         assert_eq!(again, ledger, "format {format}");
         assert!(
-            matches!(notices[..], [Notice::Migrated { from, to: 3, .. }] if from == format),
+            matches!(notices[..], [Notice::Migrated { from, to: 4, .. }] if from == format),
             "{notices:?}"
         );
         wait(journal.close()).unwrap();
@@ -1045,6 +1077,7 @@ fn dead_letters_vanish_with_what_brought_them() {
                 skipped: false,
             },
         ],
+        steps: Vec::new(),
     };
     record(&journal, &mut ledger, vec![changed.clone()]);
     assert_eq!(count("url"), 6);
@@ -1072,6 +1105,7 @@ fn dead_letters_vanish_with_what_brought_them() {
         vec![Event::PlanChanged {
             run: run.clone(),
             resources,
+            steps: Vec::new(),
         }],
     );
     assert_eq!((count("url"), count("price")), (0, 0));
@@ -1397,19 +1431,16 @@ fn candidate(ledger: &Ledger, choice: (u8, u8, u8)) -> Option<Event> {
             resource: resource.into(),
             count: 1,
         },
-        11 => Event::PlanChanged {
-            run: run_id()?,
-            resources: (0..=number % 2)
-                .map(|n| PlannedResource {
-                    name: if n == 0 { "url".into() } else { "price".into() },
-                    definition: format!(
-                        "{{\"name\":\"{}\"}}",
-                        if pick % 3 == 0 { "url" } else { "other" }
-                    ),
-                    skipped: false,
-                })
-                .collect(),
-        },
+        11 => plan_changed(run_id()?, pick, number),
+        16 => planned_with_steps(&format!("RUN{:03}", ledger.runs.len())),
+        17 => {
+            let samples = StepEvent::samples();
+            Event::Step {
+                run: run_id()?,
+                step: StepNumber(u32::from(pick % 2) + 1),
+                event: samples[usize::from(number) % samples.len()].clone(),
+            }
+        }
         12 => Event::Identified {
             run: run_id()?,
             source: format!("mariadb {number}"),
@@ -1426,6 +1457,30 @@ fn candidate(ledger: &Ledger, choice: (u8, u8, u8)) -> Option<Event> {
             u64::from(number % 3),
         ),
     })
+}
+
+fn plan_changed(run: RunId, pick: u8, number: u8) -> Event {
+    Event::PlanChanged {
+        run,
+        resources: (0..=number % 2)
+            .map(|n| PlannedResource {
+                name: if n == 0 { "url".into() } else { "price".into() },
+                definition: format!(
+                    "{{\"name\":\"{}\"}}",
+                    if pick.is_multiple_of(3) {
+                        "url"
+                    } else {
+                        "other"
+                    }
+                ),
+                skipped: false,
+            })
+            .collect(),
+        steps: vec![
+            step(StepPlace::Prepare, 1),
+            step(StepPlace::Prepare, number % 2),
+        ],
+    }
 }
 
 proptest! {

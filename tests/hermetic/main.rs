@@ -3,6 +3,7 @@
 mod checks;
 mod docs;
 mod entities;
+mod fake_jenkins;
 mod faults;
 mod files;
 mod half_done;
@@ -22,5 +23,6 @@ mod said;
 mod schema;
 mod shop;
 mod siblings;
+mod steps;
 mod transitions;
 mod values;

@@ -52,7 +52,43 @@ resources:
     fallback:
       ids: { table: spy_page, column: id_page }
       by: { sql: { url: "postgres://writer@db.test/shop", statement: "UPDATE spy_page SET touched = 1 WHERE id_page IN ({ids})" } }
+  - name: card
+    from: { table: spy_card_storage, cursor: [id_card_storage], key: key, value: data, entity: fk_card }
+    to: storage
+    sync: console
+    fallback:
+      trigger: card
+      ids: { table: spy_card, column: id_card }
+      by: { jenkins: { job: republish } }
 console: { command: [vendor/bin/console], within: 1h }
+jenkins: { url: "https://ci.test/", user: deploy, token: "t", console: "bin/console", job: sync, tls: { verify: full } }
+aws: { region: eu-central-1, endpoint: "https://rds.test", hourly: "hourly-*" }
+prepare:
+  - maintenance: { on: "touch m.flag", check: "test -e m.flag", off: "rm -f m.flag", within: 5m }
+  - shell: { run: "true", check: "true", repeatable: true, undo: "true", within: 1h }
+  - http_check: { url: "https://shop.test/", status: 200, within: 5m, tls: { verify: none } }
+  - approve: { question: "does it look right?", within: 12h }
+  - jenkins_build: { job: "shop/resync", shell: "true", within: 1h }
+  - jenkins_build: { job: again, shell_from: nightly }
+  - rds_snapshot: { instance: shop-db, name: "before-{date}", within: 1h }
+  - rds_rename: { instance: shop-db, to: shop-db-old, when: immediately, within: 1h }
+  - rds_restore: { instance: shop-db, from: { snapshot: nightly }, settings_of: shop-db-old, within: 1h }
+  - rds_restore: { instance: shop-db, from: { latest: hourly }, settings_of: shop-db-old }
+  - rds_restore: { instance: shop-db, from: { time: "2026-11-21T03:00:00Z" }, settings_of: shop-db-old }
+  - maintenance_off: { within: 5m }
+finish:
+  - maintenance: { on: "touch m.flag", check: "test -e m.flag", off: "rm -f m.flag", within: 5m }
+  - shell: { run: "true", check: "true", repeatable: true, undo: "true", within: 1h }
+  - http_check: { url: "https://shop.test/", status: 200, within: 5m, tls: { verify: none } }
+  - approve: { question: "does it look right?", within: 12h }
+  - jenkins_build: { job: "shop/resync", shell: "true", within: 1h }
+  - jenkins_build: { job: again, shell_from: nightly }
+  - rds_snapshot: { instance: shop-db, name: "before-{date}", within: 1h }
+  - rds_rename: { instance: shop-db, to: shop-db-old, when: immediately, within: 1h }
+  - rds_restore: { instance: shop-db, from: { snapshot: nightly }, settings_of: shop-db-old, within: 1h }
+  - rds_restore: { instance: shop-db, from: { latest: hourly }, settings_of: shop-db-old }
+  - rds_restore: { instance: shop-db, from: { time: "2026-11-21T03:00:00Z" }, settings_of: shop-db-old }
+  - maintenance_off: { within: 5m }
 broker:
   url: "amqps://app@mq.test/shop"
   tls: { verify: full }

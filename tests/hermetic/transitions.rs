@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use rekindle::machine::{
     ChunkEvent, ChunkState, PartitionEvent, PartitionState, ResourceEvent, ResourceState, RunEvent,
-    RunState,
+    RunState, StepEvent, StepState,
 };
 
 /// Renders one table: a row for each event, a column for each state; `·` where the event cannot happen.
@@ -117,4 +117,23 @@ fn chunks_move_as_designed() {
         })
         .collect();
     insta::assert_snapshot!("chunk", table(&states, &rows));
+}
+
+#[test]
+fn steps_move_as_designed() {
+    let states: Vec<String> = StepState::ALL
+        .iter()
+        .map(|state| state.label().to_owned())
+        .collect();
+    let rows: Vec<_> = StepEvent::samples()
+        .iter()
+        .map(|event| {
+            let cells = StepState::ALL
+                .iter()
+                .map(|state| state.apply(event).ok().map(|next| next.label().to_owned()))
+                .collect();
+            (event.label().to_owned(), cells)
+        })
+        .collect();
+    insta::assert_snapshot!("step", table(&states, &rows));
 }

@@ -640,3 +640,27 @@ async fn s8_a_run_catches_up_with_rows_that_changed_behind_it() {
     assert!(told.contains("41 keys rewritten"), "{told}");
     shop.assert_redis_equals(&["url"]).await;
 }
+
+#[tokio::test]
+async fn a_difference_keeps_the_shop_from_being_brought_back() {
+    let mut shop = Shop::open("step_gate").await;
+    shop.table("url").await;
+    shop.rows("url", 1, 200).await;
+    // Two rows with one key: the one written last stands, and the other differs.
+    shop.database
+        .execute("INSERT INTO url SELECT 5000, 0, 'url:7', '{\"other\":1}'")
+        .await;
+    let steps = "finish: [{ shell: { run: \"echo x >> back\", repeatable: true } }]\n";
+    let defaults = format!("defaults: {{ verify: full, parallel: {{ partitions: 1 }} }}\n{steps}");
+    shop.plan(&resource("url"), &defaults);
+    let stopped = shop.rekindle(&format!("run {PLAN}")).exits(7);
+    let said = &stopped.stderr;
+    assert!(said.contains("no step of `finish` is begun"), "{stopped}");
+    assert!(said.contains("0 rows missing, 1 different"), "{stopped}");
+    assert!(!shop.path("back").exists());
+    shop.database
+        .execute("DELETE FROM url WHERE `key` = 'url:7' AND id < 5000")
+        .await;
+    shop.rekindle(&format!("run {PLAN}")).exits(0);
+    assert_eq!(std::fs::read_to_string(shop.path("back")).unwrap(), "x\n");
+}

@@ -52,6 +52,10 @@ impl Coordinator {
             if busy || !self.is_proven(&name) || self.passage(&name, uses) == Passage::Closed {
                 continue;
             }
+            if self.is_delegated(&name) {
+                self.delegate(&name, &state).await?;
+                continue;
+            }
             let Some((resource, config)) = self
                 .plan
                 .resource(&name)
@@ -72,6 +76,41 @@ impl Coordinator {
             } else {
                 self.look_for_ids(&resource, &config).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Starts the next step of a resource that somebody else carries over: one call, then the comparison. Rows of the source
+    /// do not change by it, so there is nothing to wait for.
+    async fn delegate(
+        &mut self,
+        name: &ResourceName,
+        state: &ResourceState,
+    ) -> Result<(), BookError> {
+        let Some(resource) = self.plan.resource(name).cloned() else {
+            return Ok(());
+        };
+        if !resource.executor.is_delegated() {
+            let reason = "it is carried over by somebody else, and the plan says `sync: direct` by now: put it back, or begin \
+                          anew with `--new`";
+            return self.block(name, reason.to_owned()).await;
+        }
+        if *state == ResourceState::Draining {
+            self.settled.insert(name.clone());
+            self.rebind(&resource);
+        } else if let Some(page) = self.calls.get(name).cloned() {
+            let ids = self.book.run()?.scope.ids.clone().unwrap_or_default();
+            self.call(&resource, IdPage { ids, ..page }).await?;
+        } else {
+            let is_out = self
+                .handover(name)
+                .is_some_and(|handover| handover.after.is_some());
+            let page = (!is_out).then(|| IdPage {
+                ids: vec![name.as_str().to_owned()],
+                until: Cursor::single(KeyValue::Uint(1)),
+                asked: Vec::new(),
+            });
+            self.hand(name, &[], async move { Handed::Ids(Ok(page)) });
         }
         Ok(())
     }
@@ -162,7 +201,12 @@ impl Coordinator {
     }
 
     async fn call(&mut self, resource: &Resource, page: IdPage) -> Result<(), BookError> {
-        let publisher = match fallback::connect(&self.plan, resource, &self.state_path) {
+        let publisher = if self.is_delegated(&resource.name) {
+            fallback::delegate(&self.plan, resource, &self.state_path)
+        } else {
+            fallback::connect(&self.plan, resource, &self.state_path)
+        };
+        let publisher = match publisher {
             Ok(Some(publisher)) => publisher,
             Ok(None) => return Ok(()),
             Err(error) => {

@@ -70,6 +70,7 @@ impl Coordinator {
                 Ok(())
             }
             Report::Told(event) => {
+                self.hear_step(&event);
                 self.emit(&event);
                 Ok(())
             }
@@ -262,6 +263,10 @@ impl Coordinator {
                 self.not_compared(PANICKED.to_owned());
                 Ok(())
             }
+            (Job::Step(number), Some(Finished::Step(stepped))) => {
+                self.stepped(number, stepped).await
+            }
+            (Job::Step(number), None) => self.step_dropped(number).await,
             (Job::Hand(name, _), Some(Finished::Handed(handed))) => {
                 self.handed(&name, handed).await
             }

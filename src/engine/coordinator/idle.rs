@@ -46,7 +46,7 @@ impl Coordinator {
             return Ok(None);
         }
         if state == RunState::Finishing {
-            return self.finish().await.map(Some);
+            return self.finishing().await;
         }
         let blocked: Vec<_> = self
             .book
@@ -87,6 +87,9 @@ impl Coordinator {
                 if self.begin_verify()? {
                     return Ok(None);
                 }
+                if let Some(ending) = self.stop_before_steps().await? {
+                    return Ok(Some(ending));
+                }
                 failpoint::hit("before_finish")?;
                 let run = self.book.run_id().clone();
                 let verified = self
@@ -117,7 +120,7 @@ impl Coordinator {
     }
 
     /// Returns whether a resource is neither restored nor left out.
-    fn lacks_resources(&self) -> bool {
+    pub(super) fn lacks_resources(&self) -> bool {
         let mut resources = self.book.resources().iter();
         resources.any(|resource| !resource.state.is_restored())
     }

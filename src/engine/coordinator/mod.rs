@@ -16,12 +16,12 @@ mod schedule;
 mod share;
 mod siblings;
 mod steering;
+mod steps;
 mod verify;
 mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -41,16 +41,18 @@ use super::{
     drain::NotDrained,
     handover::{Handed, IdPage},
     lease::LeaseKeeper,
+    observers::Observers,
     open::OpenedRun,
     pace::Gate,
     throttle::{Measured, RateLimit},
     verify::VerifyEnd,
 };
 use crate::{
-    control::{Held, Live, MemoryFound, Paced, Pause, Queued},
+    control::{AtStep, Held, Live, MemoryFound, Paced, Pause, Queued},
+    cutover::Action,
     error::EdgeError,
-    failpoint,
-    ids::{PartitionId, ResourceName},
+    failure::Failure,
+    ids::{PartitionId, ResourceName, StepNumber},
     machine::ResourceLedger,
     plan::Plan,
     report,
@@ -92,6 +94,8 @@ pub enum Ending {
         /// Whether a task panicked.
         bug: bool,
     },
+    /// A step could not be done.
+    StepFailed(Box<Failure>),
     /// A signal asked for it.
     Interrupted,
     /// Somebody else writes to a target.
@@ -124,6 +128,7 @@ enum Finished {
     Measured(Result<Measured, EdgeError>),
     Handed(Handed),
     Verified(Box<Result<Verified, VerifyEnd>>),
+    Step(steps::Stepped),
     Drained(Result<(), NotDrained>),
     Watched(Result<Vec<Backlog>, EdgeError>),
     Looked(Box<Result<look::Looked, VerifyEnd>>),
@@ -144,6 +149,8 @@ enum Job {
     Hand(ResourceName, &'static [Side]),
     /// Compares the targets with the source, once every row is stored.
     Verify,
+    /// Looks at a step of `finish:`, or carries it out.
+    Step(StepNumber),
     /// Waits until the queue of a resource ran empty.
     Drain(ResourceName),
     /// Asks how much lies in the queues of a resource.
@@ -171,7 +178,7 @@ pub struct Coordinator {
     targets: BTreeMap<String, Leased>,
     budget: Budget,
     memory: Memory,
-    observers: Vec<Box<dyn report::Observer>>,
+    observers: Observers,
     signals: mpsc::Receiver<()>,
     tasks: JoinSet<Finished>,
     jobs: HashMap<Id, Job>,
@@ -214,6 +221,12 @@ pub struct Coordinator {
     shares: share::Shares,
     /// What the comparison before the end found.
     verified: Option<Verified>,
+    /// What the plan's steps do, in their order.
+    actions: Vec<Arc<dyn Action>>,
+    /// The step at work, and what it waits for.
+    at_step: Option<AtStep>,
+    /// The step that could not be done, and why.
+    step_failed: Option<(StepNumber, String)>,
     interrupted: Option<Instant>,
     lease_lost: Option<String>,
     bug: bool,
@@ -227,10 +240,9 @@ impl Coordinator {
     pub fn new(
         plan: Arc<Plan>,
         opened: OpenedRun,
-        source: Arc<dyn Source>,
         targets: &BTreeMap<String, Arc<dyn Target>>,
         memory: Memory,
-        observers: Vec<Box<dyn report::Observer>>,
+        observers: Observers,
         signals: mpsc::Receiver<()>,
     ) -> Self {
         let defaults = &plan.defaults;
@@ -275,7 +287,10 @@ impl Coordinator {
             plan,
             book: opened.book,
             shapes: opened.shapes,
-            source,
+            source: opened.source,
+            actions: opened.actions,
+            at_step: None,
+            step_failed: None,
             targets,
             budget: Budget::new(memory.in_flight_bytes),
             memory,
@@ -304,7 +319,12 @@ impl Coordinator {
             begun_rows: 0,
         };
         coordinator.begun_rows = coordinator.totals().0;
-        coordinator.announce(opened.attempt, &opened.state_path, &opened.notices);
+        if !opened.announced {
+            coordinator.announce(opened.attempt, &opened.state_path);
+        }
+        for text in opened.notices {
+            coordinator.emit(&report::Event::Notice { text });
+        }
         coordinator
     }
 
@@ -378,7 +398,7 @@ impl Coordinator {
         }
     }
 
-    fn announce(&mut self, attempt: u32, state_path: &Path, notices: &[String]) {
+    fn announce(&mut self, attempt: u32, state_path: &Path) {
         let resources = self
             .book
             .resources()
@@ -400,9 +420,6 @@ impl Coordinator {
             resources: resources.collect(),
         };
         self.emit(&started);
-        for text in notices {
-            self.emit(&report::Event::Notice { text: text.clone() });
-        }
     }
 
     /// Returns whether a person asked for a pause, and nothing else ends it.
@@ -411,17 +428,7 @@ impl Coordinator {
     }
 
     fn emit(&mut self, event: &report::Event) {
-        // An observer that panics is a bug, and none that a restore has to die of: it hears no more.
-        self.observers.retain_mut(|observer| {
-            let told = catch_unwind(AssertUnwindSafe(|| {
-                failpoint::hit("report").ok();
-                observer.observe(event);
-            }));
-            if told.is_err() {
-                tracing::error!("a report panicked and is switched off; the run goes on");
-            }
-            told.is_ok()
-        });
+        self.observers.emit(event);
     }
 
     fn totals(&self) -> (u64, u64, u64) {

@@ -91,7 +91,10 @@ impl Coordinator {
         self.lease_lost = Some(error.to_string());
         self.stop_all();
         for (id, job) in &self.jobs {
-            if let (Job::Verify, Some(task)) = (job, self.probes.get(id)) {
+            // Steps come after rows that another run writes over now.
+            if matches!(job, Job::Verify | Job::Step(_))
+                && let Some(task) = self.probes.get(id)
+            {
                 task.abort();
             }
         }

@@ -76,7 +76,7 @@ impl Coordinator {
 
     /// Returns the wait for the queues of a resource; `None` where it has none.
     pub(super) fn drain_of(&self, resource: &Resource, within: Duration) -> Option<Drain> {
-        if resource.executor == Executor::Direct && resource.drains.is_empty() {
+        if resource.executor != Executor::Queue && resource.drains.is_empty() {
             return None;
         }
         let leased = self.targets.get(&resource.to)?;

@@ -41,6 +41,7 @@ impl Coordinator {
                 return Ok(());
             }
         }
+        self.drop_step()?;
         if state != RunState::Restoring {
             return Ok(());
         }
@@ -49,6 +50,7 @@ impl Coordinator {
         self.ask_source();
         self.convict().await?;
         self.load_mends().await?;
+        self.delegate_next().await?;
         if let Some((resource, partition)) = self.suspect() {
             // Alone: whatever killed the last process is met by one small chunk at a time.
             if self.is_proven(&resource)
@@ -94,6 +96,7 @@ impl Coordinator {
                 Job::Check(_)
                 | Job::Ask
                 | Job::Measure(_)
+                | Job::Step(_)
                 | Job::Drain(_)
                 | Job::Watch(_)
                 | Job::Look(_) => false,

@@ -150,14 +150,16 @@ impl Coordinator {
 
     /// Returns what a person types to have `command` for this run's plan.
     fn typed(&self, command: &str) -> String {
+        format!("rekindle {command} {}", self.plan_typed())
+    }
+
+    /// Returns plan and state file as a person types them.
+    pub(super) fn plan_typed(&self) -> String {
         let plan = self.plan.path.display();
         if self.state_path == self.plan.state_path() {
-            format!("rekindle {command} {plan}")
+            plan.to_string()
         } else {
-            format!(
-                "rekindle {command} {plan} --state {}",
-                self.state_path.display()
-            )
+            format!("{plan} --state {}", self.state_path.display())
         }
     }
 
@@ -176,11 +178,13 @@ impl Coordinator {
             paces: self.paces.values().cloned().collect(),
             queues: self.queued(),
             memory: self.memory_found.clone(),
+            step: self.at_step.clone(),
         };
         let is_news = !(live.waiting.is_empty()
             && live.held.is_empty()
             && live.paces.is_empty()
-            && live.queues.is_empty());
+            && live.queues.is_empty())
+            || live.step.is_some();
         if self.live.is_none() && !is_news && self.started.elapsed() < SHORT_RUN {
             return;
         }

@@ -43,6 +43,24 @@ pub struct Verified {
     pub trouble: Option<String>,
 }
 
+impl Verified {
+    /// Returns why nobody should act on the targets yet; `None` where they are as the source says.
+    #[must_use]
+    pub fn objection(&self) -> Option<String> {
+        if let Some(why) = &self.trouble {
+            return Some(format!("they could not be compared: {why}"));
+        }
+        let total = self.found.as_ref()?.1.total();
+        (total.missing + total.different > 0).then(|| {
+            format!(
+                "{} missing, {} different",
+                human::counted(total.missing, "row"),
+                total.different
+            )
+        })
+    }
+}
+
 /// What a comparison needs.
 pub(super) struct Work {
     plan: Arc<Plan>,

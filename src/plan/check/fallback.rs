@@ -2,7 +2,7 @@
 
 use crate::plan::{
     decode::Value,
-    diagnostic::{Code, Diagnostic},
+    diagnostic::{Code, Diagnostic, Span},
     model::{By, Handover, Model},
     quote::quoted,
     urls,
@@ -46,7 +46,13 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
             );
         }
     }
+    if let Some(sync) = model.defaults.sync {
+        check_sync("defaults.sync", sync, model, problems);
+    }
     for resource in &model.resources {
+        if let Some(sync) = resource.sync {
+            check_sync(&format!("{}.sync", resource.path), sync, model, problems);
+        }
         if let Some(handover) = &resource.fallback
             && handover.to.as_ref().is_none_or(|to| to.value != "none")
         {
@@ -76,8 +82,45 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     }
 }
 
+/// Notes a resource that is handed to something that the plan does not have.
+fn check_sync(path: &str, sync: (&str, Span), model: &Model, problems: &mut Vec<Diagnostic>) {
+    let (by, at) = sync;
+    let (lacks, help) = match by {
+        "console" if model.console.is_none() => (
+            "console",
+            "add `console: { command: [ssh, deploy@cli, vendor/bin/console] }`",
+        ),
+        "jenkins" if model.jenkins.is_none() => (
+            "jenkins",
+            "add `jenkins: { url: \"${JENKINS_URL}\", user: \"${JENKINS_USER}\", token: \"${JENKINS_TOKEN}\" }`",
+        ),
+        _ => return,
+    };
+    problems.push(
+        Diagnostic::new(
+            Code::MissingKey,
+            format!("{} is {by}, and the plan has no `{lacks}:`", quoted(path)),
+        )
+        .at(at, "carried over by what?")
+        .help(help),
+    );
+}
+
 fn check_one(path: &str, handover: &Handover, model: &Model, problems: &mut Vec<Diagnostic>) {
     match &handover.by {
+        By::Jenkins { .. } => {
+            if model.jenkins.is_none() {
+                problems.push(
+                    Diagnostic::new(
+                        Code::MissingKey,
+                        format!("{} has no publisher: the plan has no `jenkins:`", quoted(path)),
+                    )
+                    .at(handover.at, "built by what?")
+                    .help("add `jenkins: { url: \"${JENKINS_URL}\", user: \"${JENKINS_USER}\", token: \"${JENKINS_TOKEN}\" }`"),
+                );
+            }
+            check_trigger(path, handover, problems);
+        }
         By::Absent | By::Console => {
             if model.console.is_none() {
                 problems.push(
@@ -89,16 +132,7 @@ fn check_one(path: &str, handover: &Handover, model: &Model, problems: &mut Vec<
                     .help("add `console: { command: [ssh, deploy@cli, vendor/bin/console] }`, or `by: { sql: ... }`"),
                 );
             }
-            if handover.trigger.is_none() {
-                problems.push(
-                    Diagnostic::new(
-                        Code::MissingKey,
-                        format!("{} is missing", quoted(&format!("{path}.trigger"))),
-                    )
-                    .at(handover.at, "what does the console call it?")
-                    .help("name the resource as `publish:trigger-events -r` takes it, for example `trigger: url`"),
-                );
-            }
+            check_trigger(path, handover, problems);
         }
         By::Sql { url, statement } => {
             if let Some(url) = url
@@ -116,6 +150,19 @@ fn check_one(path: &str, handover: &Handover, model: &Model, problems: &mut Vec<
             }
         }
         By::Broken => {}
+    }
+}
+
+fn check_trigger(path: &str, handover: &Handover, problems: &mut Vec<Diagnostic>) {
+    if handover.trigger.is_none() {
+        problems.push(
+            Diagnostic::new(
+                Code::MissingKey,
+                format!("{} is missing", quoted(&format!("{path}.trigger"))),
+            )
+            .at(handover.at, "what does the console call it?")
+            .help("name the resource as `publish:trigger-events -r` takes it, for example `trigger: url`"),
+        );
     }
 }
 

@@ -11,7 +11,9 @@ mod more_keys;
 mod names;
 mod publishers;
 mod queues;
+mod rds;
 mod shared_keys;
+mod steps;
 mod targets;
 mod throttle;
 mod tls;
@@ -26,7 +28,7 @@ use super::{diagnostic::Diagnostic, model::Model};
 /// A rule: notes what it finds in `model`.
 type Rule = fn(&Model, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 17] = [
     names::check,
     duplicates::check,
     after::check,
@@ -42,6 +44,8 @@ const RULES: [Rule; 15] = [
     more_keys::check,
     publishers::check,
     queues::check,
+    steps::check,
+    rds::check,
 ];
 
 /// Applies every rule. Files that the plan names are looked for in `folder`.

@@ -18,7 +18,7 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     if model.preset.is_none() || fallback.is_some_and(|to| to.value == "none") {
         return;
     }
-    let direct = |one: &&Resource| model.executor(one) == Executor::Direct;
+    let direct = |one: &&Resource| model.executor(one) != Executor::Queue;
     for resource in model.resources.iter().filter(direct) {
         let table = resource.from.as_ref().and_then(|from| from.table.as_ref());
         // What the plan says of it, the other rules look at.

@@ -6,7 +6,7 @@ use crate::{
     plan::{
         decode::Value,
         diagnostic::{Code, Diagnostic},
-        model::{Model, TargetKind, Tls},
+        model::{Model, StepKind, TargetKind, Tls},
         quote::quoted,
         resolve,
         urls::{self, RedisUrl, SourceUrl},
@@ -30,6 +30,31 @@ pub(super) fn check(model: &Model, folder: &Path, problems: &mut Vec<Diagnostic>
                 "take `ssl...` out of the URL",
             )),
             _ => {}
+        }
+    }
+    if let Some(jenkins) = &model.jenkins
+        && let Some(tls) = &jenkins.tls
+    {
+        files(tls, folder, problems);
+    }
+    for step in model.prepare.iter().chain(&model.finish) {
+        if let Some(StepKind::HttpCheck {
+            url,
+            tls: Some(tls),
+            ..
+        }) = &step.kind
+        {
+            files(tls, folder, problems);
+            if url
+                .as_ref()
+                .is_some_and(|url| url.value.starts_with("http:"))
+            {
+                problems.push(needless(
+                    tls,
+                    "is given, but the URL asks for a connection without TLS",
+                    "begin the URL with `https://`, or remove `tls`",
+                ));
+            }
         }
     }
     if let Some(broker) = &model.broker

@@ -40,6 +40,9 @@ pub(in crate::plan) enum By {
     /// What was said is a problem that is noted already.
     Broken,
     Console,
+    Jenkins {
+        job: Option<Value<String>>,
+    },
     Sql {
         url: Option<Value<String>>,
         statement: Option<Value<String>>,
@@ -123,6 +126,15 @@ impl By {
                 by.map("console", grammar::BY_CONSOLE, decoder);
                 Self::Console
             }
+            ["jenkins"] => {
+                let Some(jenkins) = by.map("jenkins", grammar::BY_JENKINS, decoder) else {
+                    return Self::Broken;
+                };
+                jenkins.require("job", "job: republish", decoder);
+                Self::Jenkins {
+                    job: filled(&jenkins, "job", decoder),
+                }
+            }
             ["sql"] => {
                 let Some(sql) = by.map("sql", grammar::BY_SQL, decoder) else {
                     return Self::Broken;
@@ -147,7 +159,7 @@ impl By {
                             format!("{} has to name one publisher", quoted(&path)),
                         )
                         .at(at, "one of them")
-                        .help("write `by: { console: {} }` or `by: { sql: { url: ..., statement: ... } }`"),
+                        .help("write `by: { console: {} }`, `by: { jenkins: { job: ... } }` or `by: { sql: { url: ..., statement: ... } }`"),
                     );
                 }
                 Self::Broken

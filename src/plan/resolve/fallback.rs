@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{Used, absolute, default, or};
 use crate::plan::{
-    ConsoleConfig, FallbackConfig, PublisherConfig,
+    ConsoleConfig, FallbackConfig, JenkinsConfig, JobConfig, PublisherConfig,
     model::{self, By},
     units::show_duration,
     urls::{self, PublisherUrl},
@@ -14,6 +14,7 @@ use crate::plan::{
 pub(super) struct Scene<'a> {
     pub folder: &'a Path,
     pub console: Option<&'a ConsoleConfig>,
+    pub jenkins: Option<&'a JenkinsConfig>,
     /// `defaults.fallback.to`
     pub is_on: bool,
 }
@@ -72,6 +73,10 @@ fn config(
 ) -> Option<FallbackConfig> {
     let by = match &handover.by {
         By::Absent | By::Console => PublisherConfig::Console(scene.console?.clone()),
+        By::Jenkins { job } => PublisherConfig::Jenkins(JobConfig {
+            jenkins: scene.jenkins?.clone(),
+            job: job.as_ref()?.value.clone(),
+        }),
         By::Sql { url, statement } => PublisherConfig::Sql {
             url: match urls::publisher(&url.as_ref()?.value).ok()? {
                 PublisherUrl::Server => url.as_ref()?.value.clone().into(),
@@ -85,7 +90,7 @@ fn config(
     };
     // A statement has done its work when it is committed; the console only queues some.
     let settle = match by {
-        PublisherConfig::Console(_) => default::SETTLE,
+        PublisherConfig::Console(_) | PublisherConfig::Jenkins(_) => default::SETTLE,
         PublisherConfig::Sql { .. } => Duration::ZERO,
     };
     let path = |key: &str| format!("{}.drain.{key}", resource.path);

@@ -16,7 +16,7 @@ use std::{
 };
 
 use rekindle::{
-    engine::{Coordinator, Ending, Memory, OpenRun, RunChoice, open},
+    engine::{Coordinator, Ending, Memory, Observers, OpenRun, RunChoice, open},
     failure::{Exit, Failure},
     journal::View,
     machine::Scope,
@@ -181,7 +181,9 @@ impl Scene {
             in_flight_bytes: 64 * 1024,
             longest_row_bytes: 64 * 1024,
         };
-        let opened = open(OpenRun {
+        let (stop, mut signals) = mpsc::channel(1);
+        let mut observers = Observers::new(Vec::new());
+        let request = OpenRun {
             plan: Arc::clone(&self.plan),
             typed: "model.yaml".to_owned(),
             scope: Scope::default(),
@@ -189,22 +191,19 @@ impl Scene {
             accept_plan_change: false,
             state_path: self.state(),
             in_flight_bytes: memory.in_flight_bytes,
-            source: Arc::clone(&self.source) as _,
+            source: Some(Arc::clone(&self.source) as _),
             targets: targets.clone(),
-        })
-        .await;
-        let opened = match opened {
+        };
+        let opened = match open(request, &mut observers, &mut signals).await {
             Ok(opened) => opened,
             Err(failure) => return Attempt::Refused(failure),
         };
-        let (stop, signals) = mpsc::channel(1);
         let ending = Coordinator::new(
             Arc::clone(&self.plan),
             opened,
-            Arc::clone(&self.source) as _,
             &targets,
             memory,
-            Vec::new(),
+            observers,
             signals,
         )
         .run();

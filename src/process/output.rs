@@ -34,6 +34,7 @@ pub struct Redacted {
 
 impl Redacted {
     /// Returns the passwords in the plan's URLs, as they are typed and as they are meant, those URLs, and its API keys.
+    #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let mut keys = Vec::new();
         let mut urls = vec![plan.source.url.expose_secret().to_owned()];
@@ -51,6 +52,18 @@ impl Redacted {
                 }
                 TargetConfig::File(_) => {}
             }
+        }
+        if let Some(broker) = &plan.broker {
+            let own = broker.stores.values();
+            urls.extend(
+                own.chain([&broker.url])
+                    .map(|url| url.expose_secret().to_owned()),
+            );
+        }
+        if let Some(jenkins) = &plan.jenkins {
+            urls.push(jenkins.url.expose_secret().to_owned());
+            let token = jenkins.user.as_ref().map(|(_, token)| token);
+            keys.extend(token.map(|token| token.expose_secret().to_owned()));
         }
         for fallback in plan
             .resources
@@ -108,6 +121,8 @@ pub struct Tail {
 }
 
 impl Tail {
+    /// Returns the end of nothing.
+    #[must_use]
     pub fn new(redacted: Redacted) -> Self {
         Self {
             bytes: VecDeque::new(),
@@ -167,7 +182,7 @@ pub fn log(path: &Path, which: &str, text: &str) -> io::Result<()> {
 }
 
 /// Replaces the file at `path`, which nobody else may read.
-fn keep(path: &Path, text: &str) -> io::Result<()> {
+pub fn keep(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

@@ -1,0 +1,139 @@
+//! What a run is about to do to database instances: shown, and agreed to once by typing their names.
+
+use std::io::{BufRead, IsTerminal};
+
+use super::{Stop, args::Global, connect, render::complain, state_files::StateFile};
+use crate::{
+    engine::{self, RunChoice},
+    failure::{Exit, Failure},
+    machine::{Scope, StepLedger, StepState},
+    nearest::nearest,
+    plan::{Plan, StepKind},
+    report::human::printable,
+    supervisor,
+};
+
+/// Returns once every name that steps take from an instance, or give to one, was typed: as `--yes-rename`, or now. A step
+/// that was begun already was agreed to then.
+pub fn agree(
+    plan: &Plan,
+    scope: &Scope,
+    choice: RunChoice,
+    agreed: &[String],
+    global: &Global,
+) -> Result<(), Stop> {
+    if !scope.is_whole() || std::env::var_os(supervisor::CHILD_VARIABLE).is_some() {
+        return Ok(());
+    }
+    let all = touched(plan, |_| true);
+    if let Some(strange) = agreed.iter().find(|name| !holds(&all, name)) {
+        return Err(Stop::Failed(unknown(strange, &all)));
+    }
+    if all.is_empty() {
+        return Ok(());
+    }
+    let file = StateFile {
+        path: connect::state_path(plan, global),
+        plan: connect::typed(&plan.path, &Scope::default(), global),
+    };
+    let begun = begun(&file, choice)?;
+    let due = touched(plan, |index| !begun.get(index).copied().unwrap_or(false));
+    let left: Vec<_> = due
+        .iter()
+        .filter(|one| !agreed.iter().any(|name| one.0.eq_ignore_ascii_case(name)))
+        .collect();
+    for (name, does) in &due {
+        complain(&format!("`{}`: {}", printable(name), printable(does)));
+    }
+    for (name, _) in left {
+        if !typed(name) {
+            return Err(Stop::Failed(Failure::new(
+                Exit::Usage,
+                format!(
+                    "instance `{name}` is about to change its name or its data, and nobody typed its name"
+                ),
+                "nothing was done",
+                format!(
+                    "`rekindle run {} --yes-rename {name}` agrees to it",
+                    file.plan
+                ),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the names that have to be typed, and what happens to each; of the steps that `is_due` means, by their index.
+fn touched(plan: &Plan, is_due: impl Fn(usize) -> bool) -> Vec<(String, String)> {
+    let mut names: Vec<(String, String)> = Vec::new();
+    let steps = plan.prepare.iter().chain(&plan.finish).enumerate();
+    for (_, step) in steps.filter(|(index, _)| is_due(*index)) {
+        let (name, does) = match &step.kind {
+            StepKind::RdsRename(rename) => {
+                (&rename.instance, format!("is renamed to `{}`", rename.to))
+            }
+            StepKind::RdsRestore(restore) => (
+                &restore.instance,
+                format!(
+                    "is restored anew, with the settings of `{}`",
+                    restore.settings_of
+                ),
+            ),
+            _ => continue,
+        };
+        match names.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = format!("{known}, then {does}"),
+            None => names.push((name.clone(), does)),
+        }
+    }
+    names
+}
+
+/// Returns, for each step of the run that goes on, whether it was begun.
+fn begun(file: &StateFile, choice: RunChoice) -> Result<Vec<bool>, Failure> {
+    if choice == RunChoice::New {
+        return Ok(Vec::new());
+    }
+    let Some(view) = file.view()? else {
+        return Ok(Vec::new());
+    };
+    let ledger = view
+        .runs()
+        .map_err(|error| engine::refused_by_journal(&error, &file.plan))?;
+    let was_begun = |step: &StepLedger| step.began_ms.is_some() || step.state != StepState::Waiting;
+    Ok(ledger
+        .unfinished(Some(&Scope::default()))
+        .map(|run| run.steps.iter().map(was_begun).collect())
+        .unwrap_or_default())
+}
+
+fn holds(all: &[(String, String)], name: &str) -> bool {
+    all.iter()
+        .any(|(known, _)| known.eq_ignore_ascii_case(name))
+}
+
+fn unknown(name: &str, all: &[(String, String)]) -> Failure {
+    let names = all.iter().map(|(known, _)| known.as_str());
+    let next = match nearest(name, names.clone(), 1).first() {
+        Some(meant) => format!("did you mean `--yes-rename {meant}`?"),
+        None if all.is_empty() => "leave out `--yes-rename`".to_owned(),
+        None => format!("the names are {}", names.collect::<Vec<_>>().join(", ")),
+    };
+    Failure::new(
+        Exit::Usage,
+        format!("no step of the plan renames or restores an instance `{name}`"),
+        "nothing was done",
+        next,
+    )
+}
+
+/// Asks on the terminal; nobody there is a no.
+fn typed(name: &str) -> bool {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return false;
+    }
+    complain(&format!("type `{name}` to agree:"));
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer).is_ok() && answer.trim().eq_ignore_ascii_case(name)
+}

@@ -1,0 +1,279 @@
+//! `rds_rename`: an instance makes way, with all its settings recorded first.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use super::{
+    super::{Action, Observed, Reversed, Scene, Told},
+    AGAIN, AVAILABLE, GRACE, Looks, RENAMED_TO, RESOURCE_ID, SETTINGS, again, asked, fact, first,
+    is_ours,
+    names::{holders, shown},
+    refused, token, unavailable, was_begun,
+};
+use crate::{
+    error::{EdgeError, ErrorKind},
+    machine::Facts,
+    plan::RdsRename,
+    remote::rds::{Instance, Rds},
+};
+
+/// The tag of an instance that a step renames.
+const RENAMED: &str = "rekindle:renamed";
+
+pub(in crate::cutover) struct Rename {
+    rds: Arc<Rds>,
+    /// Whether this process asked for it: an answer may have been lost.
+    was_asked: AtomicBool,
+    plan: RdsRename,
+}
+
+impl Rename {
+    pub(in crate::cutover) const fn new(rds: Arc<Rds>, plan: RdsRename) -> Self {
+        Self {
+            rds,
+            was_asked: AtomicBool::new(false),
+            plan,
+        }
+    }
+
+    /// Returns the instance that this step is about, whatever it is called now: by its id, or without a journal by its tag.
+    async fn subject(
+        &self,
+        scene: &Scene,
+        facts: Option<&Facts>,
+    ) -> Result<Option<Instance>, EdgeError> {
+        if let Some(facts) = facts {
+            return self.rds.instance_with(fact(facts, RESOURCE_ID)?).await;
+        }
+        for name in [&self.plan.to, &self.plan.instance] {
+            if let Some(found) = self.rds.instance(name).await?
+                && is_ours(scene, &found.tags, RENAMED)
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn facts_of(&self, instance: &Instance) -> Result<Facts, EdgeError> {
+        let settings = serde_json::to_string(&instance.settings).map_err(|error| {
+            EdgeError::new(ErrorKind::Internal, "settings cannot be kept").because(error)
+        })?;
+        Ok(Facts::from([
+            (RESOURCE_ID.to_owned(), instance.resource_id.clone()),
+            (RENAMED_TO.to_owned(), self.plan.to.clone()),
+            (SETTINGS.to_owned(), settings),
+        ]))
+    }
+
+    /// Waits until the instance `id` is called `name`, having asked for it once where nobody did.
+    async fn called(
+        &self,
+        id: &str,
+        name: &str,
+        request: Request,
+        told: Told<'_>,
+    ) -> Result<Instance, EdgeError> {
+        let mut looks = Looks::new();
+        let mut unseen = Looks::new();
+        let mut to_ask = Some(request);
+        loop {
+            let found = self.rds.instance_with(id).await?;
+            if let Some(found) = &found {
+                unseen = Looks::new();
+                if found.name == name && found.status == AVAILABLE {
+                    return Ok(found.clone());
+                }
+                let waits = found.pending_name.as_deref() == Some(name);
+                if found.name == name || waits || found.status != AVAILABLE {
+                    told(if waits {
+                        format!("`{}` waits for its maintenance window", found.name)
+                    } else {
+                        format!("`{}` is {}", found.name, found.status)
+                    });
+                } else if let Some(request) = &to_ask
+                    && looks.elapsed() >= request.not_before
+                {
+                    if let Some(tag) = &request.tag
+                        && found.tags.get(RENAMED) != Some(tag)
+                    {
+                        self.rds.tag(&found.arn, &[(RENAMED, tag)]).await?;
+                    }
+                    self.was_asked.store(true, Ordering::Relaxed);
+                    self.rds.rename(&found.name, name, request.at_once).await?;
+                    asked()?;
+                    to_ask = None;
+                    looks = Looks::new();
+                } else if to_ask.is_none() && looks.elapsed() > GRACE {
+                    return Err(refused(format!(
+                        "RDS took the request, and the instance is still called `{}`",
+                        found.name
+                    )));
+                }
+            } else if unseen.elapsed() > GRACE {
+                return Err(EdgeError::new(
+                    ErrorKind::Missing,
+                    format!("instance {id} is gone"),
+                ));
+            } else {
+                told(format!("instance {id} is nowhere to be seen"));
+            }
+            looks.pause().await;
+        }
+    }
+}
+
+/// How another name is asked for.
+struct Request {
+    /// Put on the instance first.
+    tag: Option<String>,
+    at_once: bool,
+    /// How long is looked before.
+    not_before: Duration,
+}
+
+#[async_trait]
+impl Action for Rename {
+    fn is_irreversible(&self) -> bool {
+        true
+    }
+
+    /// An instance that is being renamed is neither done nor as before.
+    fn can_tell(&self) -> bool {
+        false
+    }
+
+    async fn observe(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Observed, EdgeError> {
+        let (from, to) = (&self.plan.instance, &self.plan.to);
+        if let Some(found) = self.subject(scene, facts).await? {
+            let said = format!("{} is called `{}`", shown(&found), found.name);
+            return Ok(if found.name == *to && found.status == AVAILABLE {
+                Observed::Done(said)
+            } else {
+                Observed::NotDone(said)
+            });
+        }
+        if facts.is_none()
+            && self.rds.instance(from).await?.is_none()
+            && let Some(found) = self.rds.instance(to).await?
+        {
+            // Nothing has the old name, so nobody can have meant another instance.
+            return Ok(Observed::Done(format!("`{to}` is {}", shown(&found))));
+        }
+        holders(&self.rds, &[from, to]).await.map(Observed::NotDone)
+    }
+
+    async fn intend(&self, scene: &Scene, had: Option<&Facts>) -> Result<Facts, EdgeError> {
+        if let Some(had) = had {
+            return Ok(again(had));
+        }
+        if let Some(found) = self.subject(scene, None).await? {
+            return self.facts_of(&found).map(|facts| again(&facts));
+        }
+        let from = &self.plan.instance;
+        let Some(found) = self.rds.instance(from).await? else {
+            // In the middle of a rename nothing has either name for a moment.
+            return Err(EdgeError {
+                kind: ErrorKind::Busy,
+                ..missing(from)
+            });
+        };
+        self.is_possible(scene).await?;
+        self.facts_of(&found).map(|facts| first(scene, facts))
+    }
+
+    async fn is_possible(&self, _scene: &Scene) -> Result<(), EdgeError> {
+        let (from, to) = (&self.plan.instance, &self.plan.to);
+        let found = self.rds.instance(from).await?;
+        let found = found.ok_or_else(|| missing(from))?;
+        if let Some(holder) = self.rds.instance(to).await? {
+            return Err(refused(format!(
+                "the name `{to}` is taken by {}; `{from}` is {}",
+                shown(&holder),
+                shown(&found)
+            )));
+        }
+        if found.status != AVAILABLE {
+            return Err(unavailable(from, &found.status));
+        }
+        if found.has_pending {
+            return Err(refused(format!(
+                "instance `{from}` has changes that wait for its maintenance window, and a rename would make them now: apply or take them back first"
+            )));
+        }
+        Ok(())
+    }
+
+    async fn perform(
+        &self,
+        scene: &Scene,
+        facts: &Facts,
+        told: Told<'_>,
+    ) -> Result<String, EdgeError> {
+        let request = Request {
+            tag: Some(token(scene, &scene.run)),
+            at_once: !self.plan.in_window,
+            not_before: if was_begun(facts) || self.was_asked.load(Ordering::Relaxed) {
+                AGAIN
+            } else {
+                Duration::ZERO
+            },
+        };
+        let id = fact(facts, RESOURCE_ID)?;
+        let renamed = self.called(id, &self.plan.to, request, told).await?;
+        Ok(format!("{} is called `{}`", shown(&renamed), renamed.name))
+    }
+
+    async fn undo(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
+        let (from, to) = (&self.plan.instance, &self.plan.to);
+        let Some(mut found) = self.subject(scene, facts).await? else {
+            let names = holders(&self.rds, &[from, to]).await?;
+            return Ok(Reversed::Nothing(format!(
+                "no instance is known to have been renamed: {names}"
+            )));
+        };
+        // What is under way comes to its end first: only what is available takes another name.
+        let quiet = |_: String| {};
+        if found.name != *from || found.status != AVAILABLE {
+            if found.name != *from
+                && let Some(holder) = self.rds.instance(from).await?
+                && holder.resource_id != found.resource_id
+            {
+                return Err(refused(format!(
+                    "the name `{from}` is taken by {}; `{}` is {}",
+                    shown(&holder),
+                    found.name,
+                    shown(&found)
+                )));
+            }
+            let request = Request {
+                tag: None,
+                at_once: true,
+                not_before: Duration::ZERO,
+            };
+            let id = found.resource_id.clone();
+            found = self.called(&id, from, request, &quiet).await?;
+        }
+        if found.tags.contains_key(RENAMED) {
+            self.rds.untag(&found.arn, &[RENAMED]).await?;
+        }
+        Ok(Reversed::Undone(format!(
+            "{} is called `{from}` again",
+            shown(&found)
+        )))
+    }
+}
+
+fn missing(name: &str) -> EdgeError {
+    EdgeError::new(
+        ErrorKind::Missing,
+        format!("no instance is called `{name}`"),
+    )
+}

@@ -1,0 +1,194 @@
+//! The way back: the steps of a run reversed, the last one first. Only because a person asked.
+
+use std::{path::Path, sync::Arc};
+
+use super::{
+    super::{
+        book::{Book, BookError},
+        refuse::{refused_by_book, refused_by_journal},
+    },
+    Work, name, one_line, planned_steps,
+    prepare::record,
+};
+use crate::{
+    cutover::{Action, Observed, Reversed},
+    failpoint,
+    failure::{Exit, Failure},
+    ids::StepNumber,
+    journal::{Journal, OpenMode},
+    machine::{
+        AttemptEnd, Event, Ledger, PlannedStep, RunEvent, RunLedger, Scope, StepEvent, StepLedger,
+        StepState,
+    },
+    plan::Plan,
+};
+
+/// A step that would be reversed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToUndo {
+    /// Its number in the run.
+    pub number: StepNumber,
+    /// What people call it.
+    pub name: String,
+    /// How it was done, or why nobody knows whether it was.
+    pub stands: String,
+}
+
+/// Returns the latest run of the whole plan with steps to reverse, and those steps, the last one first.
+#[must_use]
+pub fn to_undo(ledger: &Ledger) -> Option<(&RunLedger, Vec<ToUndo>)> {
+    let run = ledger.runs.iter().rev().find(|run| !run.steps.is_empty())?;
+    let of = |(index, step): (usize, &StepLedger)| {
+        let number = StepNumber::at(index);
+        let stands = match step.state {
+            StepState::Done => step.how.clone().unwrap_or_default(),
+            StepState::Intent | StepState::Unknown => {
+                "it was begun, and how it ended is not known: looked at first".to_owned()
+            }
+            StepState::Waiting | StepState::Undone => return None,
+        };
+        // What was so before the run came is not the run's to reverse, unless a lost state file did it.
+        let ours = step.began_ms.is_some() || run.instead_of.is_some();
+        ours.then(|| ToUndo {
+            number,
+            name: name(&run.steps, number, step),
+            stands,
+        })
+    };
+    let mut steps: Vec<_> = run.steps.iter().enumerate().filter_map(of).collect();
+    steps.reverse();
+    (!steps.is_empty()).then_some((run, steps))
+}
+
+/// Gives the unfinished run up and reverses its steps, the last one first. `told` hears of each, in one line. A step that
+/// cannot be reversed ends it there, and the same command goes on.
+///
+/// # Errors
+///
+/// A [`Failure`] with exit code 3 where the plan's steps are others than the run's or the state file is refused, 6 where a
+/// run is at work, 5 where a step could not be reversed.
+pub async fn undo(
+    plan: &Plan,
+    actions: &[Arc<dyn Action>],
+    state_path: &Path,
+    typed: &str,
+    mut told: impl FnMut(&str),
+) -> Result<(), Failure> {
+    let (journal, ledger, _) = Journal::open(state_path, OpenMode::Normal)
+        .map_err(|error| refused_by_journal(&error, typed))?;
+    let Some((run, steps)) = to_undo(&ledger) else {
+        journal
+            .close()
+            .await
+            .map_err(|error| refused_by_journal(&error, typed))?;
+        return Ok(());
+    };
+    let (run, steps) = (run.clone(), steps);
+    let outcome = match same_steps(plan, &run, typed) {
+        Ok(()) => {
+            let mut book = Book::new(journal.clone(), ledger, run.id.clone());
+            match reverse(&mut book, plan, actions, &steps, &mut told).await {
+                Ok(None) => Ok(()),
+                Ok(Some((name, reason))) => Err(Failure::new(
+                    Exit::Stopped,
+                    format!("{name} could not be reversed"),
+                    "steps after it are reversed and journaled; it and those before it are as they were",
+                    format!("mend the cause, then `rekindle undo {typed}` goes on from there"),
+                )
+                .why(reason)),
+                Err(error) => Err(refused_by_book(&error, typed)),
+            }
+        }
+        Err(failure) => Err(failure),
+    };
+    let closed = journal.close().await;
+    outcome.and_then(|()| closed.map_err(|error| refused_by_journal(&error, typed)))
+}
+
+/// Refuses where the plan says no more how the run's steps are reversed.
+fn same_steps(plan: &Plan, run: &RunLedger, typed: &str) -> Result<(), Failure> {
+    let had: Vec<&PlannedStep> = run.steps.iter().map(|step| &step.planned).collect();
+    if planned_steps(plan, &Scope::default()).iter().eq(had) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Refused,
+        format!("the steps of the plan are not those of run {}", run.id),
+        "nothing was reversed",
+        format!("put the steps back as they were, then `rekindle undo {typed}`"),
+    ))
+}
+
+async fn reverse(
+    book: &mut Book,
+    plan: &Plan,
+    actions: &[Arc<dyn Action>],
+    steps: &[ToUndo],
+    told: &mut impl FnMut(&str),
+) -> Result<Option<(String, String)>, BookError> {
+    give_up(book).await?;
+    for one in steps {
+        let run = book.run()?;
+        let (Some(work), Some(step)) = (
+            Work::new(plan, actions, run, one.number),
+            run.steps.get(one.number.index()),
+        ) else {
+            continue;
+        };
+        let facts = step.facts.as_ref();
+        if step.state == StepState::Unknown && work.action.can_tell() {
+            match work.action.observe(&work.scene, facts).await {
+                Ok(Observed::NotDone(how)) => {
+                    record(book, one.number, vec![StepEvent::NotDone]).await?;
+                    told(&format!("{}: was not done: {how}", one.name));
+                    continue;
+                }
+                Ok(Observed::Done(_)) => {}
+                Err(error) => return Ok(Some((one.name.clone(), one_line(&error)))),
+            }
+        }
+        let how = match work.action.undo(&work.scene, facts).await {
+            Ok(Reversed::Undone(how)) => how,
+            Ok(Reversed::Nothing(why)) => format!("nothing reversed: {why}"),
+            Err(error) => return Ok(Some((one.name.clone(), one_line(&error)))),
+        };
+        failpoint::hit("step_reversed")?;
+        told(&format!("{}: {how}", one.name));
+        record(book, one.number, vec![StepEvent::Undone { how }]).await?;
+    }
+    Ok(None)
+}
+
+/// Records that nobody goes on with the run, and that what was under way is to be looked at.
+async fn give_up(book: &mut Book) -> Result<(), BookError> {
+    let run = book.run()?;
+    let id = run.id.clone();
+    let mut events = Vec::new();
+    if run.open_attempt().is_some() {
+        events.push(Event::AttemptEnded {
+            run: id.clone(),
+            end: AttemptEnd::Unknown,
+        });
+    }
+    if !run.state.is_over() {
+        events.push(Event::Run {
+            run: id.clone(),
+            event: RunEvent::Cancel,
+        });
+    }
+    events.extend(lost(run));
+    book.record(events).await
+}
+
+/// Returns the events for steps that a process which is gone was at.
+pub(in crate::engine) fn lost(run: &RunLedger) -> Vec<Event> {
+    let at_work = run.steps.iter().enumerate();
+    at_work
+        .filter(|(_, step)| step.state == StepState::Intent)
+        .map(|(index, _)| Event::Step {
+            run: run.id.clone(),
+            step: StepNumber::at(index),
+            event: StepEvent::Lost,
+        })
+        .collect()
+}

@@ -1,0 +1,472 @@
+//! Snapshot, rename and restore of a database instance, against moto behind a layer that takes its time, refuses and
+//! loses answers. Killed anywhere, with the state file lost, and taken back: the same world, and no request twice.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::server_url;
+
+const STEPS: &str = r#"
+prepare:
+  - rds_snapshot: { instance: shop-db, name: "before-cutover-{run}" }
+  - rds_rename: { instance: shop-db, to: shop-db-old }
+  - rds_restore: { instance: shop-db, from: { snapshot: nightly-0412 }, settings_of: shop-db-old }
+"#;
+
+/// The requests that are carried out once, whatever happens.
+const ONCE: [&str; 3] = [
+    "CreateDBSnapshot",
+    "rename",
+    "RestoreDBInstanceFromDBSnapshot",
+];
+
+/// Asks the layer before moto.
+pub async fn layer(path: &str, body: Option<Value>) -> Value {
+    let url = format!("{}/layer/{path}", server_url("RDS_ENDPOINT"));
+    let client = reqwest::Client::new();
+    let request = match body {
+        Some(body) => client.post(url).body(body.to_string()),
+        None => client.get(url),
+    };
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+}
+
+/// A shop of ten rows with steps about RDS, and a fresh RDS.
+struct Shop {
+    folder: TempDir,
+    /// The id of the instance that is called `shop-db` in the beginning, and its settings.
+    original: Value,
+}
+
+impl Shop {
+    /// `looks`: how many looks each change of RDS takes.
+    async fn new(steps: &str, looks: u32) -> Self {
+        layer("world", Some(json!({ "looks": looks }))).await;
+        let folder = tempfile::tempdir().unwrap();
+        let database = rusqlite::Connection::open(folder.path().join("shop.sqlite")).unwrap();
+        database
+            .execute_batch(
+                "CREATE TABLE a (id INTEGER PRIMARY KEY, key TEXT, data TEXT);
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10)
+                 INSERT INTO a SELECT i, 'a:' || i, '{}' FROM n;",
+            )
+            .unwrap();
+        let shop = Self {
+            folder,
+            original: held("shop-db").await.unwrap(),
+        };
+        shop.plan(steps);
+        shop
+    }
+
+    fn plan(&self, steps: &str) {
+        let text = format!(
+            "version: 1\nname: shop\nsource: {{ url: \"sqlite:shop.sqlite\" }}\n\
+             targets: {{ dump: {{ file: {{ path: out }} }} }}\n\
+             resources: [{{ name: a, from: {{ table: a, cursor: [id], key: key, value: data }} }}]\n\
+             defaults: {{ retry: {{ attempts: 4, base: 20ms, cap: 100ms }} }}\n\
+             aws: {{ region: eu-central-1, endpoint: \"{}\", hourly: \"hourly-*\" }}\n{steps}",
+            server_url("RDS_ENDPOINT")
+        );
+        fs::write(self.folder.path().join("shop.yaml"), text).unwrap();
+    }
+
+    fn said(&self, words: &[&str], point: Option<&str>) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
+        command
+            .args(words)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .env("AWS_ACCESS_KEY_ID", "AKIATEST")
+            .env("AWS_SECRET_ACCESS_KEY", "geheim-4711")
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        match point {
+            Some(point) => command.env("RK_FAIL", point),
+            None => command.env_remove("RK_FAIL"),
+        };
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(!said.contains("geheim"), "{said}");
+        (output.status.code(), said)
+    }
+
+    fn run(&self, words: &[&str], point: Option<&str>) -> (Option<i32>, String) {
+        let words = [
+            &[
+                "run",
+                "shop.yaml",
+                "--single-process",
+                "--yes-rename",
+                "shop-db",
+            ],
+            words,
+        ]
+        .concat();
+        self.said(&words, point)
+    }
+
+    fn completes(&self, words: &[&str], after: &str) -> String {
+        let (code, said) = self.run(words, None);
+        assert_eq!(code, Some(0), "{after}: {said}");
+        said
+    }
+
+    /// The state file is gone; what lies beside it is not.
+    fn loses_its_state(&self) {
+        for end in ["", "-wal", "-shm"] {
+            let path = self.folder.path().join(format!("state/shop.sqlite{end}"));
+            if path.exists() {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
+    /// Asserts that the original made way, that what was restored has its settings, and that nothing was done twice.
+    async fn is_cut_over(&self, after: &str) {
+        let old = held("shop-db-old").await.expect(after);
+        assert_eq!(old["id"], self.original["id"], "{after}");
+        let new = held("shop-db").await.expect(after);
+        assert_ne!(new["id"], self.original["id"], "{after}");
+        for part in ["settings", "tags"] {
+            assert_eq!(new[part], self.original[part], "{after}");
+        }
+        for request in ONCE {
+            assert_eq!(done(request).await, 1, "{after}: {request}");
+        }
+    }
+
+    /// Asserts that everything has the name that it had.
+    async fn is_as_before(&self, after: &str) {
+        let now = held("shop-db").await.expect(after);
+        for part in ["id", "settings", "tags"] {
+            assert_eq!(now[part], self.original[part], "{after}");
+        }
+        assert_eq!(held("shop-db-old").await, None, "{after}");
+    }
+}
+
+/// Returns the instance that is called `name`, as it is.
+pub async fn held(name: &str) -> Option<Value> {
+    let all = layer("world", None).await;
+    let mut all = all.as_array().unwrap().iter();
+    all.find(|one| one["name"] == name).cloned()
+}
+
+/// Returns how often a request was carried out.
+async fn done(request: &str) -> usize {
+    let calls = layer("calls", None).await;
+    let is_meant = |call: &&Value| {
+        let action = call["action"].as_str().unwrap();
+        let is_rename = action == "ModifyDBInstance" && !call["new_name"].is_null();
+        call["done"] == true
+            && if is_rename {
+                request == "rename"
+            } else {
+                action == request
+            }
+    };
+    calls.as_array().unwrap().iter().filter(is_meant).count()
+}
+
+/// Every point around the three steps, and after each request: the last two put settings back.
+fn points() -> Vec<String> {
+    let around = [
+        "before_step",
+        "step_intended",
+        "step_performed",
+        "step_done",
+    ];
+    let mut points: Vec<String> = around
+        .iter()
+        .flat_map(|point| (1..=3).map(move |nth| format!("{point}:{nth}:kill")))
+        .collect();
+    points.extend((1..=4).map(|nth| format!("step_asked:{nth}:kill")));
+    if std::env::var("RK_ENUMERATOR").as_deref() == Ok("all") {
+        return points;
+    }
+    // Where it hurts most: between a request that was answered and its record.
+    points.retain(|point| point.starts_with("step_asked") || point == "step_intended:3:kill");
+    points
+}
+
+#[tokio::test]
+async fn an_instance_makes_way_and_its_successor_has_every_setting() {
+    let shop = Shop::new(STEPS, 2).await;
+    let (code, said) = shop.said(&["run", "shop.yaml", "--dry-run"], None);
+    assert_eq!(code, Some(0), "{said}");
+    for line in [
+        "prepare: rds_snapshot shop-db: not done: no snapshot of this run",
+        "prepare: rds_rename shop-db -> shop-db-old: not done: `shop-db` is db-",
+        "prepare: rds_restore shop-db: not done: `shop-db` is db-",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert_eq!(
+        layer("calls", None).await,
+        json!([]),
+        "looking changes nothing"
+    );
+    let said = shop.completes(&[], "undisturbed");
+    assert!(said.contains("`shop-db` is creating"), "{said}");
+    assert!(said.contains("settings equal"), "{said}");
+    shop.is_cut_over("undisturbed").await;
+    // A second run is another cutover, and there is an old instance still.
+    let (code, said) = shop.run(&[], None);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(
+        said.contains("the name `shop-db-old` is taken by db-"),
+        "{said}"
+    );
+    assert_eq!(done("rename").await, 1, "{said}");
+}
+
+#[tokio::test]
+async fn killed_at_any_point_the_next_run_ends_in_the_same_world() {
+    for point in points() {
+        let shop = Shop::new(STEPS, 0).await;
+        let (code, said) = shop.run(&[], Some(&point));
+        assert_eq!(code, None, "{point}: {said}");
+        // Agreed to once: what was begun needs no second word.
+        shop.completes(&[], &point);
+        shop.is_cut_over(&point).await;
+    }
+}
+
+#[tokio::test]
+async fn with_the_state_file_lost_nothing_is_restored_twice() {
+    for point in points() {
+        let shop = Shop::new(STEPS, 0).await;
+        let (code, said) = shop.run(&[], Some(&point));
+        assert_eq!(code, None, "{point}: {said}");
+        shop.loses_its_state();
+        let (code, said) = shop.run(&[], None);
+        assert_eq!(code, Some(3), "{point}: {said}");
+        shop.completes(&["--new"], &point);
+        shop.is_cut_over(&point).await;
+    }
+}
+
+#[tokio::test]
+async fn killed_while_rds_takes_its_time_the_wait_goes_on() {
+    let shop = Shop::new(STEPS, 2).await;
+    for point in ["step_asked:1:kill", "step_asked:1:kill"] {
+        // The first request of each process: the snapshot, then the rename.
+        let (code, said) = shop.run(&[], Some(point));
+        assert_eq!(code, None, "{said}");
+    }
+    shop.loses_its_state();
+    shop.completes(&["--new"], "killed in both waits");
+    shop.is_cut_over("killed in both waits").await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_looked_for_and_nothing_is_asked_twice() {
+    for action in [
+        "CreateDBSnapshot",
+        "ModifyDBInstance",
+        "RestoreDBInstanceFromDBSnapshot",
+        "AddTagsToResource",
+    ] {
+        let shop = Shop::new(STEPS, 1).await;
+        let fault = json!([{ "action": action, "kind": "drop" }]);
+        layer("faults", Some(fault)).await;
+        shop.completes(&[], action);
+        shop.is_cut_over(action).await;
+    }
+}
+
+#[tokio::test]
+async fn throttling_and_expired_credentials_are_waited_for() {
+    let shop = Shop::new(STEPS, 1).await;
+    layer(
+        "faults",
+        Some(json!([
+            { "action": "RestoreDBInstanceFromDBSnapshot", "kind": "throttle" },
+            { "action": "ModifyDBInstance", "kind": "expire" },
+            { "action": "CreateDBSnapshot", "kind": "throttle" },
+        ])),
+    )
+    .await;
+    shop.completes(&[], "throttled");
+    shop.is_cut_over("throttled").await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_known_before_the_first_rename() {
+    let shop = Shop::new(STEPS, 0).await;
+    let refused = async |why: &str| {
+        let (code, said) = shop.run(&["--new"], None);
+        assert_eq!(code, Some(5), "{said}");
+        assert!(said.contains(why), "{why}: {said}");
+        assert_eq!(done("rename").await, 0, "{said}");
+        shop.is_as_before(why).await;
+    };
+    let creating = json!({ "name": "nightly-0412", "status": "creating", "percent": 41 });
+    layer("hold", Some(creating)).await;
+    refused("snapshot `nightly-0412` is creating (41 %), not available").await;
+    layer(
+        "hold",
+        Some(json!({ "name": "nightly-0412", "status": "available" })),
+    )
+    .await;
+    let denied = json!([{ "action": "DescribeDBSnapshots", "kind": "deny", "times": -1 }]);
+    layer("faults", Some(denied)).await;
+    refused("not authorized to perform: rds:DescribeDBSnapshots").await;
+    layer("faults", Some(json!([]))).await;
+    shop.plan(&STEPS.replace("nightly-0412", "nightly-9999"));
+    refused("there is no snapshot `nightly-9999`").await;
+}
+
+#[tokio::test]
+async fn names_are_typed_before_anything_changes_hands() {
+    let shop = Shop::new(STEPS, 0).await;
+    let (code, said) = shop.said(&["run", "shop.yaml", "--single-process"], None);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("`shop-db`: is renamed to `shop-db-old`, then is restored anew"),
+        "{said}"
+    );
+    assert!(said.contains("--yes-rename shop-db"), "{said}");
+    let wrong = ["run", "shop.yaml", "--yes-rename", "shop-bd"];
+    let (code, said) = shop.said(&wrong, None);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("did you mean `--yes-rename shop-db`"),
+        "{said}"
+    );
+    assert!(!shop.folder.path().join("state").exists(), "{said}");
+    assert_eq!(layer("calls", None).await, json!([]));
+}
+
+#[tokio::test]
+async fn settings_that_went_missing_are_put_back_and_others_block() {
+    let shop = Shop::new(STEPS, 0).await;
+    let (code, said) = shop.run(&[], Some("step_performed:3:kill"));
+    assert_eq!(code, None, "{said}");
+    let blanked = json!({
+        "deletion_protection": false, "backup_retention_period": 0, "vpc_security_group_ids": ["sg-default"],
+        "enabled_cloudwatch_logs_exports": ["error", "audit"], "publicly_accessible": true,
+    });
+    let blank = json!({ "name": "shop-db", "settings": blanked });
+    layer("set", Some(blank)).await;
+    shop.completes(&[], "blanked");
+    shop.is_cut_over("blanked").await;
+
+    let shop = Shop::new(STEPS, 0).await;
+    let (code, said) = shop.run(&[], Some("step_performed:3:kill"));
+    assert_eq!(code, None, "{said}");
+    let key = |key: &str| json!({ "name": "shop-db", "settings": { "kms_key_id": key } });
+    layer("set", Some(key("k2"))).await;
+    let (code, said) = shop.run(&[], None);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(
+        said.contains("kms_key is k2, not arn:aws:kms:eu-central-1:1:key/k1"),
+        "{said}"
+    );
+    let table = fs::read_to_string(shop.folder.path().join("state/shop.sqlite.prepare-3.log"));
+    let table = table.unwrap();
+    assert!(table.starts_with("setting  wanted "), "{table}");
+    layer("set", Some(key("arn:aws:kms:eu-central-1:1:key/k1"))).await;
+    shop.completes(&[], "mended by hand");
+    shop.is_cut_over("mended by hand").await;
+}
+
+#[tokio::test]
+async fn undo_gives_the_old_name_back_from_any_point() {
+    for point in points() {
+        let shop = Shop::new(STEPS, 0).await;
+        let (code, said) = shop.run(&[], Some(&point));
+        assert_eq!(code, None, "{point}: {said}");
+        let (code, said) = shop.said(&["undo", "shop.yaml", "--yes"], None);
+        assert_eq!(code, Some(0), "{point}: {said}");
+        shop.is_as_before(&point).await;
+        let (code, said) = shop.said(&["undo", "shop.yaml", "--yes"], None);
+        assert_eq!(code, Some(0), "{point}: {said}");
+        shop.is_as_before(&point).await;
+    }
+}
+
+#[tokio::test]
+async fn a_restore_that_is_not_allowed_says_who_has_which_name_and_is_taken_back() {
+    let shop = Shop::new(STEPS, 0).await;
+    let denied =
+        json!([{ "action": "RestoreDBInstanceFromDBSnapshot", "kind": "deny", "times": -1 }]);
+    layer("faults", Some(denied)).await;
+    let (code, said) = shop.run(&[], None);
+    assert_eq!(code, Some(5), "{said}");
+    let id = shop.original["id"].as_str().unwrap();
+    for part in [
+        "not authorized to perform: rds:RestoreDBInstanceFromDBSnapshot",
+        &format!("(rds_rename shop-db -> shop-db-old): {id} (available, made "),
+        ") is called `shop-db-old`",
+        "`rekindle undo shop.yaml` shows the way back",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let (code, said) = shop.said(&["undo", "shop.yaml", "--yes"], None);
+    assert_eq!(code, Some(0), "{said}");
+    shop.is_as_before("taken back").await;
+}
+
+#[tokio::test]
+async fn what_can_be_restored_is_listed_newest_first() {
+    let shop = Shop::new(STEPS, 0).await;
+    let (code, said) = shop.said(&["snapshots", "shop.yaml"], None);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(": any time from about "), "{said}");
+    let (code, said) = shop.said(&["snapshots", "shop.yaml", "--json"], None);
+    assert_eq!(code, Some(0), "{said}");
+    let listed: Value = serde_json::from_str(&said).unwrap();
+    let listed = listed["snapshots"].as_array().unwrap();
+    let kinds = listed.iter().map(|one| one["kind"].as_str().unwrap());
+    let kinds: Vec<_> = kinds.collect();
+    assert_eq!(kinds, ["hourly", "hourly", "manual", "automated"], "{said}");
+    let expires: Vec<_> = listed.iter().map(|one| one["expires"].is_null()).collect();
+    assert_eq!(expires, [true, true, true, false], "{said}");
+    let days = |one: &Value| one["expires"].as_i64().unwrap() - one["taken"].as_i64().unwrap();
+    assert_eq!(days(&listed[3]), 7 * 24 * 60 * 60);
+}
+
+#[tokio::test]
+async fn the_latest_of_a_kind_and_a_moment_are_restored_too() {
+    let latest = STEPS.replace("snapshot: nightly-0412", "latest: hourly");
+    let shop = Shop::new(&latest, 0).await;
+    shop.completes(&[], "latest");
+    shop.is_cut_over("latest").await;
+    let calls = layer("calls", None).await;
+    let mut calls = calls.as_array().unwrap().iter();
+    assert!(calls.any(|call| call["snapshot"] == "hourly-0600"));
+
+    let at = |time: i64| {
+        let time = chrono::DateTime::from_timestamp(time, 0).unwrap();
+        STEPS.replace(
+            "snapshot: nightly-0412",
+            &format!("time: \"{}\"", time.to_rfc3339()),
+        )
+    };
+    let now = chrono::Utc::now().timestamp();
+    let shop = Shop::new(&at(now - 30 * 24 * 60 * 60), 0).await;
+    let (code, said) = shop.run(&[], None);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(
+        said.contains("is outside of what can be restored"),
+        "{said}"
+    );
+    shop.is_as_before("too long ago").await;
+    // moto's instance is a second old: the moment of its birth is the first there is.
+    let (_, listed) = shop.said(&["snapshots", "shop.yaml", "--json"], None);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    shop.plan(&at(listed["window"]["from"].as_i64().unwrap()));
+    let (code, said) = shop.run(&["--new"], None);
+    assert_eq!(code, Some(0), "{said}");
+    let new = held("shop-db").await.unwrap();
+    assert_eq!(new["settings"], shop.original["settings"]);
+}
