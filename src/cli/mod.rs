@@ -2,6 +2,7 @@
 
 mod approve;
 mod args;
+mod ask;
 mod connect;
 mod consume;
 mod dead_letters;

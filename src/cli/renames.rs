@@ -1,8 +1,13 @@
 //! What a run is about to do to database instances: shown, and agreed to once by typing their names.
 
-use std::io::{BufRead, IsTerminal};
-
-use super::{Stop, args::Global, connect, render::complain, state_files::StateFile};
+use super::{
+    Stop,
+    args::Global,
+    ask::{self, Answer},
+    connect,
+    render::complain,
+    state_files::StateFile,
+};
 use crate::{
     engine::{self, RunChoice},
     failure::{Exit, Failure},
@@ -129,11 +134,7 @@ fn unknown(name: &str, all: &[(String, String)]) -> Failure {
 
 /// Asks on the terminal; nobody there is a no.
 fn typed(name: &str) -> bool {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return false;
-    }
-    complain(&format!("type `{name}` to agree:"));
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer).is_ok() && answer.trim().eq_ignore_ascii_case(name)
+    ask::question(&format!("type `{name}` to agree:")).is_some_and(|stdin| {
+        ask::read(&stdin, |typed| typed.eq_ignore_ascii_case(name)) == Answer::Yes
+    })
 }

@@ -1,12 +1,11 @@
 //! `undo`: shows the way back, then goes it, step by step, the last one first.
 
-use std::io::{BufRead, IsTerminal};
-
 use super::{
     Outcome, Stop,
     args::{Global, Undo},
+    ask::{self, Answer},
     connect,
-    render::{Screen, complain, say},
+    render::{Screen, say},
     state_files::StateFile,
     supervision,
 };
@@ -35,18 +34,24 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
         return Ok(Exit::Done);
     };
     show(&run, &steps, screen);
-    if !command.yes && !agreed(&run, steps.len()) {
+    let answer = if command.yes {
+        Answer::Yes
+    } else {
+        agreed(&run, steps.len())
+    };
+    if answer != Answer::Yes {
         return Err(Stop::Failed(Failure::new(
             Exit::Usage,
             format!(
-                "{} would be reversed, and nobody said yes",
-                counted(steps.len() as u64, "step")
+                "{} would be reversed, and {}",
+                counted(steps.len() as u64, "step"),
+                answer.refusal()
             ),
             "nothing was reversed",
-            format!(
+            answer.next(&format!(
                 "`rekindle undo {} --yes` reverses them in this order",
                 file.plan
-            ),
+            )),
         )));
     }
     let actions = cutover::connect(&plan, &file.path)
@@ -108,15 +113,9 @@ fn show(run: &RunId, steps: &[ToUndo], screen: Screen) {
 }
 
 /// Asks on the terminal; nobody there is a no.
-fn agreed(run: &RunId, steps: usize) -> bool {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return false;
-    }
-    complain(&format!(
+fn agreed(run: &RunId, steps: usize) -> Answer {
+    ask::agreed(&format!(
         "{} of run {run} will be reversed, and the run is given up. Type `yes` to do it:",
         counted(steps as u64, "step")
-    ));
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+    ))
 }

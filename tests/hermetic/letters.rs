@@ -1,5 +1,11 @@
 //! What commands say of dead letters: whose they are, how many, and what becomes of their rows.
 
+use std::{
+    fs,
+    io::{Read, Write},
+    process::{Command, Stdio},
+};
+
 use crate::shop::Shop;
 #[cfg(feature = "failpoints")]
 use crate::shop::{ANEW, sql};
@@ -64,4 +70,64 @@ fn status_says_of_a_call_that_is_under_way_what_is_known() {
     let status = shop.rekindle("status shop.yaml", 0);
     let says = "triggering, 0 ids of about 3 answered for in 0 calls; a call with 3 ids is under way; why: 3 of its rows are broken";
     assert!(status.contains(says), "{status}");
+}
+
+#[test]
+fn an_answer_that_was_typed_before_the_question_is_none() {
+    let shop = Shop::new();
+    shop.plan(None);
+    shop.rekindle("run shop.yaml", 4);
+    let early = asked_to_drop(&shop, "yes\n", "y\n");
+    assert_eq!(early.0, Some(2), "{}", early.1);
+    assert!(
+        early.1.contains("answer with the whole word `yes`"),
+        "{}",
+        early.1
+    );
+    let (code, said) = asked_to_drop(&shop, "no\n", "yes\n");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("3 dead letters dropped"), "{said}");
+}
+
+/// Drops dead letters on a terminal at which somebody typed before the program was there, and answers its question.
+fn asked_to_drop(shop: &Shop, before: &str, answer: &str) -> (Option<i32>, String) {
+    let gate = shop.path("gate");
+    if !gate.exists() {
+        let made = Command::new("mkfifo").arg(&gate).status().unwrap();
+        assert!(made.success());
+    }
+    let program = format!(
+        "read gate < gate; exec {} dead-letters drop shop.yaml",
+        env!("CARGO_BIN_EXE_rekindle")
+    );
+    let mut on_terminal = Command::new("script")
+        .args(["--quiet", "--flush", "--return", "--command", &program])
+        .arg("/dev/null")
+        .current_dir(shop.path(""))
+        .env("SHELL", "/bin/sh")
+        .env_remove("RK_FAIL")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keyboard = on_terminal.stdin.take().unwrap();
+    let mut screen = on_terminal.stdout.take().unwrap();
+    let mut said = Vec::new();
+    let mut shows = |text: &str| {
+        while memchr::memmem::find(&said, text.as_bytes()).is_none() {
+            let mut byte = [0];
+            let read = screen.read(&mut byte).unwrap();
+            assert_eq!(read, 1, "{}", String::from_utf8_lossy(&said));
+            said.extend(byte);
+        }
+    };
+    keyboard.write_all(before.as_bytes()).unwrap();
+    // What the terminal echoes is in its queue.
+    shows(before.trim());
+    fs::write(&gate, "open\n").unwrap();
+    shows("Type `yes` to let them go:");
+    keyboard.write_all(answer.as_bytes()).unwrap();
+    screen.read_to_end(&mut said).unwrap();
+    let code = on_terminal.wait().unwrap().code();
+    (code, String::from_utf8_lossy(&said).into_owned())
 }

@@ -1,17 +1,15 @@
 //! `dead-letters drop`: a person lets rows go.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{BufRead, IsTerminal},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::letters::Letters;
 use crate::{
     cli::{
         Outcome, Stop,
         args::{DeadLettersDrop, Global},
+        ask::{self, Answer},
         connect,
-        render::{Screen, complain, say},
+        render::{Screen, say},
     },
     engine::refused_by_journal,
     failure::{Exit, Failure},
@@ -35,18 +33,24 @@ pub(super) fn drop_letters(command: &DeadLettersDrop, global: &Global, screen: S
     if number == 0 {
         return Ok(told(0, screen));
     }
-    if !command.yes && !agreed(number as u64) {
+    let answer = if command.yes {
+        Answer::Yes
+    } else {
+        agreed(number as u64)
+    };
+    if answer != Answer::Yes {
         return Err(Stop::Failed(Failure::new(
             Exit::Usage,
             format!(
-                "{} would be let go, and nobody said yes",
-                counted(number as u64, "dead letter")
+                "{} would be let go, and {}",
+                counted(number as u64, "dead letter"),
+                answer.refusal()
             ),
             "nothing was written; the dead letters are where they were",
-            format!(
+            answer.next(&format!(
                 "`rekindle dead-letters drop {} --yes` with the same filters lets them go",
                 letters.file.plan
-            ),
+            )),
         )));
     }
     let (path, plan) = (letters.file.path.clone(), letters.file.plan.clone());
@@ -94,16 +98,10 @@ fn told(dropped: u64, screen: Screen) -> Exit {
 }
 
 /// Asks on the terminal; nobody there is a no.
-fn agreed(number: u64) -> bool {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return false;
-    }
-    complain(&format!(
+fn agreed(number: u64) -> Answer {
+    ask::agreed(&format!(
         "{} will no longer be named anywhere, and what the targets hold of them stays as it is, missing or old, until a run reads \
          the resource anew. Type `yes` to let them go:",
         counted(number, "row")
-    ));
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+    ))
 }

@@ -13,6 +13,7 @@ use self::{prompt::agreed, rights::Rights};
 use super::{
     Outcome, Stop,
     args::{Global, Verify as Command, VerifyLevel},
+    ask::Answer,
     connect,
     render::{Screen, complain},
     state_files::StateFile,
@@ -289,24 +290,25 @@ impl Work {
         let Some(rights) = rights.filter(|_| self.prune && extra > 0) else {
             return Ok(found);
         };
-        let yes = if self.yes {
-            true
+        let answer = if self.yes {
+            Answer::Yes
         } else {
             let answer = agreed(extra, &mut stop).await;
             answer.ok_or_else(|| self.ended(VerifyEnd::Interrupted))?
         };
-        if !yes {
+        if answer != Answer::Yes {
             found.refused = Some(Failure::new(
                 Exit::Usage,
                 format!(
-                    "{} that no row owns would be removed, and nobody said yes",
-                    counted(extra, "name")
+                    "{} that no row owns would be removed, and {}",
+                    counted(extra, "name"),
+                    answer.refusal()
                 ),
                 "nothing was removed",
-                format!(
+                answer.next(&format!(
                     "`rekindle verify {} --prune --yes` removes them",
                     self.typed
-                ),
+                )),
             ));
             return Ok(found);
         }
