@@ -10,13 +10,13 @@ use super::{
     problems,
     render::{self, Screen, say},
     state_files::{self, StateFile},
+    status,
 };
 use crate::{
     control,
     engine::{self, Preview},
     error::chain,
     failure::{Exit, Failure},
-    ids::{ResourceName, RunId},
     journal::View,
     machine::{Ledger, ResourceState, Scope},
     plan::{Diagnostic, Loaded, PlanText, ProblemEntry, Severity},
@@ -199,7 +199,14 @@ fn runs(view: &View, ledger: &Ledger, file: &StateFile, found: &mut Findings) {
                 Some(_) => format!(
                     "`rekindle unpause {plan}`, then `rekindle resume {plan}` goes on with it"
                 ),
-                None => format!("`rekindle resume {plan}` goes on with it"),
+                None => match status::blocked_for_letters(run) {
+                    Some(reasons) => engine::next_of_blocked(
+                        reasons,
+                        &format!("{plan}{}", connect::scope_flags(&run.scope)),
+                        plan,
+                    ),
+                    None => format!("`rekindle resume {plan}` goes on with it"),
+                },
             },
         );
     }
@@ -211,25 +218,16 @@ fn runs(view: &View, ledger: &Ledger, file: &StateFile, found: &mut Findings) {
             found.ill(
                 "run",
                 format!("`{}` is blocked: {reason}", resource.name),
-                format!(
-                    "mend the cause, then `rekindle run {plan}{}`",
-                    connect::scope_flags(&run.scope)
+                engine::next_of_blocked(
+                    [reason.as_str()],
+                    &format!("{plan}{}", connect::scope_flags(&run.scope)),
+                    plan,
                 ),
             );
         }
     }
-    // Of runs of everything and of runs of a part of it: each read its own rows.
-    let mut rows: BTreeMap<(ResourceName, String), RunId> = BTreeMap::new();
-    let read = Standing::of(ledger).each(view, None, |row| {
-        let place = (row.resource.clone(), row.letter.cursor.exact());
-        rows.insert(place, row.run.clone());
-        true
-    });
-    let mut left: BTreeMap<RunId, u64> = BTreeMap::new();
-    for run in rows.into_values() {
-        *left.entry(run).or_default() += 1;
-    }
-    if read.is_ok() && !left.is_empty() && view.running().is_none() {
+    let left = Standing::of(ledger).left(view).unwrap_or_default();
+    if !left.is_empty() && view.running().is_none() {
         let of: Vec<String> = left
             .iter()
             .map(|(run, rows)| format!("{} of run {run}", counted(*rows, "row")))

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::render::say;
+use super::{dead_letters::Standing, render::say, status};
 use crate::{
     control,
     failure::Exit,
@@ -103,17 +103,25 @@ fn step(path: &Path) -> (String, String) {
         let state = format!("run {} is {}, and paused", run.id, run.state.label());
         return (state, format!("unpause {typed}"));
     }
+    if status::blocked_for_letters(run).is_some() {
+        let state = format!(
+            "run {} is blocked by too many dead letters: this says what lets it go on",
+            run.id
+        );
+        return (state, format!("status {typed}"));
+    }
     if !run.state.is_over() {
         let state = format!("run {} is {}, and goes on", run.id, run.state.label());
         return (state, format!("run {typed}"));
     }
-    let left = view.dead_letters_left(&run.id).unwrap_or_default();
-    if left > 0 {
+    // Of every run: what the last one left out may still be missing.
+    let left = Standing::of(&ledger).left(&view).unwrap_or_default();
+    if !left.is_empty() {
         let state = format!(
             "run {} is {}; {} not restored",
             run.id,
             run.state.label(),
-            match left {
+            match left.values().sum() {
                 1 => "1 row is".to_owned(),
                 left => format!("{} are", counted(left, "row")),
             }

@@ -349,7 +349,8 @@ fn conclude(
                         "report it with what `rekindle show` tells of the run, then try `rekindle run {run}`"
                     )
                 } else {
-                    format!("mend the cause, then `rekindle run {run}` goes on from there")
+                    let reasons = resources.iter().map(|(_, reason)| reason.as_str());
+                    engine::next_of_blocked(reasons, run, typed)
                 },
             )
         }),

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     control::{self, Live, Pause},
+    engine,
     failure::Exit,
     journal::{Owner, View, now_ms},
     machine::{
@@ -423,8 +424,26 @@ fn next(file: &StateFile, run: &RunLedger, running: Option<&Owner>, dead: u64) -
         _ if !run.scope.rows.is_empty() => {
             Some(format!("`rekindle resume {plan}` goes on from here"))
         }
-        _ => Some(format!("`rekindle run {plan}{scope}` goes on from here")),
+        _ => Some(match blocked_for_letters(run) {
+            Some(reasons) => engine::next_of_blocked(reasons, &format!("{plan}{scope}"), plan),
+            None => format!("`rekindle run {plan}{scope}` goes on from here"),
+        }),
     }
+}
+
+/// Returns why resources of a run are blocked, if one of them has too many dead letters: what goes on stops again then.
+pub fn blocked_for_letters(run: &RunLedger) -> Option<Vec<&str>> {
+    let resources = run.resources.iter();
+    let reasons: Vec<_> = resources
+        .filter_map(|one| match &one.state {
+            ResourceState::Blocked { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        })
+        .collect();
+    let is_one = reasons
+        .iter()
+        .any(|reason| engine::is_for_dead_letters(reason));
+    is_one.then_some(reasons)
 }
 
 /// Returns a run's scope in words.

@@ -30,6 +30,7 @@ mod retry;
 mod sink;
 mod steps;
 mod throttle;
+mod too_many;
 mod verify;
 
 pub use asked_ids::AskedIds;
@@ -49,6 +50,7 @@ pub use preview::{Preview, ResourcePreview, StepPreview, preview, preview_steps}
 pub use refuse::{interrupted, refused_by_book, refused_by_edge, refused_by_journal};
 pub use retry::{Waits, retrying};
 pub use steps::{ToUndo, to_undo, undo};
+pub use too_many::{is_for_dead_letters, next_of_blocked};
 pub use verify::{
     Asked, Broken, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Unlisted,
     Verify, VerifyEnd, ask, verify,

@@ -131,3 +131,42 @@ fn asked_to_drop(shop: &Shop, before: &str, answer: &str) -> (Option<i32>, Strin
     let code = on_terminal.wait().unwrap().code();
     (code, String::from_utf8_lossy(&said).into_owned())
 }
+
+#[test]
+fn what_blocked_for_its_dead_letters_goes_on_as_it_is_said_to() {
+    let shop = Shop::new();
+    shop.plan(None);
+    let limited = |limit: &str| {
+        shop.plan(None);
+        let plan = fs::read_to_string(shop.path("shop.yaml")).unwrap();
+        let plan = plan.replace(
+            "defaults: { ",
+            &format!("defaults: {{ dead_letters: {limit}, "),
+        );
+        fs::write(shop.path("shop.yaml"), plan).unwrap();
+    };
+    limited("{ max: 2, percent: 1 }");
+    let raise = "write `dead_letters: { max: 600, percent: 100 }` under `defaults:`";
+    let run = shop.rekindle("run shop.yaml", 5);
+    assert!(
+        run.contains("more than the 2 rows of `dead_letters.max`;"),
+        "{run}"
+    );
+    let again = shop.rekindle("dead-letters retry shop.yaml", 3);
+    let status = shop.rekindle("status shop.yaml", 0);
+    let doctor = shop.rekindle("doctor shop.yaml", 5);
+    for said in [&run, &again, &status, &doctor] {
+        assert!(said.contains(raise), "{said}");
+        assert!(
+            said.contains("`rekindle dead-letters retry shop.yaml`"),
+            "{said}"
+        );
+        assert!(!said.contains("`rekindle resume"), "{said}");
+    }
+    limited("{ max: 600, percent: 100 }");
+    shop.execute("UPDATE t SET data = '{}' WHERE data IS NULL");
+    shop.rekindle("run shop.yaml", 4);
+    let retried = shop.rekindle("dead-letters retry shop.yaml", 0);
+    assert!(retried.contains("0 left"), "{retried}");
+    shop.assert_dumped();
+}

@@ -160,3 +160,20 @@ fn a_doctor_finds_nothing_ill_in_a_run_that_is_at_work() {
     assert!(said.contains("works with it"), "{said}");
     assert!(said.ends_with("nothing to do\n"), "{said}");
 }
+
+#[test]
+fn rows_that_a_later_run_of_a_part_left_out_are_not_forgotten() {
+    let shop = Shop::new();
+    let database = rusqlite::Connection::open(shop.0.path().join("shop.db")).unwrap();
+    database
+        .execute_batch("UPDATE url SET data = NULL WHERE id = 7")
+        .unwrap();
+    shop.says(&["run", "plans/shop.yaml"], 4);
+    shop.says(&["run", "plans/shop.yaml", "--only", "page"], 0);
+    let alone = shop.says(&[], 0);
+    assert!(alone.contains("1 row is not restored"), "{alone}");
+    assert!(
+        alone.contains("rekindle dead-letters show plans/shop.yaml\n"),
+        "{alone}"
+    );
+}

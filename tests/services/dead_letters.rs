@@ -289,7 +289,7 @@ async fn a_wrong_value_column_blocks_after_the_limit() {
     assert!(
         blocked
             .stderr
-            .contains("rows are dead letters, more than `dead_letters` allows"),
+            .contains("more than the 1 % of `dead_letters.percent`"),
         "{blocked}"
     );
     let left = shop.status()["dead_letters_left"]

@@ -158,6 +158,22 @@ impl Standing {
         Self { runs, since }
     }
 
+    /// Returns how many rows are not restored, by the latest run that tried.
+    pub(in crate::cli) fn left(&self, view: &View) -> Result<BTreeMap<RunId, u64>, JournalError> {
+        // Of runs of everything and of runs of a part of it: each read its own rows.
+        let mut rows: BTreeMap<(ResourceName, String), RunId> = BTreeMap::new();
+        self.each(view, None, |row| {
+            let place = (row.resource.clone(), row.letter.cursor.exact());
+            rows.insert(place, row.run.clone());
+            true
+        })?;
+        let mut left: BTreeMap<RunId, u64> = BTreeMap::new();
+        for run in rows.into_values() {
+            *left.entry(run).or_default() += 1;
+        }
+        Ok(left)
+    }
+
     fn only(run: RunId) -> Self {
         Self {
             runs: vec![run],

@@ -10,9 +10,9 @@ use crate::{
         args::{DeadLettersRetry, Global},
         connect,
         render::{Screen, complain, say},
-        run,
+        run, status,
     },
-    engine::RunChoice,
+    engine::{RunChoice, next_of_blocked},
     failure::{Exit, Failure},
     ids::{ResourceName, RunId},
     journal::DeadLetterRow,
@@ -202,6 +202,19 @@ fn unfinished(letters: &Letters, scope: &Scope, gives_up: bool) -> Option<Failur
     let is_retry = !waits.scope.rows.is_empty();
     if waits.scope == *scope || (gives_up && is_retry) {
         return None;
+    }
+    if let Some(reasons) = status::blocked_for_letters(waits) {
+        let plan = &letters.file.plan;
+        let run = format!("{plan}{}", connect::scope_flags(&waits.scope));
+        return Some(Failure::new(
+            Exit::Refused,
+            format!(
+                "run {} is not finished: it is blocked by too many dead letters",
+                waits.id
+            ),
+            "nothing was written; the dead letters are where they were",
+            next_of_blocked(reasons, &run, plan),
+        ));
     }
     let or = if is_retry {
         "; or give it up: the same `dead-letters retry` with `--new`"

@@ -12,6 +12,7 @@ use crate::{
         book::BookError,
         breaker::Side,
         copy::{Ended, Report},
+        too_many,
     },
     error::{Disposition, EdgeError, ErrorKind, chain},
     failpoint,
@@ -21,25 +22,8 @@ use crate::{
         ChunkEvent, ChunkState, DeadLetter, Event, PartitionEvent, PartitionPlan, PartitionState,
         Progress, ResourceEvent, ResourceLedger, ResourceState,
     },
-    plan::DeadLetterLimit,
-    report::{
-        self,
-        human::{count, counted},
-    },
+    report,
 };
-
-/// Rows a resource must have before its dead letters are judged in percent.
-const PERCENT_FROM_ROWS: u64 = 1000;
-
-/// What a person may do about too many dead letters where no publisher does.
-pub(super) const RAISE: &str =
-    "; raise `dead_letters` to accept them, or mend the rows and begin anew with `--new`";
-
-/// Returns whether `dead` of `rows` rows are past the limit.
-fn are_too_many(limit: DeadLetterLimit, dead: u64, rows: u64) -> bool {
-    let percent = dead as f64 * 100.0 / rows.max(1) as f64;
-    dead > limit.max || (rows >= PERCENT_FROM_ROWS && percent > limit.percent)
-}
 
 impl Coordinator {
     pub(super) async fn heard(&mut self, report: Report) -> Result<(), BookError> {
@@ -159,15 +143,7 @@ impl Coordinator {
             .filter(|run| run.scope.rows.is_empty())?;
         let limit = self.plan.resource(name)?.dead_letters;
         let (rows, _, dead) = self.book.resource(name)?.totals();
-        are_too_many(limit, dead, rows).then(|| {
-            format!(
-                "{} of {} rows are dead letters, more than `dead_letters` allows ({} or {} %)",
-                count(dead),
-                count(rows),
-                counted(limit.max, "row"),
-                limit.percent
-            )
-        })
+        too_many::reason(limit, dead, rows)
     }
 
     /// Hands a resource with too many dead letters to its publisher; blocks it where those that the target refused make them too
@@ -182,6 +158,7 @@ impl Coordinator {
             return Ok(());
         };
         let (limit, (rows, ..)) = (resource.dead_letters, ledger.totals());
+        let raise = too_many::advice(rows.max(ledger.estimated_rows).max(limit.max));
         let most = u32::try_from(limit.max)
             .unwrap_or(u32::MAX)
             .saturating_add(1);
@@ -190,11 +167,11 @@ impl Coordinator {
             let letters = self.letters_of(name, Some(kind), 0, most).await?;
             of_the_source += letters.len() as u64;
         }
-        if are_too_many(limit, of_the_source, rows) || resource.fallback.is_none() {
-            return self.fall_back(name, reason, RAISE).await;
+        if too_many::past(limit, of_the_source, rows).is_some() || resource.fallback.is_none() {
+            return self.fall_back(name, reason, &raise).await;
         }
         let why = format!(
-            "{reason}; without those that the target refused they are not too many, so its publisher is not called{RAISE}"
+            "{reason}; without those that the target refused they are not too many, so its publisher is not called{raise}"
         );
         self.block(name, why).await
     }
