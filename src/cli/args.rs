@@ -331,8 +331,8 @@ pub struct History {
 
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The run's id, as `history` lists it
-    pub id: String,
+    /// The run's id, as `history` lists it, or a plan file, whose latest run is shown [default: the latest run]
+    pub id: Option<String>,
     /// The plan file; without it, every state file in ./state
     pub plan: Option<PathBuf>,
 }

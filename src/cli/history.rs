@@ -1,6 +1,6 @@
 //! `history` and `show`: what runs there were, and the story of one.
 
-use std::{path::Path, time::Duration};
+use std::{borrow::Cow, path::Path, time::Duration};
 
 use super::{
     Outcome, Stop,
@@ -17,7 +17,7 @@ use crate::{
     journal::{LoggedEvent, View},
     machine::{
         AttemptEnd, Event, FallbackEvent, HandoverScope, Ledger, PartitionEvent, ResourceEvent,
-        RunEvent, RunLedger, StepEvent, Watermark, is_delegated,
+        RunEvent, RunLedger, SettledGroup, StepEvent, Watermark, is_delegated,
     },
     report::human::{bytes, count, counted, duration, moment, printable},
 };
@@ -116,12 +116,15 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
 
 /// Tells the story of one run.
 pub fn show(command: &Show, global: &Global, screen: Screen) -> Outcome {
+    let Some(typed) = &command.id else {
+        return latest(None, global, screen);
+    };
     if command.plan.is_none()
-        && let Some(plan) = named_plan(&command.id)
+        && let Some(plan) = named_plan(typed)
     {
-        return latest(plan, global, screen);
+        return latest(Some(plan), global, screen);
     }
-    let id = RunId::from_text(&command.id.to_uppercase());
+    let id = RunId::from_text(&typed.to_uppercase());
     let mut known = Vec::new();
     for file in state_files::find(command.plan.as_deref(), global, screen)? {
         let Some(view) = file.view()? else { continue };
@@ -136,7 +139,7 @@ pub fn show(command: &Show, global: &Global, screen: Screen) -> Outcome {
     Err(Stop::Failed(
         Failure::new(
             Exit::Usage,
-            format!("there is no run {}", printable(&command.id)),
+            format!("there is no run {}", printable(typed)),
             "nothing was written",
             format!(
                 "`rekindle history{}` lists the runs; `rekindle show ID PLAN` shows one",
@@ -160,16 +163,25 @@ fn named_plan(typed: &str) -> Option<&Path> {
     (typed.contains(['.', '/']) && path.is_file()).then_some(path)
 }
 
-/// Tells the story of the latest run of a plan.
-fn latest(plan: &Path, global: &Global, screen: Screen) -> Outcome {
-    for file in state_files::find(Some(plan), global, screen)? {
+/// Tells the story of the latest run of a plan; without one, of the latest run of all.
+fn latest(plan: Option<&Path>, global: &Global, screen: Screen) -> Outcome {
+    let mut found: Option<(i64, StateFile, View, Ledger)> = None;
+    for file in state_files::find(plan, global, screen)? {
         let Some(view) = file.view()? else { continue };
         let ledger = view
             .runs()
             .map_err(|error| refused_by_journal(&error, &file.plan))?;
-        if let Some(run) = ledger.runs.last() {
-            return story(&file, &view, &ledger, run, screen);
+        let Some(opened_ms) = ledger.runs.last().map(|run| run.opened_ms) else {
+            continue;
+        };
+        if found.as_ref().is_none_or(|(had, ..)| *had < opened_ms) {
+            found = Some((opened_ms, file, view, ledger));
         }
+    }
+    if let Some((_, file, view, ledger)) = &found
+        && let Some(run) = ledger.runs.last()
+    {
+        return story(file, view, ledger, run, screen);
     }
     say("no run yet");
     Ok(Exit::Done)
@@ -234,6 +246,10 @@ fn story(
         let Some(last) = page.last() else { break };
         after = last.seq;
         for logged in &page {
+            let Some(logged) = of_run(logged, ledger, run) else {
+                continue;
+            };
+            let logged = &*logged;
             if screen.json {
                 say(&serde_json::json!({"seq": logged.seq, "at_ms": logged.at_ms, "event": logged.event}).to_string());
             } else if matches!(logged.event, Event::Chunk { .. }) {
@@ -249,6 +265,45 @@ fn story(
     }
     tell_chunks(&mut chunks);
     Ok(Exit::Done)
+}
+
+/// Returns what an event says of `run`; `None` where it is about other runs. Dead letters are settled for several runs at once.
+fn of_run<'a>(
+    logged: &'a LoggedEvent,
+    ledger: &Ledger,
+    run: &RunLedger,
+) -> Option<Cow<'a, LoggedEvent>> {
+    match &logged.event {
+        Event::DeadLettersSettled {
+            resource,
+            how,
+            groups,
+        } => {
+            let is_its = |group: &&SettledGroup| {
+                let of = ledger.partition(group.partition);
+                of.is_some_and(|(of, ..)| of.id == run.id)
+            };
+            let groups: Vec<_> = groups.iter().filter(is_its).cloned().collect();
+            (!groups.is_empty()).then(|| {
+                Cow::Owned(LoggedEvent {
+                    seq: logged.seq,
+                    at_ms: logged.at_ms,
+                    event: Event::DeadLettersSettled {
+                        resource: resource.clone(),
+                        how: how.clone(),
+                        groups,
+                    },
+                })
+            })
+        }
+        // Releases that wrote these did not say of which run.
+        Event::DeadLettersDropped { .. } | Event::Compacted { .. }
+            if logged.at_ms < run.opened_ms =>
+        {
+            None
+        }
+        _ => Some(Cow::Borrowed(logged)),
+    }
 }
 
 /// Returns when an event happened. The end of an attempt that died without a word is written down by the next one; what is known of

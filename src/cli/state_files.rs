@@ -8,6 +8,7 @@ use crate::{
     failure::{Exit, Failure},
     journal::View,
     machine::Scope,
+    plan,
 };
 
 /// A state file, and the plan to type in hints.
@@ -69,18 +70,31 @@ pub fn find(plan: Option<&Path>, global: &Global, screen: Screen) -> Result<Vec<
         })
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    if let ([file], Some(plan)) = (&mut files[..], only_plan())
-        && let Ok(path) = connect::state_path_of(&plan, screen)
-        && path.canonicalize().ok() == file.path.canonicalize().ok()
-    {
+    let plans = plans_here();
+    for file in &mut files {
+        let real = file.path.canonicalize().ok();
+        let mut its = plans.iter().filter(|plan| {
+            let path = plan::state_path_of(plan, &connect::environment).ok();
+            real.is_some() && path.and_then(|path| path.canonicalize().ok()) == real
+        });
         // Then hints can name it.
-        file.plan = plan.display().to_string();
+        if let (Some(plan), None) = (its.next(), its.next()) {
+            file.plan = plan.display().to_string();
+        }
     }
     Ok(files)
 }
 
 /// Returns the plan of this folder, or of its folder `plans`, where there is just one.
 fn only_plan() -> Option<PathBuf> {
+    match &plans_here()[..] {
+        [plan] => Some(plan.clone()),
+        _ => None,
+    }
+}
+
+/// Returns the plans of the folder `plans`, or of this one where that has none.
+fn plans_here() -> Vec<PathBuf> {
     let of = |folder: &str| {
         let entries = std::fs::read_dir(folder).into_iter().flatten();
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
@@ -97,8 +111,8 @@ fn only_plan() -> Option<PathBuf> {
     } else {
         in_plans
     };
-    match &plans[..] {
-        [plan] => Some(plan.strip_prefix(".").unwrap_or(plan).to_owned()),
-        _ => None,
-    }
+    let plans = plans.iter();
+    plans
+        .map(|plan| plan.strip_prefix(".").unwrap_or(plan).to_owned())
+        .collect()
 }

@@ -15,7 +15,7 @@ pub mod step;
 pub use chunk::{ChunkEvent, ChunkState};
 pub use event::{
     AttemptEnd, DeadLetter, DeadLetterGroup, Event, PartitionPlan, PlannedResource, Scope,
-    Watermark,
+    SettledGroup, Watermark,
 };
 pub use fallback::{Fallback, FallbackEvent, Handover, HandoverScope, IdChunk, is_delegated};
 pub use ledger::{AttemptLedger, Ledger, PartitionLedger, ResourceLedger, RunLedger};

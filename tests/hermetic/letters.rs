@@ -170,3 +170,37 @@ fn what_blocked_for_its_dead_letters_goes_on_as_it_is_said_to() {
     assert!(retried.contains("0 left"), "{retried}");
     shop.assert_dumped();
 }
+
+#[test]
+fn the_story_of_a_run_tells_of_its_own_dead_letters_alone() {
+    let shop = Shop::new();
+    shop.plan(None);
+    let run = |words: &str, code| {
+        let said = shop.rekindle(words, code);
+        let (_, after) = said.split_once("run ").unwrap();
+        after.split_once(' ').unwrap().0.to_owned()
+    };
+    let whole = run("run shop.yaml", 4);
+    let part = run("run shop.yaml --ids 5", 4);
+    let other = run("run shop.yaml --ids 9", 0);
+    shop.execute("UPDATE t SET data = '{}' WHERE e = 5");
+    shop.rekindle("dead-letters retry shop.yaml --key-prefix t:de:5", 0);
+    shop.rekindle("dead-letters drop shop.yaml --yes", 0);
+    let story = |of: &str| shop.rekindle(&format!("show {of} shop.yaml"), 0);
+    let (retried, dropped) = ("t: 1 dead letter: retried by run ", "dropped by a person");
+    let told = story(&whole);
+    assert!(told.contains(retried), "{told}");
+    assert!(
+        told.contains("t: 2 dead letters: dropped by a person"),
+        "{told}"
+    );
+    let told = story(&part);
+    assert!(told.contains(retried) && !told.contains(dropped), "{told}");
+    for words in [other.clone(), format!("--json {other}")] {
+        let told = story(&words);
+        assert!(
+            !told.contains("retried by") && !told.contains(dropped),
+            "{told}"
+        );
+    }
+}

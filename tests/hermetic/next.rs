@@ -177,3 +177,19 @@ fn rows_that_a_later_run_of_a_part_left_out_are_not_forgotten() {
         "{alone}"
     );
 }
+
+#[test]
+fn a_story_and_a_plan_are_found_without_being_named() {
+    let shop = Shop::new();
+    let plan = fs::read_to_string(shop.0.path().join("plans/shop.yaml")).unwrap();
+    let plan = plan.replace("name: shop", "name: other");
+    fs::write(shop.0.path().join("plans/other.yaml"), plan).unwrap();
+    shop.half_done(&[]);
+    let status = shop.says(&["status"], 0);
+    assert!(
+        status.contains("`rekindle run plans/shop.yaml` goes on"),
+        "{status}"
+    );
+    let story = shop.says(&["show"], 0);
+    assert!(story.contains("run opened with 2 resources"), "{story}");
+}
