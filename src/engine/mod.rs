@@ -20,6 +20,7 @@ mod handover;
 mod lease;
 mod observers;
 mod open;
+mod others;
 mod pace;
 mod pairs;
 mod preflight;

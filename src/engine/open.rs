@@ -17,6 +17,7 @@ use super::{
     evidence::{extent, partition_keys},
     lease::LeaseKeeper,
     observers::Observers,
+    others,
     pace::after_death,
     preflight::{Checked, is_skipped, preflight},
     refuse::{
@@ -293,6 +294,9 @@ fn choose(request: &OpenRun, ledger: &Ledger) -> Result<Chosen, Failure> {
         }
     }
     let plan = &request.plan;
+    if found.is_none() {
+        notices.extend(others::will_be_restored_again(plan, ledger, &scope, typed));
+    }
     let has_steps = !plan.prepare.is_empty() || !plan.finish.is_empty();
     if has_steps && !scope.is_whole() {
         notices.push(

@@ -7,6 +7,7 @@ use super::{
     estimate::{RowEstimate, row_estimate},
     evidence::recorded,
     open::planned_resources,
+    others,
     preflight::{Checked, is_skipped, preflight, row_query},
     refuse::{check_definitions, check_identities, check_prepared},
     steps::{facts_before, planned_steps},
@@ -178,6 +179,9 @@ pub async fn preview(
             }
         }
     }
+    preview
+        .warnings
+        .extend(others::will_be_restored_again(plan, ledger, scope, typed));
     let mut lost = Lost::new();
     for name in checked.targets.keys() {
         let Some(target) = targets.get(name) else {

@@ -179,6 +179,41 @@ fn rows_that_a_later_run_of_a_part_left_out_are_not_forgotten() {
 }
 
 #[test]
+fn a_run_of_a_part_says_first_what_it_takes_from_a_run_that_waits() {
+    let shop = Shop::new();
+    shop.half_done(&[]);
+    let status: Value =
+        serde_json::from_str(&shop.says(&["status", "plans/shop.yaml", "--json"], 0)).unwrap();
+    let resources = status["resources"].as_array().unwrap();
+    // Files are each resource's own.
+    let warning = |name: &str| {
+        let one = resources.iter().find(|one| one["resource"] == name);
+        format!(
+            " is unfinished, and this one writes to its targets: {} rows of it will be restored again; \
+             `rekindle resume plans/shop.yaml` finishes it first",
+            one.unwrap()["rows"]
+        )
+    };
+    let only = |name, dry: &[&str], code| {
+        let words = [
+            &["run", "plans/shop.yaml", "--only", name, "--no-progress"],
+            dry,
+        ]
+        .concat();
+        shop.says(&words, code).replace("\n      ", " ")
+    };
+    for name in ["url", "page"] {
+        let dry = only(name, &["--dry-run"], 0);
+        assert!(dry.contains(&warning(name)), "{dry}");
+    }
+    let run = only("url", &[], 0);
+    assert!(run.contains(&warning("url")), "{run}");
+    let whole = shop.says(&["run", "plans/shop.yaml", "--no-progress"], 0);
+    assert!(whole.contains("`url` starts over: "), "{whole}");
+    assert!(whole.contains(" of this plan wrote to it at "), "{whole}");
+}
+
+#[test]
 fn a_story_and_a_plan_are_found_without_being_named() {
     let shop = Shop::new();
     let plan = fs::read_to_string(shop.0.path().join("plans/shop.yaml")).unwrap();

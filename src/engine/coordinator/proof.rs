@@ -8,6 +8,7 @@ use crate::{
         book::BookError,
         breaker::{Edge, Side},
         evidence::{self, Redo},
+        others,
     },
     error::{EdgeError, ErrorKind},
     ids::{PartitionId, ResourceName},
@@ -223,14 +224,16 @@ impl Coordinator {
         place: &str,
         target: &dyn Target,
     ) -> Result<(), BookError> {
-        let rows = self
-            .book
-            .resource(name)
-            .map_or(0, |resource| resource.totals().0);
+        let rows = self.book.resource(name).map_or(0, others::stored);
+        let run = self.book.run().ok();
+        let wrote =
+            run.and_then(|run| others::wrote_since(&self.plan, self.book.ledger(), run, name));
         let reason = format!(
-            "{place} no longer proves that it holds any of the {} rows that were stored: it was emptied, or another \
-             run wrote to it",
-            human::count(rows)
+            "{place} no longer proves that it holds any of the {} rows that were stored: {}",
+            human::count(rows),
+            wrote
+                .as_deref()
+                .unwrap_or("it was emptied, or another run wrote to it")
         );
         if let Err(error) = self.clear_rows(name, target).await {
             return self.failed(name, Side::Target, &error).await;
