@@ -48,6 +48,14 @@ pub fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
         } else {
             format!("`rekindle verify {typed} --repair` rewrites these keys and no others")
         };
+        // Names that no row owns are no keys that differ: rewriting leaves them.
+        let next = if left + total.moving > 0 && extra > 0 && found.left.is_none() {
+            format!(
+                "{next}; `rekindle verify {typed} --prune` removes what no row owns, after it asked"
+            )
+        } else {
+            next
+        };
         let mut why = Vec::new();
         if extra > 0 {
             why.push(format!(
