@@ -40,11 +40,11 @@ matrix: ## 30,000 rows with every version of every server; needs Maven, Java, Py
 screens: ## takes the pictures of README.md; needs MariaDB, Redis, tmux and python3
 	@tests/screens/run
 
-fuzz: ## a minute of made-up values for the encoder, and of plans (RK_FUZZ_SECONDS); what it finds lies in target/tmp
+fuzz: ## a minute of made-up values, plans, cursors and servers' answers (RK_FUZZ_SECONDS); what it finds lies in target/tmp
 	@RK_FUZZ_SECONDS=$${RK_FUZZ_SECONDS:-60} cargo test --features mutants --test fuzz -- --nocapture
 
-bench-values: ## bytes per second of values as PHP writes them
-	@cargo bench --bench values
+bench-values: ## values as PHP writes them, and the parts of a chunk's way: bytes per second, without servers
+	@cargo bench --bench values --bench parts
 
 servers: ## start the test servers; then: . target/servers/env
 	@tests/servers/up

@@ -198,6 +198,11 @@ pub enum Subject {
     Condition,
     /// A numbered database that the server has not.
     Database,
+    /// A queue that is not there, or is there and is another one than was asked for.
+    Queue {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// An error of a source or a target. `message` says where and what, in one line without row values or secrets.

@@ -40,6 +40,11 @@ const fn refusal(code: u16) -> ErrorKind {
     }
 }
 
+/// Returns whether something is there under the name and was declared with other arguments.
+pub(super) fn is_another(error: &Error) -> bool {
+    matches!(error.kind(), Lapin::ProtocolError(reply) if reply.get_id() == 406)
+}
+
 /// Returns the error of a broker that did not answer.
 pub(super) fn silent(place: &str, what: &str) -> EdgeError {
     EdgeError::new(

@@ -17,7 +17,7 @@ use lapin::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{sync::Mutex, task::AbortHandle, time::timeout};
 
-use super::error;
+use super::{error, management::Management};
 use crate::{
     error::{EdgeError, ErrorKind},
     plan::BrokerConfig,
@@ -39,6 +39,8 @@ pub struct Broker {
     tls: TlsConfig,
     place: String,
     declares: bool,
+    /// Who knows what consumers hold; none where the plan names nobody, or it is another broker's.
+    pub(super) management: Option<Management>,
     publishing: Mutex<Option<Arc<Link>>>,
     asking: Mutex<Option<Arc<Link>>>,
 }
@@ -67,11 +69,21 @@ impl Broker {
             )
         })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        let main: Option<AMQPUri> = config.url.expose_secret().parse().ok();
+        let is_main = main.is_some_and(|main| {
+            (&main.authority.host, main.authority.port) == (&uri.authority.host, uri.authority.port)
+        });
+        let tls = config.tls.clone().unwrap_or_default();
+        let management = config.management.as_ref().filter(|_| is_main);
+        let management = management
+            .map(|url| Management::new(url, &tls))
+            .transpose()?;
         let (host, port) = (&uri.authority.host, uri.authority.port);
         Ok(Self {
             place: format!("rabbitmq at {host}:{port}, vhost {}", uri.vhost),
             uri,
-            tls: config.tls.clone().unwrap_or_default(),
+            tls,
+            management,
             declares: config.declare,
             publishing: Mutex::default(),
             asking: Mutex::default(),

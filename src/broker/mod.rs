@@ -12,6 +12,7 @@
 mod error;
 mod intake;
 mod link;
+mod management;
 mod message;
 mod queue;
 mod replay;
@@ -25,7 +26,7 @@ pub use self::{
     intake::{Batch, Intake, Served},
     link::Broker,
     message::{Action, Message, NoMessage},
-    queue::Depth,
+    queue::{Depth, Unfit},
     vhosts::{Vhost, Vhosts},
 };
 

@@ -9,8 +9,9 @@
 //! A queue has no id. But its bindings go with it, and an auto-delete exchange goes with its last binding: while that
 //! exchange is there, the queue was not deleted, and what was confirmed was not lost with it.
 
-use std::future::Future;
+use std::{collections::BTreeMap, future::Future};
 
+use futures_util::future::join_all;
 use lapin::{
     Channel, ExchangeKind,
     options::{
@@ -25,7 +26,7 @@ use super::{
     link::{Broker, PATIENCE},
 };
 use crate::{
-    error::{EdgeError, ErrorKind},
+    error::{EdgeError, ErrorKind, Subject},
     ids::{ResourceName, RunId},
 };
 
@@ -39,6 +40,17 @@ pub struct Depth {
     pub ready: u64,
     /// Consumers on it.
     pub consumers: u32,
+}
+
+/// A queue that nothing can go through as the plan has it.
+#[derive(Debug)]
+pub struct Unfit {
+    /// What reports call the vhost.
+    pub place: String,
+    /// Its name.
+    pub queue: String,
+    /// What is the matter: `Missing`, or `Refused` for one that is another one.
+    pub error: EdgeError,
 }
 
 impl Broker {
@@ -67,6 +79,12 @@ impl Broker {
         })
     }
 
+    /// Returns how many messages of `queue` consumers have and did not acknowledge; `None` where nobody tells.
+    pub(super) async fn unacked(&self, queue: &str) -> Option<u64> {
+        let management = self.management.as_ref()?;
+        management.unacked(self.vhost(), queue).await
+    }
+
     /// Returns when the broker answers.
     ///
     /// # Errors
@@ -75,6 +93,82 @@ impl Broker {
     pub(super) async fn reach(&self) -> Result<(), EdgeError> {
         close(&self.channel().await?).await;
         Ok(())
+    }
+
+    /// Returns whether `queue` is as a run needs it: there, or, where the plan has it made, either missing or what would be made.
+    /// Changes nothing, unless what was there a moment ago is gone: then the plan has it made anyway.
+    ///
+    /// # Errors
+    ///
+    /// `Missing`, and `Refused` where it is another queue than would be made.
+    pub(super) async fn fits(&self, queue: &str) -> Result<(), EdgeError> {
+        if !self.declares() {
+            return self.depth(queue).await.map(drop);
+        }
+        for name in [queue, &format!("{queue}.{ERROR}")] {
+            if self.has_queue(name).await? {
+                let channel = self.channel().await?;
+                // Declared as it is, a queue that is there is left alone; otherwise this is refused.
+                let durable = QueueDeclareOptions::durable();
+                let same = channel.queue_declare(name.into(), durable, FieldTable::default());
+                self.ask(name, same).await?;
+                close(&channel).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns those of `queues` that are not as they have to be, each with whether a run sends rows to it. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where the broker cannot be asked.
+    pub async fn unfit(&self, queues: &BTreeMap<&str, bool>) -> Result<Vec<Unfit>, EdgeError> {
+        // First, so that a broker that is down is waited for once.
+        self.reach().await?;
+        let asked = queues.iter().map(async |(queue, is_sent)| {
+            let found = if *is_sent {
+                self.fits(queue).await
+            } else {
+                self.depth(queue).await.map(drop)
+            };
+            (*queue, found)
+        });
+        let mut unfit = Vec::new();
+        for (queue, found) in join_all(asked).await {
+            match found {
+                Ok(()) => {}
+                Err(error) if matches!(error.subject.as_deref(), Some(Subject::Queue { .. })) => {
+                    unfit.push(Unfit {
+                        place: self.place().to_owned(),
+                        queue: queue.to_owned(),
+                        error,
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(unfit)
+    }
+
+    /// Returns why nobody tells what consumers hold, where the plan names who would.
+    pub async fn uncounted(&self) -> Option<EdgeError> {
+        let management = self.management.as_ref()?;
+        management.reach().await.err()
+    }
+
+    async fn has_queue(&self, name: &str) -> Result<bool, EdgeError> {
+        let channel = self.channel().await?;
+        let passive = QueueDeclareOptions::durable().passive();
+        let declared = channel.queue_declare(name.into(), passive, FieldTable::default());
+        match self.ask(name, declared).await {
+            Ok(_) => {
+                close(&channel).await;
+                Ok(true)
+            }
+            Err(error) if error.kind == ErrorKind::Missing => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes `queue` as the shop's `queue:setup` does, where the plan asks for it and it is missing.
@@ -197,9 +291,15 @@ impl Broker {
             .map_err(|_| error::silent(self.place(), &format!("about `{queue}`")))?;
         answer.map_err(|refusal| {
             let mut error = error::of(self.place(), &what, &refusal);
+            let name = || queue.to_owned();
             if error.kind == ErrorKind::Missing {
                 error.message += "; the shop's `vendor/bin/console queue:setup` makes its queues, or `broker: { declare: true }` \
                                   has them made";
+                return error.about(Subject::Queue { name: name() });
+            }
+            if error::is_another(&refusal) {
+                error.message += "; it is there, and is not what `broker: { declare: true }` would make";
+                return error.about(Subject::Queue { name: name() });
             }
             error
         })

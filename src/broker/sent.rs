@@ -7,9 +7,13 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{link, queue::Depth, vhosts::Vhosts, writer::QueueWriter};
+use super::{
+    link::{self, Broker},
+    vhosts::Vhosts,
+    writer::QueueWriter,
+};
 use crate::{
-    error::EdgeError,
+    error::{EdgeError, ErrorKind},
     ids::{ChunkSeq, ResourceName, RunId},
     plan::QueueConfig,
     target::{
@@ -90,13 +94,30 @@ impl Sent {
     }
 
     /// Returns what lies in `queue`, by vhost.
-    async fn depths(&self, queue: &str) -> Result<Vec<(String, Depth)>, EdgeError> {
+    async fn backlog_of(&self, queue: &str) -> Result<Vec<Backlog>, EdgeError> {
         let mut found = Vec::new();
         for vhost in self.vhosts.each() {
             let depth = vhost.broker.depth(queue).await?;
-            found.push((self.vhosts.label(vhost, queue), depth));
+            found.push(Backlog {
+                queue: self.vhosts.label(vhost, queue),
+                ready: depth.ready,
+                unacked: vhost.broker.unacked(queue).await,
+                consumers: depth.consumers,
+            });
         }
         Ok(found)
+    }
+
+    /// Looks for what rows of `resource` go through, and takes all of it for missing that is not what it has to be.
+    async fn fits(&self, broker: &Broker, resource: &ResourceName) -> Result<(), EdgeError> {
+        if let Some(queue) = self.queues.get(resource) {
+            broker.fits(&queue.name).await?;
+        }
+        for behind in self.drains.get(resource).into_iter().flatten() {
+            // Those are somebody else's, and never made.
+            broker.depth(behind).await?;
+        }
+        Ok(())
     }
 
     async fn evidence_of(
@@ -139,14 +160,25 @@ impl Target for Sent {
         let own = self.queues.values().map(|queue| &queue.name);
         let names: BTreeSet<_> = own.chain(self.drains.values().flatten()).collect();
         for name in names {
-            for (label, depth) in self.depths(name).await? {
-                let consumers = match depth.consumers {
+            let found = match self.backlog_of(name).await {
+                Ok(found) => found,
+                Err(error) if error.kind == ErrorKind::Missing => {
+                    facts.push((format!("queue {name}"), "not there yet".to_owned()));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for queue in found {
+                let consumers = match queue.consumers {
                     0 => "nobody consumes it".to_owned(),
                     1 => "1 consumer".to_owned(),
                     many => format!("{many} consumers"),
                 };
-                let found = format!("{} messages, {consumers}", depth.ready);
-                facts.push((format!("queue {label}"), found));
+                let unacked = queue.unacked.map_or_else(String::new, |unacked| {
+                    format!(" and {unacked} unacknowledged")
+                });
+                let found = format!("{} messages{unacked}, {consumers}", queue.ready);
+                facts.push((format!("queue {}", queue.queue), found));
             }
         }
         Ok(facts)
@@ -192,9 +224,7 @@ impl Target for Sent {
         for (at, vhost) in self.vhosts.each().enumerate() {
             let broker = &vhost.broker;
             match &run {
-                // Made once the run begins; that there is somebody to ask is known before.
-                None if broker.declares() => broker.reach().await?,
-                None => drop(broker.depth(&queue.name).await?),
+                None => self.fits(broker, resource).await?,
                 Some(run) => {
                     let made = broker.mark(run, resource, &queue.name).await?;
                     // Called the same in each; where one takes none, none counts.
@@ -271,12 +301,7 @@ impl Target for Sent {
         let behind = self.drains.get(resource).into_iter().flatten();
         let mut found = Vec::new();
         for name in own.into_iter().chain(behind) {
-            let depths = self.depths(name).await?;
-            found.extend(depths.into_iter().map(|(queue, depth)| Backlog {
-                queue,
-                ready: depth.ready,
-                consumers: depth.consumers,
-            }));
+            found.extend(self.backlog_of(name).await?);
         }
         Ok(found)
     }

@@ -127,6 +127,7 @@ mod tests {
             url: url("shop"),
             tls: None,
             declare: false,
+            management: None,
             stores: stores
                 .iter()
                 .map(|(store, vhost)| ((*store).to_owned(), url(vhost)))

@@ -22,7 +22,7 @@ use crate::{
         AttemptEnd, Handover, HandoverScope, Ledger, ResourceLedger, ResourceState, RunLedger,
         RunState, Scope, StepLedger, StepState,
     },
-    report::human::{bytes, count, counted, duration, moment, printable, rate},
+    report::human::{bytes, count, counted, duration, in_queue, moment, printable, rate},
 };
 
 /// How often `--watch` looks.
@@ -175,7 +175,7 @@ impl Beside {
                 "  {} is on its way through {}: {}, {}, as many since {}\n",
                 printable(queued.resource.as_str()),
                 printable(&queued.queue),
-                counted(queued.ready, "message"),
+                in_queue(queued.ready, queued.unacked),
                 counted(queued.consumers.into(), "consumer"),
                 moment(queued.since_ms)
             );

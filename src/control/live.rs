@@ -69,6 +69,9 @@ pub struct Queued {
     pub queue: String,
     /// Messages that nobody has taken yet.
     pub ready: u64,
+    /// Messages that consumers have and did not acknowledge; `None` where nobody tells.
+    #[serde(default)]
+    pub unacked: Option<u64>,
     /// How many take them.
     pub consumers: u32,
     /// Since when as many lie there, milliseconds since 1970.

@@ -75,8 +75,10 @@ struct Outlet {
 
 /// How serving one queue ended.
 enum Turn {
-    /// It is the next one's turn; so many messages had come.
-    Next(u64),
+    /// Nothing came any more; so many messages had come.
+    Silent(u64),
+    /// Its turn is over, and more may come.
+    More,
     /// It is time to end.
     Over,
 }
@@ -119,19 +121,20 @@ impl Consume {
         outlets: &mut HashMap<String, Outlet>,
         served: &mut BTreeMap<String, Served>,
     ) -> Result<bool, EdgeError> {
-        let mut any = false;
+        let (mut any, mut more) = (false, false);
         for inlet in self.inlets() {
             match self.serve(inlet, outlets, served).await? {
                 Turn::Over => return Ok(true),
-                Turn::Next(0) => {}
-                Turn::Next(_) => any = true,
+                Turn::Silent(count) => any |= count > 0,
+                Turn::More => more = true,
             }
         }
-        if any {
-            return Ok(false);
-        }
-        if self.until_empty && self.all_empty().await? {
+        // What was sent ahead to one whose turn was over may not be back in its queue yet, and be counted nowhere.
+        if !more && self.until_empty && self.all_empty().await? {
             return Ok(true);
+        }
+        if any || more {
+            return Ok(false);
         }
         Ok(self.rest(REST).await)
     }
@@ -193,10 +196,14 @@ impl Consume {
         served: &mut BTreeMap<String, Served>,
     ) -> Result<Turn, EdgeError> {
         let mut count = 0;
-        for _ in 0..TURN {
+        let is_alone = self.inlets().nth(1).is_none();
+        let mut left = TURN;
+        while left > 0 {
+            // Where nobody else waits, a turn has no end.
+            left -= u32::from(!is_alone);
             let batch = intake.next(BATCH, SILENCE).await?;
             if batch.is_empty() {
-                break;
+                return Ok(Turn::Silent(count));
             }
             let of_batch = self.carry(inlet, &batch, intake, outlets).await?;
             failpoint::hit("before_consumed").map_err(|error| failpoint_error(&error))?;
@@ -208,7 +215,7 @@ impl Consume {
                 return Ok(Turn::Over);
             }
         }
-        Ok(Turn::Next(count))
+        Ok(Turn::More)
     }
 
     /// Has the targets carry out the messages of `batch`; those that fail go to the queue for them.

@@ -10,7 +10,7 @@ use crate::{
     error::EdgeError,
     ids::ResourceName,
     plan::RetryPolicy,
-    report::human::counted,
+    report::human::{count, counted, in_queue},
     target::{Backlog, Target},
 };
 
@@ -107,7 +107,7 @@ impl Drain {
 fn shown(backlog: &Backlog) -> String {
     format!(
         "{} in `{}`, {}",
-        counted(backlog.ready, "message"),
+        in_queue(backlog.ready, backlog.unacked),
         backlog.queue,
         match backlog.consumers {
             0 => "no consumer yet".to_owned(),
@@ -125,10 +125,16 @@ fn stalled(backlog: &[Backlog]) -> String {
                 0 => {
                     "nobody consumes it; start the shop's workers, or `rekindle consume`".to_owned()
                 }
-                some => format!(
-                    "{} have it and take none: look at their logs",
-                    counted(u64::from(some), "consumer")
-                ),
+                some => {
+                    let hold = one.unacked.filter(|unacked| *unacked > 0);
+                    let hold = hold.map_or_else(String::new, |unacked| {
+                        format!(", and hold {} unacknowledged", count(unacked))
+                    });
+                    format!(
+                        "{} have it and take none{hold}: look at their logs",
+                        counted(u64::from(some), "consumer")
+                    )
+                }
             };
             format!(
                 "{} stand still in `{}`: {why}",
@@ -149,13 +155,23 @@ mod tests {
         let queue = |consumers| Backlog {
             queue: "sync.storage.url".into(),
             ready: 2,
+            unacked: (consumers > 3).then_some(500),
             consumers,
         };
-        let text = stalled(&[queue(0), queue(3)]);
+        let text = stalled(&[queue(0), queue(3), queue(4)]);
         assert!(
             text.contains("2 messages stand still in `sync.storage.url`: nobody consumes it"),
             "{text}"
         );
-        assert!(text.contains("3 consumers have it and take none"), "{text}");
+        for told in [
+            "3 consumers have it and take none: look",
+            "4 consumers have it and take none, and hold 500 unacknowledged: look",
+        ] {
+            assert!(text.contains(told), "{text}");
+        }
+        assert_eq!(
+            shown(&queue(4)),
+            "2 messages and 500 unacknowledged in `sync.storage.url`, 4 consumers"
+        );
     }
 }

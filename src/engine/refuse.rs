@@ -2,7 +2,7 @@
 
 use super::{book::BookError, preflight::Checked};
 use crate::{
-    error::{EdgeError, ErrorKind, chain},
+    error::{EdgeError, ErrorKind, Subject, chain},
     failure::{Exit, Failure, without_scope},
     journal::JournalError,
     machine::{
@@ -110,6 +110,18 @@ pub fn in_use(place: &str, owner: &LeaseOwner, typed: &str) -> Failure {
 /// Returns the failure for a source or target that cannot be asked.
 #[must_use]
 pub fn refused_by_edge(error: &EdgeError, plan: &str, typed: &str) -> Failure {
+    let queue = match error.subject.as_deref() {
+        Some(Subject::Queue { name }) => Some(name),
+        _ => None,
+    };
+    if let Some(queue) = queue {
+        let next = if error.kind == ErrorKind::Missing {
+            format!("`vendor/bin/console queue:setup` of the shop makes `{queue}`")
+        } else {
+            format!("remove `declare`, where `{queue}` is as the shop wants it; else delete it")
+        };
+        return refused(error, plan, &next, typed);
+    }
     let next = match error.kind {
         ErrorKind::Credentials => "check user, password and rights in the URL of the plan",
         ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Busy => {
@@ -118,6 +130,10 @@ pub fn refused_by_edge(error: &EdgeError, plan: &str, typed: &str) -> Failure {
         ErrorKind::Missing => "check the names in the plan against the database",
         _ => "mend what the cause says",
     };
+    refused(error, plan, next, typed)
+}
+
+fn refused(error: &EdgeError, plan: &str, next: &str, typed: &str) -> Failure {
     Failure::new(
         Exit::Refused,
         format!("plan `{plan}` was refused before the first write"),

@@ -226,6 +226,10 @@ impl RowSink for ChunkSink {
         }
     }
 
+    fn reads_alone(&self) -> bool {
+        self.long.is_some()
+    }
+
     fn row_bytes(&self) -> u64 {
         self.long.map_or(self.bounds.bytes, |(longest, _)| longest)
     }
@@ -470,6 +474,7 @@ mod tests {
         assert_eq!(sink.why(), SinkStop::LongRow(5000));
         assert_eq!(sink.flushed(), Some(&Cursor(at(1).to_vec())));
         sink.make_room(5000).await.unwrap();
+        assert!(sink.reads_alone());
         assert_eq!((sink.page_rows(), sink.row_bytes()), (1, 5000));
         assert!(sink.push(row(&at(2), Some(b"b"), Value::Bytes(&[0; 5000]))));
         sink.flush().await.unwrap();
@@ -479,6 +484,7 @@ mod tests {
             sink.push(row(&at(id), Some(b"d"), Value::Bytes(b"x")));
             sink.flush().await.unwrap();
         }
+        assert!(!sink.reads_alone());
         assert_eq!(sink.page_rows(), 1000);
         assert_eq!(inbox.recv().await.unwrap().rows, 1);
         assert_eq!(inbox.recv().await.unwrap().chunk.byte_count(), 5001);

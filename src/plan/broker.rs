@@ -22,6 +22,7 @@ pub(super) struct Broker {
     pub url: Option<Value<String>>,
     pub tls: Option<Tls>,
     pub declare: Option<Value<bool>>,
+    pub management: Option<Value<String>>,
     pub stores: Vec<BrokerStore>,
     pub dynamic_stores: Option<Value<bool>>,
 }
@@ -45,6 +46,7 @@ impl Broker {
             url: broker.text("url", decoder),
             tls: Tls::read(&broker, decoder),
             declare: broker.parsed("declare", decoder, model::boolean),
+            management: broker.text("management", decoder),
             stores: stores(&broker, decoder),
             dynamic_stores: broker.parsed("dynamic_stores", decoder, model::boolean),
         })
@@ -84,6 +86,7 @@ impl Broker {
                 .collect(),
             tls: self.tls.as_ref().map(|tls| resolve::tls(tls, folder, used)),
             url: url.clone().into(),
+            management: self.management.as_ref().map(|url| url.value.clone().into()),
             declare: or(
                 self.declare.as_ref(),
                 "broker.declare".to_owned(),

@@ -113,11 +113,17 @@ pub enum Code {
     DynamicIndex,
     /// An index that takes no writes.
     BlockedIndex,
+    /// A queue that is not there.
+    MissingQueue,
+    /// A queue that is there, and is not the one that the plan would make.
+    OtherQueue,
+    /// What is in the queues cannot be told.
+    QueuesUnknown,
 }
 
 impl Code {
     /// Every code, in the order of the declaration.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 57] = [
         Self::Unreadable,
         Self::TooLarge,
         Self::NotText,
@@ -172,6 +178,9 @@ impl Code {
         Self::MissingIndex,
         Self::DynamicIndex,
         Self::BlockedIndex,
+        Self::MissingQueue,
+        Self::OtherQueue,
+        Self::QueuesUnknown,
     ];
 
     /// Returns whether only the servers of a plan can show such a problem.
@@ -238,6 +247,9 @@ impl Code {
             Self::MissingIndex => "target::missing-index",
             Self::DynamicIndex => "target::dynamic-index",
             Self::BlockedIndex => "target::blocked-index",
+            Self::MissingQueue => "queue::missing",
+            Self::OtherQueue => "queue::other",
+            Self::QueuesUnknown => "queue::unknown",
         }
     }
 
@@ -256,7 +268,8 @@ impl Code {
             | Self::IgnoresNothing
             | Self::OtherDatabase
             | Self::NoRoom
-            | Self::DynamicIndex => Severity::Warning,
+            | Self::DynamicIndex
+            | Self::QueuesUnknown => Severity::Warning,
             _ => Severity::Error,
         }
     }
@@ -373,7 +386,7 @@ mod tests {
         assert_eq!(texts.len(), Code::ALL.len());
         for text in texts {
             let (room, word) = text.split_once("::").unwrap();
-            assert!(["plan", "source", "publisher", "target"].contains(&room));
+            assert!(["plan", "source", "publisher", "target", "queue"].contains(&room));
             assert!(word.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
         }
     }

@@ -372,6 +372,26 @@ impl Code {
                  when its disk is almost full, and taken back when there is room (old servers leave it); the \
                  others were set by a person. `PUT INDEX/_settings` with `null` for the setting lifts it.",
             ),
+            Self::MissingQueue => shown(
+                "The broker has no queue of that name in the vhost, or no exchange of that name, through which messages get \
+                 into it. Messages that nothing routes to a queue are gone, so nothing is sent. `vendor/bin/console \
+                 queue:setup` of the shop makes all of its queues. A warning where the plan's own run sends nothing there: \
+                 the shop's publishers and `consume` need it all the same.",
+                "broker: { url: \"amqp://mq.test/shop\" }\n",
+                "broker: { url: \"amqp://mq.test/shop\", declare: true }\n",
+            ),
+            Self::OtherQueue => shown(
+                "With `declare: true` a run makes queues as the shop's `queue:setup` does: durable, without further \
+                 arguments. One of that name is there already with others, such as a length limit or as a quorum queue; the \
+                 message names both. RabbitMQ changes no queue that is there, and refuses to have it made again.",
+                "broker: { url: \"amqp://mq.test/shop\", declare: true }\n",
+                "broker: { url: \"amqp://mq.test/shop\" }\n",
+            ),
+            Self::QueuesUnknown => told(
+                "The broker of the plan, or its management plugin, does not answer or refuses the user. This plan's run needs \
+                 neither: rows are written directly, and what consumers hold is only shown. What the shop needs of its \
+                 queues could not be checked.",
+            ),
         }
     }
 }

@@ -480,6 +480,11 @@ pub(super) const BROKER: &[Key] = &[
         "Make queues that are missing, as the shop's `queue:setup` does",
     ),
     now(
+        "management",
+        Form::Text,
+        "`http://` or `https://` of its management plugin, for messages that consumers hold",
+    ),
+    now(
         "stores",
         Form::Named(BROKER_STORE),
         "The vhost of each store, where stores have their own",

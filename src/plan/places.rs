@@ -22,6 +22,10 @@ pub struct Places {
     pub ignored: Vec<Span>,
     /// `console.command`
     pub console: Option<Span>,
+    /// `broker.url`
+    pub broker: Option<Span>,
+    /// `broker.management`
+    pub management: Option<Span>,
 }
 
 /// The places of a target.
@@ -56,6 +60,8 @@ pub struct ResourcePlaces {
     pub condition: Option<Span>,
     /// `catch_up.column`
     pub catch_up: Option<Span>,
+    /// `queue`
+    pub queue: Option<Span>,
     /// `fallback.ids.table`
     pub ids_table: Option<Span>,
     /// `fallback.ids.column`
@@ -100,6 +106,7 @@ impl ResourcePlaces {
             cursor: from.cursor.as_ref().map(|cursor| cursor.span),
             condition: of(&from.condition),
             catch_up: resource.catch_up.as_ref().and_then(|one| of(&one.column)),
+            queue: of(&resource.queue),
             ids_table: ids.and_then(|ids| of(&ids.table)),
             ids_column: ids.and_then(|ids| of(&ids.column)),
             columns,
@@ -130,12 +137,15 @@ impl Places {
             Some((name.value.as_str().into(), ResourcePlaces::of(resource)))
         });
         let console = model.console.as_ref();
+        let broker = model.broker.as_ref();
         Self {
             source: span(&model.source_url),
             targets: targets.collect(),
             resources: resources.collect(),
             ignored: model.ignored.iter().map(|one| one.span).collect(),
             console: console.and_then(|console| Some(console.command.as_ref()?.span)),
+            broker: broker.and_then(|broker| span(&broker.url)),
+            management: broker.and_then(|broker| span(&broker.management)),
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct BrokerConfig {
     pub tls: Option<TlsConfig>,
     /// Whether queues that are missing are made.
     pub declare: bool,
+    /// The management plugin of the broker of `url`: `http://user:password@host:15672`.
+    pub management: Option<SecretString>,
     /// The URL of each store, where stores have vhosts of their own.
     pub stores: BTreeMap<String, SecretString>,
     /// The stores that a row of no store is sent for, once each; none: it is sent once, without one.

@@ -182,6 +182,26 @@ pub(super) fn broker(url: &str) -> Result<(), UrlFault> {
     }
 }
 
+const MANAGEMENT_HELP: &str = "write `http://user:password@host:15672`, `https://...` for TLS";
+
+/// Checks the URL of a broker's management plugin.
+pub(super) fn management(url: &str) -> Result<(), UrlFault> {
+    match scheme(url) {
+        Some("http" | "https") => {
+            let parsed = server(url, MANAGEMENT_HELP)?;
+            if parsed.query().is_some() {
+                return Err(invalid("has a `?` in it", ESCAPE_HELP));
+            }
+            // It tells nobody anything who does not log in.
+            if parsed.username().is_empty() {
+                return Err(invalid("names no user", MANAGEMENT_HELP));
+            }
+            Ok(())
+        }
+        other => Err(foreign(other, url, MANAGEMENT_HELP)),
+    }
+}
+
 /// Returns the URL of a broker with another vhost.
 pub(super) fn at_vhost(url: &str, vhost: &str) -> Option<String> {
     let mut url = Url::parse(url).ok()?;

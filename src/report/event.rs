@@ -56,6 +56,8 @@ pub enum Event {
         queue: String,
         /// Messages that nobody has taken yet.
         ready: u64,
+        /// Messages that consumers have and did not acknowledge; `None` where nobody tells.
+        unacked: Option<u64>,
         /// How many take them.
         consumers: u32,
     },

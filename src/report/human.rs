@@ -48,6 +48,17 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// Returns what lies in a queue and what its consumers hold, where that is known: `12 messages`, `12 messages and 500
+/// unacknowledged`.
+#[must_use]
+pub fn in_queue(ready: u64, unacked: Option<u64>) -> String {
+    let ready = counted(ready, "message");
+    match unacked {
+        Some(unacked) => format!("{ready} and {} unacknowledged", count(unacked)),
+        None => ready,
+    }
+}
+
 /// Returns `number` and its noun, such as `1 row` or `2,000 rows`.
 #[must_use]
 pub fn counted(number: u64, noun: &str) -> String {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     event::{Event, Observer, ResourceStanding},
-    human::{bytes, count, counted, duration, moment, printable, rate},
+    human::{bytes, count, counted, duration, in_queue, moment, printable, rate},
 };
 use crate::ids::{ResourceName, RunId};
 
@@ -160,7 +160,7 @@ impl<W: Write + Send> PlainLines<W> {
         ));
     }
 
-    fn queued(&mut self, queue: &str, ready: u64, consumers: u32) {
+    fn queued(&mut self, queue: &str, ready: u64, unacked: Option<u64>, consumers: u32) {
         let told = self.queues.get(queue);
         if told.is_some_and(|told| told.elapsed() < EVERY) {
             return;
@@ -168,7 +168,7 @@ impl<W: Write + Send> PlainLines<W> {
         self.queues.insert(queue.to_owned(), Instant::now());
         self.line(&format!(
             "{queue}: {}, {}",
-            counted(ready, "message"),
+            in_queue(ready, unacked),
             counted(consumers.into(), "consumer")
         ));
     }
@@ -350,9 +350,10 @@ impl<W: Write + Send> Observer for PlainLines<W> {
             Event::Queue {
                 queue,
                 ready,
+                unacked,
                 consumers,
                 ..
-            } => self.queued(queue, *ready, *consumers),
+            } => self.queued(queue, *ready, *unacked, *consumers),
             Event::Settling { resource } => self.line(&format!(
                 "{resource}: every id is out; waiting until its rows stand still"
             )),

@@ -200,6 +200,19 @@ fn template(width: usize, names: usize) -> String {
     format!("{{prefix:{names}!}} {{wide_bar:.green/dim}} {rest}")
 }
 
+impl ProgressBars {
+    /// Shows how far a resource is.
+    fn stored(&mut self, resource: &ResourceName, rows: u64, message: String) {
+        let bar = self.bar(resource, rows);
+        // Estimates are often low; a bar beyond its end would look broken.
+        if bar.length().is_some_and(|length| length < rows) {
+            bar.set_length(rows);
+        }
+        bar.set_position(rows);
+        bar.set_message(message);
+    }
+}
+
 impl Observer for ProgressBars {
     fn observe(&mut self, event: &Event) {
         match event {
@@ -239,13 +252,7 @@ impl Observer for ProgressBars {
                     String::new()
                 };
                 let message = format!("{}{dead}", bytes(*stored));
-                let bar = self.bar(resource, *rows);
-                // Estimates are often low; a bar beyond its end would look broken.
-                if bar.length().is_some_and(|length| length < *rows) {
-                    bar.set_length(*rows);
-                }
-                bar.set_position(*rows);
-                bar.set_message(message);
+                self.stored(resource, *rows, message);
             }
             Event::ResourceSynced { resource, .. }
             | Event::ResourceVerified { resource, .. }
@@ -282,10 +289,16 @@ impl Observer for ProgressBars {
                 self.bar(resource, 0).set_message("settling");
             }
             Event::Queue {
-                resource, ready, ..
+                resource,
+                ready,
+                unacked,
+                ..
             } => {
+                let held = unacked.map_or_else(String::new, |unacked| {
+                    format!(", {} unacknowledged", count(unacked))
+                });
                 self.bar(resource, 0)
-                    .set_message(format!("{} in its queue", count(*ready)));
+                    .set_message(format!("{} in its queue{held}", count(*ready)));
             }
             Event::Waiting { .. }
             | Event::Held { .. }

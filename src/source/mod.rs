@@ -121,8 +121,14 @@ impl From<Stopped> for ScanError {
 /// Takes the rows of a scan and cuts them into chunks.
 #[async_trait]
 pub trait RowSink: Send {
-    /// Returns how many rows the next page may ask for; at least 1. May change from page to page.
+    /// Returns how many rows the next page should ask for; at least 1. May change from page to page. A source asks for
+    /// a few more where so short a page would make its server read a multiple of the rows.
     fn page_rows(&self) -> u32;
+
+    /// Returns `true` while each row needs room made for it first: then a page is one row.
+    fn reads_alone(&self) -> bool {
+        false
+    }
 
     /// Returns the longest value in bytes (inclusive) that may be read; longer ones are handed over as
     /// [`Value::TooLarge`](crate::chunk::Value::TooLarge) with their length, unread.

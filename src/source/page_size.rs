@@ -6,10 +6,15 @@ use super::RowSink;
 /// open on the server while its chunks wait for the target, until a time-out there cuts it.
 const CHUNKS_PER_PAGE: u32 = 4;
 
+/// Rows that a page has at least, for each range that its query opens: each may meet a row at either end that is not
+/// sent, and pages of fewer rows would have the server read more than twice the rows they bring.
+const ROWS_PER_RANGE: u32 = 4;
+
 /// Bends the sink's wish to what the last page brought: where chunks were full of bytes long before the page was
 /// full of rows, the next page asks for about [`CHUNKS_PER_PAGE`] chunks of rows, and grows again by doubling.
 #[derive(Debug)]
 pub(super) struct PageSize {
+    least: u32,
     most: u32,
     asked: u32,
     rows: u32,
@@ -17,8 +22,13 @@ pub(super) struct PageSize {
 }
 
 impl PageSize {
-    pub(super) const fn new() -> Self {
+    /// Returns the size of a scan's pages whose queries open `ranges` ranges of an index each; one where a single
+    /// comparison of all key columns finds a page.
+    pub(super) fn new(ranges: usize) -> Self {
         Self {
+            least: u32::try_from(ranges)
+                .unwrap_or(u32::MAX)
+                .saturating_mul(ROWS_PER_RANGE),
             most: u32::MAX,
             asked: 0,
             rows: 0,
@@ -28,7 +38,11 @@ impl PageSize {
 
     /// Returns the row limit of the page that begins now.
     pub(super) fn begin(&mut self, sink: &dyn RowSink) -> u32 {
-        self.asked = sink.page_rows().clamp(1, self.most);
+        self.asked = if sink.reads_alone() {
+            1
+        } else {
+            sink.page_rows().min(self.most).max(self.least)
+        };
         self.rows = 0;
         self.full_chunks = 0;
         self.asked
@@ -58,12 +72,15 @@ mod tests {
     use super::*;
     use crate::{chunk::SourceRow, source::Stopped};
 
-    struct Wish(u32);
+    struct Wish(u32, bool);
 
     #[async_trait]
     impl RowSink for Wish {
         fn page_rows(&self) -> u32 {
             self.0
+        }
+        fn reads_alone(&self) -> bool {
+            self.1
         }
         fn row_bytes(&self) -> u64 {
             0
@@ -78,8 +95,8 @@ mod tests {
 
     #[test]
     fn long_rows_make_short_pages_and_short_rows_long_ones_again() {
-        let mut size = PageSize::new();
-        let wish = Wish(1_000);
+        let mut size = PageSize::new(1);
+        let wish = Wish(1_000, false);
         let mut asked = Vec::new();
         for rows_per_chunk in [1_000, 10, 10, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000] {
             let limit = size.begin(&wish);
@@ -94,10 +111,19 @@ mod tests {
 
     #[test]
     fn a_short_page_is_the_last() {
-        let mut size = PageSize::new();
-        assert_eq!(size.begin(&Wish(2)), 2);
+        let mut size = PageSize::new(2);
+        assert_eq!(size.begin(&Wish(9, false)), 9);
         size.row(false);
         assert!(size.end());
-        assert_eq!(size.begin(&Wish(0)), 1, "a page asks for at least one row");
+        assert_eq!(
+            size.begin(&Wish(0, false)),
+            8,
+            "four rows for each of two ranges"
+        );
+        assert_eq!(
+            size.begin(&Wish(9, true)),
+            1,
+            "long rows are read one by one"
+        );
     }
 }

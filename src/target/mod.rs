@@ -20,6 +20,15 @@ use crate::{
 
 pub use self::{file::FileTarget, redis::RedisTarget, search::SearchTarget};
 
+/// Ways in for `tests/fuzz`: what writers make of an answer, whoever gave it. Not in a release.
+#[cfg(feature = "failpoints")]
+pub mod answers {
+    pub use super::{
+        redis::answered,
+        search::{Sifted, sifted},
+    };
+}
+
 /// Returns the target that the plan calls `name`. Connects to nothing and creates nothing.
 ///
 /// # Errors
@@ -243,6 +252,8 @@ pub struct Backlog {
     pub queue: String,
     /// Messages that nobody has taken yet.
     pub ready: u64,
+    /// Messages that consumers have and did not acknowledge; `None` where nobody tells.
+    pub unacked: Option<u64>,
     /// How many take them.
     pub consumers: u32,
 }

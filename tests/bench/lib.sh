@@ -39,20 +39,53 @@ need() {
   [ -z "$(missing_commands "$@")" ] || fail "the floor needs $(missing_commands "$@" | paste -sd' ')"
 }
 
-# servers NAME...: those of the tests; what runs already is left running.
+# servers NAME...: those of the tests; what runs already is left running. MariaDB gets the memory that a shop would give it.
 servers() {
-  tests/servers/up "$@" | tee "$out/servers"
+  MARIADB_BUFFER_POOL=${MARIADB_BUFFER_POOL:-2G} tests/servers/up "$@" | tee "$out/servers"
   [ "${PIPESTATUS[0]}" -eq 0 ] || fail "no servers to measure with"
   started=$(sed -n 's/ started: .*//p' "$out/servers" | paste -sd' ')
+  # shellcheck source=/dev/null
+  . "$home/env"
+  export MYSQL_PWD=app-pw PGPASSWORD=app-pw
+  # Not the database that the tests use.
+  export BENCH_REDIS=${REDIS_URL:+${REDIS_URL%/*}/9}
+  mysql=(mariadb --no-defaults --host=127.0.0.1 "--port=${MARIADB_PORT:-}" --user=app --database=app --raw --skip-column-names
+    "--init-command=SET sql_mode = 'NO_BACKSLASH_ESCAPES'")
 }
 
-# What one server's process has used of the CPU, in seconds.
-cpu() { awk -v tick="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); print ($12 + $13) / tick }' "/proc/$1/stat" 2>/dev/null || echo 0; }
+sql() { "${mysql[@]}" --execute="$1"; }
+redis() { redis-cli -h 127.0.0.1 -p "$REDIS_PORT" -n 9 "$@"; }
+
+# What a process and those it began and saw end have used of the CPU, in seconds: PostgreSQL has one for each client.
+cpu() { awk -v tick="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); print ($12 + $13 + $14 + $15) / tick }' "/proc/$1/stat" 2>/dev/null || echo 0; }
+
+# timed NAME SERVER-PID... -- COMMAND...: appends "wall client-CPU KiB server-CPU..." to $out/NAME.
+timed() {
+  local name=$1 pids=() before=() i
+  shift
+  while [ "$1" != -- ]; do pids+=("$1") before+=("$(cpu "$1")"); shift; done
+  shift
+  /usr/bin/time -o "$out/time" -f '%e %U %S %M' "$@" >"$out/$name.log" 2>&1 ||
+    { tail -n 20 "$out/$name.log" >&2; fail "$name ended with an error"; }
+  {
+    tail -n 1 "$out/time" | awk '{ printf "%s %.2f %s", $1, $2 + $3, $4 }'
+    for i in "${!pids[@]}"; do awk -v a="${before[$i]}" -v b="$(cpu "${pids[$i]}")" 'BEGIN { printf " %.2f", b - a }'; done
+    echo
+  } >>"$out/$name"
+}
 
 # of NAME COLUMN: median, least and most of a column of $out/NAME.
 of() { cut -d' ' -f"$2" "$out/$1" | sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2, v[1], v[NR] }'; }
 median() { of "$@" | cut -d' ' -f1; }
+most() { of "$@" | cut -d' ' -f3; }
 ratio() { awk -v a="$(median "$1" 1)" -v b="$(median "$2" 1)" 'BEGIN { printf "%.2f", a / b }'; }
+
+# list NAME COLUMN: a JSON list.
+list() { cut -d' ' -f"$2" "$out/$1" | paste -sd, | sed 's/.*/[&]/'; }
+
+# machine: a line about where this was measured.
+machine() { echo "$(nproc) cores, load $(cut -d' ' -f1-3 /proc/loadavg)"; }
+stamp() { printf '"commit":"%s","at":"%s","cores":%s,"load":"%s"' "$(git rev-parse --short HEAD 2>/dev/null)" "$(date -u +%FT%TZ)" "$(nproc)" "$(cut -d' ' -f1-3 /proc/loadavg)"; }
 
 missed=
 # judge CONDITION WORDS: a promise, and whether it is kept.

@@ -61,7 +61,7 @@ fn every_fail_point_has_a_loop() {
 }
 
 #[test]
-fn killed_anywhere_the_next_run_ends_the_same_and_three_defects_are_noticed() {
+fn p1_p2_p3_j2_killed_anywhere_the_next_run_ends_the_same_and_three_defects_are_noticed() {
     if let Err(why) = can_trace() {
         // Plain and greppable: a test that does nothing must not look as if it had passed.
         println!("enumerator: LEFT OUT, nothing was tried: {why}");

@@ -10,6 +10,9 @@
 //! toolchain of its own, and all of them would find panics only. Here the feedback is what the encoder did (which reason,
 //! which form changed what), and each value is held against what PHP would make of it.
 
+mod answers;
+mod cursors;
+mod driver;
 mod mutate;
 mod plans;
 mod reference;

@@ -228,6 +228,21 @@ fn a_target_that_does_not_answer_is_shown_where_it_is_named() {
     assert!(!said.contains("geheim") && !drawn.contains("geheim"));
 }
 
+/// The run of this plan sends nothing through queues, so it is none the worse for it.
+#[test]
+fn a_broker_that_does_not_answer_is_a_warning_where_rows_go_directly() {
+    let shop = Shop::new();
+    shop.plan(
+        "table: url, cursor: [id], key: key, value: data",
+        "    queue: sync.storage.url\n",
+        "ignore_tables: [page_storage]\nbroker: { url: \"amqp://app:geheim@127.0.0.1:1/shop\" }\n",
+    );
+    shop.shows(Code::QueuesUnknown, Some(5), 0);
+    let (code, said, drawn) = shop.rekindle("run");
+    assert_eq!(code, 0, "{said}{drawn}");
+    assert!(!said.contains("geheim") && !drawn.contains("geheim"));
+}
+
 #[test]
 fn every_code_that_servers_show_has_a_picture() {
     let folders = ["tests/hermetic/checks", "tests/services/checks"];

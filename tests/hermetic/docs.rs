@@ -7,13 +7,14 @@ use rekindle::{
     failure::Exit,
 };
 
-fn text(name: &str) -> String {
+/// Returns a file of the project.
+pub fn text(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Returns the rows of the first table whose header begins with `header`, each as its cells.
-fn table(document: &str, header: &str) -> Vec<Vec<String>> {
+pub fn table(document: &str, header: &str) -> Vec<Vec<String>> {
     let start = format!("| {header} |");
     let mut lines = document
         .lines()

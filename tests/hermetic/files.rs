@@ -149,7 +149,7 @@ fn what_a_killed_run_left_for_status_goes_with_the_run_that_finishes() {
 
 #[test]
 #[cfg(feature = "failpoints")]
-fn a_resource_added_in_the_last_moment_of_a_run_is_restored() {
+fn o2_a_resource_added_in_the_last_moment_of_a_run_is_restored() {
     let shop = Shop::new("");
     shop.dies(&[], "before_forget:1:kill");
     shop.plan(&["a", "b", "c"], "");
@@ -251,6 +251,35 @@ fn retried_rows_lie_beside_the_dump_until_it_is_written_anew() {
     );
     shop.completes(&[]);
     assert_eq!(shop.dumped(), counts(&[("a", ROWS), ("b", ROWS)]));
+}
+
+#[test]
+fn o2_a_resource_taken_out_is_named_and_none_goes_by_its_place_in_the_plan() {
+    let shop = Shop::new("");
+    shop.dies(&[], "after_commit:20:kill");
+    shop.plan(&["c", "b"], "");
+    let refused = shop.run(&[], None);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    for named in ["`a` is no longer in the plan", "`c` is new"] {
+        assert!(said.contains(named), "{said}");
+    }
+    shop.completes(&["--accept-plan-change"]);
+    let dumped = shop.dumped();
+    assert_eq!((dumped["b"], dumped["c"]), (ROWS as usize, ROWS as usize));
+}
+
+#[test]
+fn j10_where_no_state_file_can_be_nothing_is_begun() {
+    let shop = Shop::new("");
+    // `/proc` takes no file from anybody; the other folder is a file.
+    for state in ["/proc/rekindle/shop.sqlite", "shop.yaml/shop.sqlite"] {
+        let refused = shop.run(&["--state", state], None);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(3), "{said}");
+        assert!(said.contains(state.rsplit_once('/').unwrap().0), "{said}");
+        assert!(!shop.path("out").exists(), "something was begun");
+    }
 }
 
 #[test]

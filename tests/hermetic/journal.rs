@@ -648,7 +648,7 @@ fn the_second_on_a_state_file_is_told_who_the_first_is() {
     drop(journal);
 }
 
-/// Not a test of its own: the process that [`a_killed_process_leaves_no_lock`] kills.
+/// Not a test of its own: the process that [`j8_a_killed_process_leaves_no_lock`] kills.
 #[test]
 #[ignore = "started by another test"]
 fn child_that_holds_a_journal() {
@@ -674,7 +674,7 @@ fn child(path: &Path) -> Child {
 }
 
 #[test]
-fn a_killed_process_leaves_no_lock() {
+fn j8_a_killed_process_leaves_no_lock() {
     let rig = Rig::new();
     let mut child = child(&rig.path());
     let JournalError::InUse {

@@ -61,7 +61,7 @@ fn problems(path: &Path) -> PlanProblems {
 }
 
 #[test]
-fn every_bad_plan_says_what_is_wrong() {
+fn o5_every_bad_plan_says_what_is_wrong() {
     let mut shown = BTreeSet::new();
     for path in yaml_files("tests/hermetic/plans") {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -181,7 +181,7 @@ fn codes_of(bytes: &[u8]) -> Vec<Code> {
 }
 
 #[test]
-fn files_that_are_no_plans_are_refused_in_bounded_time() {
+fn o6_files_that_are_no_plans_are_refused_in_bounded_time() {
     assert_eq!(codes_of(&b"[".repeat(100_000)), [Code::TooComplex]);
     assert_eq!(codes_of(&b"{a: ".repeat(100_000)), [Code::TooComplex]);
     assert_eq!(codes_of(&b"- ".repeat(100_000)), [Code::TooComplex]);

@@ -93,6 +93,7 @@ broker:
   url: "amqps://app@mq.test/shop"
   tls: { verify: full }
   declare: true
+  management: "https://app:pw@mq.test:15671"
   stores: { DE: { vhost: de_queue }, AT: { url: "amqps://app@at.test/at" } }
   dynamic_stores: true
 defaults:

@@ -15,10 +15,11 @@ use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind,
     message::Delivery,
     options::{
-        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
-        ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions,
+        ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
     },
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -61,36 +62,62 @@ impl Vhost {
     /// Makes these queues, each with its queue of failed messages, as `queue:setup` of the shop does.
     pub async fn set_up(&self, queues: &[&str]) {
         for queue in queues {
-            let durable = ExchangeDeclareOptions {
-                durable: true,
-                ..ExchangeDeclareOptions::default()
-            };
-            let none = FieldTable::default;
-            self.channel
-                .exchange_declare((*queue).into(), ExchangeKind::Direct, durable, none())
-                .await
-                .expect("an exchange");
-            for (name, key) in [
-                ((*queue).to_owned(), ""),
-                (format!("{queue}.error"), "error"),
-            ] {
+            for name in [(*queue).to_owned(), format!("{queue}.error")] {
                 self.channel
-                    .queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), none())
-                    .await
-                    .expect("a queue");
-                let bind = QueueBindOptions::default();
-                self.channel
-                    .queue_bind(
+                    .queue_declare(
                         name.as_str().into(),
-                        (*queue).into(),
-                        key.into(),
-                        bind,
-                        none(),
+                        QueueDeclareOptions::durable(),
+                        FieldTable::default(),
                     )
                     .await
-                    .expect("a binding");
+                    .expect("a queue");
             }
+            self.bind(queue).await;
+            self.bind_as(&format!("{queue}.error"), queue, "error")
+                .await;
         }
+    }
+
+    /// Makes the exchange of a queue that is there.
+    pub async fn bind(&self, queue: &str) {
+        let durable = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let none = FieldTable::default();
+        self.channel
+            .exchange_declare(queue.into(), ExchangeKind::Direct, durable, none)
+            .await
+            .expect("an exchange");
+        self.bind_as(queue, queue, "").await;
+    }
+
+    async fn bind_as(&self, queue: &str, exchange: &str, key: &str) {
+        let bind = QueueBindOptions::default();
+        let none = FieldTable::default();
+        self.channel
+            .queue_bind(queue.into(), exchange.into(), key.into(), bind, none)
+            .await
+            .expect("a binding");
+    }
+
+    /// Makes `queue`, without an exchange; it refuses what is sent while `most` messages lie in it.
+    pub async fn set_up_limited(&self, queue: &str, most: u32) {
+        let mut limit = FieldTable::default();
+        limit.insert("x-max-length".into(), AMQPValue::LongUInt(most));
+        limit.insert(
+            "x-overflow".into(),
+            AMQPValue::LongString("reject-publish".into()),
+        );
+        self.channel
+            .queue_declare(queue.into(), QueueDeclareOptions::durable(), limit)
+            .await
+            .expect("a queue");
+    }
+
+    /// Returns whether there is an exchange called `name`.
+    pub fn has_exchange(&self, name: &str) -> bool {
+        asked("GET", &format!("exchanges/{}/{name}", self.name), "")
     }
 
     /// Returns how many messages are ready in `queue`.
@@ -170,6 +197,23 @@ impl Vhost {
         let own = BasicGetOptions { no_ack: true };
         let got = self.channel.basic_get(queue.into(), own).await;
         got.expect("an answer").expect("a message");
+    }
+
+    /// Takes so many messages of `queue` and acknowledges none; they go back when the channel is closed.
+    pub async fn hold(&self, queue: &str, count: u16) -> Channel {
+        let channel = self.connection.create_channel().await.expect("a channel");
+        let qos = channel.basic_qos(count, BasicQosOptions::default());
+        qos.await.expect("a limit");
+        channel
+            .basic_consume(
+                queue.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .expect("a consumer");
+        channel
     }
 
     /// Begins to take messages from `queue`.
@@ -301,11 +345,23 @@ pub fn launch() {
     assert!(done.status.success(), "{done:?}");
 }
 
+/// Returns the URL of the broker's management plugin.
+pub fn management() -> String {
+    let url = server_url("RABBITMQ_API");
+    url.strip_suffix("/api").unwrap_or(&url).to_owned()
+}
+
 /// Asks the broker's management plugin.
 fn api(method: &str, path: &str, body: &str) {
+    assert!(asked(method, path, body), "{method} {path}");
+}
+
+/// Asks the broker's management plugin; returns whether it did what was asked.
+fn asked(method: &str, path: &str, body: &str) -> bool {
     let done = Command::new("curl")
         .args([
-            "-sf",
+            "-sfo",
+            "/dev/null",
             "-X",
             method,
             "-H",
@@ -316,5 +372,5 @@ fn api(method: &str, path: &str, body: &str) {
         .arg(format!("{}/{path}", server_url("RABBITMQ_API")))
         .status()
         .expect("curl starts");
-    assert!(done.success(), "{method} {path}");
+    done.success()
 }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    postgres::PgDatabase, redis_server::RedisServer, search_server::SearchServer, support::Database,
+    broker_server::Vhost, postgres::PgDatabase, redis_server::RedisServer,
+    search_server::SearchServer, support::Database,
 };
 
 const TABLE: &str = "CREATE TABLE url (id BIGINT NOT NULL PRIMARY KEY, k VARCHAR(99), v VARCHAR(99)); \
@@ -353,4 +354,47 @@ fn indexes_that_are_not_there_guess_or_take_no_writes_are_shown() {
     }
     assert_eq!(desk.codes("validate"), []);
     server.ask("DELETE", "/t_url", None);
+}
+
+#[tokio::test]
+async fn queues_that_are_not_there_or_are_others_are_shown() {
+    let (vhost, redis) = (Vhost::create("checks").await, RedisServer::start());
+    let mut desk = Desk::new();
+    let url = url::Url::parse(&vhost.url()).expect("a URL");
+    desk.hide(url.port().unwrap_or(5672).to_string(), "[port]");
+    desk.hide(vhost.name(), "[vhost]");
+    desk.hide(redis.port().to_string(), "[redis]");
+    desk.target = vhost.url();
+    let target = format!("cache: {{ redis: {{ url: \"{}\" }} }}", redis.url(0));
+    let plan = |desk: &mut Desk, sync: &str, broker: &str| {
+        let of_resource = format!(
+            "    queue: sync.url\n    sync: {sync}\nbroker:\n  url: \"${{TARGET}}\"\n{broker}"
+        );
+        desk.plan(FILE, &target, &of_resource);
+    };
+    plan(&mut desk, "queue", "");
+    desk.shows(Code::MissingQueue, Some(10), 3);
+    // What no row of this plan goes through is the shop's all the same.
+    plan(&mut desk, "direct", "  declare: true\n");
+    let missing = [("queue::missing".to_owned(), Some(13))];
+    assert_eq!(desk.codes("validate"), missing);
+    assert_eq!(desk.codes("run --dry-run"), missing);
+    assert_eq!(desk.rekindle("validate").0, Some(0));
+    plan(&mut desk, "queue", "  declare: true\n");
+    assert_eq!(desk.codes("validate"), [], "a run makes it");
+    vhost.set_up_limited("sync.url", 9).await;
+    desk.shows(Code::OtherQueue, Some(10), 3);
+    // One of any kind does where nobody is to make it.
+    vhost.bind("sync.url").await;
+    for sync in ["queue", "direct"] {
+        plan(&mut desk, sync, "");
+        assert_eq!(desk.codes("validate"), [], "{sync}");
+    }
+    plan(
+        &mut desk,
+        "queue",
+        "  management: \"http://app:geheim@127.0.0.1:1\"\n",
+    );
+    let untold = [("queue::unknown".to_owned(), Some(14))];
+    assert_eq!(desk.codes("validate"), untold);
 }

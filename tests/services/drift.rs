@@ -107,7 +107,7 @@ fn assert_changed(finished: &Finished) {
 }
 
 #[tokio::test]
-async fn a_used_column_that_is_gone_or_retyped_between_two_chunks_stops_the_resource() {
+async fn s10_a_used_column_that_is_gone_or_retyped_between_two_chunks_stops_the_resource() {
     for gone in [true, false] {
         for mut table in Table::all(&format!("drift_{gone}")).await {
             let mut running = Running::start(table.command(&format!("run {PLAN} --json")));
@@ -131,7 +131,7 @@ async fn a_used_column_that_is_gone_or_retyped_between_two_chunks_stops_the_reso
 const DROP: &str = "ALTER TABLE url DROP COLUMN data";
 
 #[tokio::test]
-async fn a_used_column_that_is_gone_or_retyped_between_two_attempts_stops_the_run() {
+async fn s10_a_used_column_that_is_gone_or_retyped_between_two_attempts_stops_the_run() {
     for mut table in Table::all("drift_between").await {
         table.half_done();
         table.retype().await;
@@ -143,7 +143,7 @@ async fn a_used_column_that_is_gone_or_retyped_between_two_attempts_stops_the_ru
 }
 
 #[tokio::test]
-async fn a_new_column_that_the_plan_does_not_use_stops_nothing() {
+async fn s10_a_new_column_that_the_plan_does_not_use_stops_nothing() {
     for mut table in Table::all("drift_new").await {
         table.half_done();
         table.alter("ALTER TABLE url ADD COLUMN more INT").await;

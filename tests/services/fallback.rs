@@ -181,7 +181,7 @@ async fn killed_at(shop: &mut Shop, point: &str, calls: u64) {
 }
 
 #[tokio::test]
-async fn killed_between_two_calls_no_acknowledged_id_is_called_again() {
+async fn p3_m6_killed_between_two_calls_no_acknowledged_id_is_called_again() {
     let mut shop = shop("fb_killed").await;
     killed_at(&mut shop, "after_acknowledged", 3).await;
     assert_eq!(fallback(&shop)["after"][0]["int"], 3 * IDS_PER_CALL);
@@ -195,7 +195,7 @@ async fn killed_between_two_calls_no_acknowledged_id_is_called_again() {
 }
 
 #[tokio::test]
-async fn killed_before_the_answer_is_journaled_that_call_alone_is_made_again() {
+async fn p3_killed_before_the_answer_is_journaled_that_call_alone_is_made_again() {
     let mut shop = shop("fb_unknown").await;
     killed_at(&mut shop, "after_call", 2).await;
     Running::start(command(&shop, &format!("run {PLAN}"), &[]))

@@ -38,7 +38,7 @@ fn owner(status: &Value, running: &Running) -> String {
 }
 
 #[tokio::test]
-async fn the_second_run_on_a_state_file_leaves_and_names_the_first() {
+async fn j6_the_second_run_on_a_state_file_leaves_and_names_the_first() {
     let mut shop = shop("twice").await;
     let first = shop.held_after(&format!("run {PLAN}"), 5);
     let pid = owner(&shop.status(), &first);
@@ -71,7 +71,7 @@ async fn the_second_run_on_a_state_file_leaves_and_names_the_first() {
 }
 
 #[tokio::test]
-async fn the_second_state_file_on_a_redis_leaves_and_names_the_first() {
+async fn j7_the_second_state_file_on_a_redis_leaves_and_names_the_first() {
     let mut shop = shop("lease").await;
     let first = shop.held_after(&format!("run {PLAN}"), 5);
     let pid = owner(&shop.status(), &first);

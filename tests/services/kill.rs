@@ -25,7 +25,8 @@ const CHUNKS: &str =
     "defaults:\n  chunk: { rows: 100 }\n  parallel: { resources: 1, partitions: 2 }\n";
 
 #[tokio::test]
-async fn twenty_kills_of_everything_each_at_another_cursor_lose_nothing_and_read_nothing_again() {
+async fn p1_twenty_kills_of_everything_each_at_another_cursor_lose_nothing_and_read_nothing_again()
+{
     let mut shop = Shop::open("kills").await;
     shop.table("url").await;
     shop.rows("url", 101, 150_100).await;
@@ -206,7 +207,7 @@ async fn when_the_parent_alone_is_killed_the_child_goes_too_and_the_next_run_goe
 }
 
 #[tokio::test]
-async fn a_signal_ends_a_run_in_order_and_the_next_one_goes_on() {
+async fn p4_a_signal_ends_a_run_in_order_and_the_next_one_goes_on() {
     for (name, signal, whole_group) in [
         // As a terminal sends it, and as `kill` and a service manager do.
         ("sigint", Signal::INT, true),
@@ -241,7 +242,7 @@ async fn a_signal_ends_a_run_in_order_and_the_next_one_goes_on() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_a_run_that_hangs() {
+async fn p4_a_second_signal_ends_a_run_that_hangs() {
     let mut shop = small_shop("second").await;
     // It hangs where no first signal is ever heard.
     let mut running = shop.held_after(&format!("run {PLAN}"), 7);

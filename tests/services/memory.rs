@@ -66,7 +66,7 @@ impl Drop for Cgroup {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_killed_by_the_kernel_for_memory_ends_by_itself_with_a_smaller_budget() {
+async fn p6_a_run_killed_by_the_kernel_for_memory_ends_by_itself_with_a_smaller_budget() {
     let Some(cgroup) = Cgroup::limited() else {
         println!("left out: this machine lets nobody make a memory cgroup");
         return;

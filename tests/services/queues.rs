@@ -171,7 +171,11 @@ async fn the_queue_gets_what_the_shop_sends() {
 async fn rows_go_through_the_queue_into_the_target() {
     let scene = Scene::open("both_ways").await;
     let wanted = scene.numbered(2_050);
-    scene.plan(", declare: true", "");
+    // Nobody answers there, which no run minds.
+    scene.plan(
+        ", declare: true, management: \"http://app:app-pw@127.0.0.1:1\"",
+        "",
+    );
     let mut run = scene.start(&format!("run {PLAN}"));
     run.says("published, not applied");
     assert_eq!(scene.vhost.depth(QUEUE).await, 2_050);
@@ -304,7 +308,7 @@ async fn every_message_of_the_shop_is_carried_out_or_put_aside() {
 
 /// Killed between the target's answer and the acknowledgement, and before a message is put aside: both come again.
 #[tokio::test]
-async fn what_a_consumer_had_in_hand_when_it_died_comes_again() {
+async fn m8_what_a_consumer_had_in_hand_when_it_died_comes_again() {
     let scene = Scene::open("killed").await;
     scene.plan("", "");
     scene.vhost.set_up(&[QUEUE]).await;

@@ -52,7 +52,7 @@ impl Drop for Alarm {
 
 /// The broker stops reading: that is said, nothing is lost, and it goes on by itself.
 #[tokio::test]
-async fn a_broker_short_of_memory_is_waited_for() {
+async fn m1_a_broker_short_of_memory_is_waited_for() {
     let scene = Scene::open("alarm").await;
     let wanted = scene.numbered(1_000);
     scene.plan(", declare: true", "");
@@ -76,7 +76,7 @@ async fn a_broker_short_of_memory_is_waited_for() {
 
 /// Connections end under messages that are not confirmed, and under a consumer: all of it is done again.
 #[tokio::test]
-async fn connections_that_end_are_made_anew() {
+async fn m2_connections_that_end_are_made_anew() {
     let scene = Scene::open("cut").await;
     let wanted = scene.numbered(1_000);
     scene.plan(", declare: true", ", throttle: { rows_per_second: 1000 }");
@@ -107,7 +107,7 @@ async fn connections_that_end_are_made_anew() {
 
 /// The queue goes under a run that sends: it stops and says why, and nothing that was in the queue counts as sent.
 #[tokio::test]
-async fn a_queue_that_is_deleted_under_a_run_stops_it() {
+async fn m3_a_queue_that_is_deleted_under_a_run_stops_it() {
     let scene = Scene::open("under").await;
     let wanted = scene.numbered(1_000);
     scene.plan("", ", throttle: { rows_per_second: 600 }");
@@ -126,4 +126,64 @@ async fn a_queue_that_is_deleted_under_a_run_stops_it() {
     scene.consume();
     run.finish().exits(0);
     assert_same(&wanted, &scene.shop.redis_content());
+}
+
+/// A queue that takes no more says so for each message: nothing of that counts as sent. It is waited for, then given up; and
+/// once somebody consumes, the rest goes through.
+#[tokio::test]
+async fn m4_a_queue_that_is_full_is_waited_for_and_then_blocks() {
+    let scene = Scene::open("full").await;
+    let wanted = scene.numbered(300);
+    scene.plan("", "");
+    scene.vhost.set_up_limited(QUEUE, 150).await;
+    // Its exchange; the queue itself stays as it is.
+    scene.vhost.bind(QUEUE).await;
+    let plan = std::fs::read_to_string(scene.shop.path(PLAN)).unwrap();
+    let impatient = plan.replace("attempts: 60", "within: 1s, attempts: 3");
+    scene.shop.write_plan(&impatient);
+    let mut run = scene.start(&format!("run {PLAN}"));
+    let said = run.says("took no message for `sync.storage.url`");
+    assert!(said.contains("it is full"), "{said}");
+    let stopped = run.finish().exits(5);
+    assert!(stopped.stderr.contains("it is full"), "{stopped}");
+    let status = scene.shop.status();
+    assert_eq!(status["resources"][0]["state"], "blocked", "{status}");
+    // Only whole chunks that the broker confirmed: of 150 messages, one.
+    assert_eq!(scene.vhost.depth(QUEUE).await, 150);
+    assert!(status["rows"].as_u64() <= Some(100), "{status}");
+
+    scene.shop.write_plan(&plan);
+    let mut run = scene.start(&format!("run {PLAN}"));
+    run.says("it is full");
+    let consumer = scene.start(&format!("consume {PLAN}"));
+    run.finish().exits(0);
+    consumer.signal_group(Signal::INT);
+    consumer.finish().exits(130);
+    assert_same(&wanted, &scene.shop.redis_content());
+}
+
+/// With `declare: true`, a queue that is there and would be made otherwise is refused before anything is done; without, it is
+/// used as it is.
+#[tokio::test]
+async fn m5_a_queue_with_other_arguments_is_refused_and_stays_as_it_is() {
+    let scene = Scene::open("other").await;
+    scene.numbered(1);
+    scene.plan(", declare: true", "");
+    scene.vhost.set_up_limited(QUEUE, 150).await;
+    for words in ["run", "run --dry-run", "validate"] {
+        let refused = scene.start(&format!("{words} {PLAN}")).finish().exits(3);
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in [QUEUE, "PRECONDITION_FAILED", "x-max-length", "declare"] {
+            assert!(said.contains(part), "{words}: {part}: {refused}");
+        }
+    }
+    assert!(!scene.vhost.has_exchange(QUEUE));
+    scene.vhost.bind(QUEUE).await;
+    assert_eq!(scene.vhost.depth(QUEUE).await, 0);
+    scene.plan("", "");
+    let run = scene.start(&format!("run {PLAN}"));
+    scene.vhost.wait_for(QUEUE, 1).await;
+    scene.consume();
+    run.finish().exits(0);
 }

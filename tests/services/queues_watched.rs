@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::{
+    broker_server::management,
     queues::{QUEUE, Scene},
     shop::{PLAN, assert_same, wait_until},
 };
 
 /// Depth and consumers while rows wait, and what is wrong when nobody takes them.
 #[tokio::test]
-async fn a_queue_is_seen_in_status_and_progress_and_blocks_where_it_stands_still() {
+async fn m7_a_queue_is_seen_in_status_and_progress_and_blocks_where_it_stands_still() {
     let scene = Scene::open("watched").await;
     let wanted = scene.numbered(300);
     scene.plan(", declare: true", ", drain: { within: 6s }");
@@ -36,6 +37,31 @@ async fn a_queue_is_seen_in_status_and_progress_and_blocks_where_it_stands_still
     );
     // Blocked, not lost: the next run waits again.
     let run = scene.start(&format!("run {PLAN}"));
+    scene.consume();
+    run.finish().exits(0);
+    assert_same(&wanted, &scene.shop.redis_content());
+}
+
+/// What consumers hold is in no queue; the management plugin tells, where the plan names it.
+#[tokio::test]
+async fn what_consumers_hold_is_seen_where_the_plan_names_who_tells() {
+    let scene = Scene::open("held").await;
+    let wanted = scene.numbered(300);
+    scene.vhost.set_up(&[QUEUE]).await;
+    scene.plan(&format!(", management: \"{}\"", management()), "");
+    let mut run = scene.start(&format!("run {PLAN} --json"));
+    scene.vhost.wait_for(QUEUE, 300).await;
+    let held = scene.vhost.hold(QUEUE, 100).await;
+    run.event("what the consumer holds", |event| {
+        let seen = event["event"] == "queue" && event["ready"] == 200;
+        (seen && event["unacked"] == 100 && event["consumers"] == 1).then_some(())
+    });
+    wait_until("it is in `status`", || {
+        let shown = scene.start(&format!("status {PLAN}")).finish().exits(0);
+        let told = "200 messages and 100 unacknowledged, 1 consumer";
+        shown.stdout.contains(told)
+    });
+    held.close(200, "done".into()).await.unwrap();
     scene.consume();
     run.finish().exits(0);
     assert_same(&wanted, &scene.shop.redis_content());

@@ -55,7 +55,7 @@ async fn ends_whole_having_started_over(shop: &mut Shop, running: Running) {
 }
 
 #[tokio::test]
-async fn a_redis_that_was_stopped_without_saving_and_came_back_empty_is_filled_again() {
+async fn r1_a_redis_that_was_stopped_without_saving_and_came_back_empty_is_filled_again() {
     let mut shop = shop("empty").await;
     let running = held_at(&shop, 5_000);
     shop.redis.kill();
@@ -78,7 +78,7 @@ async fn a_redis_that_is_down_for_a_while_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_flush_in_mid_run_is_noticed_and_made_good() {
+async fn r2_a_flush_in_mid_run_is_noticed_and_made_good() {
     let mut shop = shop("flush").await;
     let running = held_at(&shop, 5_000);
     shop.redis.run("FLUSHDB");
@@ -87,7 +87,7 @@ async fn a_flush_in_mid_run_is_noticed_and_made_good() {
 }
 
 #[tokio::test]
-async fn an_older_dump_in_mid_run_takes_each_partition_back_to_what_it_holds() {
+async fn r3_an_older_dump_in_mid_run_takes_each_partition_back_to_what_it_holds() {
     let mut shop = shop("dump").await;
     let running = held_at(&shop, 5_000);
     shop.redis.run("SAVE");
@@ -152,7 +152,7 @@ async fn what_was_lost_after_the_last_check_of_a_run_that_died_is_made_good_by_t
 }
 
 #[tokio::test]
-async fn a_policy_that_drops_keys_and_came_in_mid_run_is_not_called_done() {
+async fn r5_a_policy_that_drops_keys_and_came_in_mid_run_is_not_called_done() {
     let shop = shop("policy").await;
     let mut running = shop.start(&format!("run {PLAN} --json"));
     running.event("a chunk", |event| {
@@ -221,7 +221,7 @@ async fn a_third_loss_blocks_and_a_person_may_let_it_go_on() {
 }
 
 #[tokio::test]
-async fn a_full_redis_is_waited_for_and_said() {
+async fn r4_a_full_redis_is_waited_for_and_said() {
     let mut shop = shop("full").await;
     let mut running = held_at(&shop, 5_000);
     shop.redis.run("CONFIG SET maxmemory 1");

@@ -274,7 +274,7 @@ async fn plans_and_words_that_make_no_sense_are_one_error_and_no_trace() {
 }
 
 #[tokio::test]
-async fn a_finished_run_leaves_nothing_to_resume_and_no_password_anywhere() {
+async fn x1_a_finished_run_leaves_nothing_to_resume_and_no_password_anywhere() {
     let mut guarded = Guarded::open("canary").await;
     // At the chattiest level, with a death on the way.
     guarded.half_done();
@@ -326,7 +326,7 @@ async fn a_finished_run_leaves_nothing_to_resume_and_no_password_anywhere() {
 }
 
 #[tokio::test]
-async fn a_changed_plan_is_refused_until_accepted_and_restarts_only_what_changed() {
+async fn o1_a_changed_plan_is_refused_until_accepted_and_restarts_only_what_changed() {
     let guarded = Guarded::open("changed").await;
     guarded.half_done();
     let had = state(&guarded);
@@ -451,7 +451,7 @@ fn without_run(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn another_source_or_target_is_refused_with_both_shown() {
+async fn o4_another_source_or_target_is_refused_with_both_shown() {
     let guarded = Guarded::open("elsewhere").await;
     guarded.half_done();
     let keys = guarded.shop.redis_content();

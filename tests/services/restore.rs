@@ -18,7 +18,7 @@ const NULL_VALUES: [u64; 6] = [
 const NULL_KEYS: [u64; 2] = [102, 1 << 62];
 
 #[tokio::test]
-async fn three_hundred_thousand_rows_with_gaps_arrive_and_the_ones_that_cannot_are_named() {
+async fn d2_three_hundred_thousand_rows_with_gaps_arrive_and_the_ones_that_cannot_are_named() {
     let mut shop = Shop::open("restore").await;
     shop.table("url").await;
     // The first 100 ids are missing, then 5,000 more; the rest lies around 2^31 and 2^62.
@@ -129,7 +129,7 @@ fn names_exactly_the_planted_rows(shop: &Shop) {
 }
 
 #[tokio::test]
-async fn megabytes_unicode_and_binary_keys_arrive_byte_for_byte() {
+async fn d1_megabytes_unicode_and_binary_keys_arrive_byte_for_byte() {
     let mut shop = Shop::open("odd").await;
     shop.table("odd").await;
     let every_byte: Vec<String> = (0..=255u8).map(|byte| format!("{byte:02x}")).collect();

@@ -142,7 +142,7 @@ fn peak_kib(running: &crate::shop::Running) -> u64 {
 }
 
 #[tokio::test]
-async fn one_bad_document_of_a_thousand_is_named_without_its_value() {
+async fn e1_x2_one_bad_document_of_a_thousand_is_named_without_its_value() {
     for product in BOTH {
         let server = SearchServer::shared(product);
         let mut shop = Shop::open("baddoc").await;
@@ -259,7 +259,7 @@ async fn ndjson_files_are_what_bulk_takes() {
 }
 
 #[tokio::test]
-async fn an_index_that_is_missing_is_named_and_never_created() {
+async fn e5_an_index_that_is_missing_is_named_and_never_created() {
     let server = SearchServer::shared("elasticsearch");
     let mut shop = Shop::open("noindex").await;
     shop.table("url").await;

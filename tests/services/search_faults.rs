@@ -28,7 +28,7 @@ async fn assert_restored(shop: &mut Shop, server: &SearchServer) {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_waited_for_by_its_name() {
+async fn e3_a_full_disk_is_waited_for_by_its_name() {
     for product in BOTH {
         let server = SearchServer::shared(product);
         let mut shop = shop("flood", &server, 5_000, QUICK).await;
@@ -66,7 +66,7 @@ async fn an_index_that_is_blocked_for_writes_stops_the_resource_by_its_name() {
 }
 
 #[tokio::test]
-async fn an_index_made_anew_is_filled_from_the_first_row() {
+async fn e6_an_index_made_anew_is_filled_from_the_first_row() {
     for product in BOTH {
         let server = SearchServer::shared(product);
         // While the run stands still, and while it does not.
@@ -103,7 +103,7 @@ async fn an_index_made_anew_is_filled_from_the_first_row() {
 }
 
 #[tokio::test]
-async fn a_second_run_names_the_first_and_a_later_one_voids_it() {
+async fn j7_a_second_run_names_the_first_and_a_later_one_voids_it() {
     for product in BOTH {
         let server = SearchServer::shared(product);
         let mut shop = shop("twice", &server, 10_000, QUICK).await;
@@ -191,7 +191,7 @@ async fn a_node_with_small_limits_that_stops_and_dies_gets_everything() {
 }
 
 #[tokio::test]
-async fn a_node_with_a_write_queue_of_one_gets_everything_from_eight_writers() {
+async fn e2_a_node_with_a_write_queue_of_one_gets_everything_from_eight_writers() {
     const ROWS: u64 = 4_000;
     let queue = [
         "thread_pool.write.size: 1",

@@ -116,7 +116,7 @@ async fn an_event_edited_by_hand_breaks_the_chain() {
 }
 
 #[tokio::test]
-async fn a_byte_flipped_on_the_disk_breaks_the_chain() {
+async fn j5_a_byte_flipped_on_the_disk_breaks_the_chain() {
     let mut shop = half_done("flipped").await;
     // What lies in SQLite's log is folded into the file first, so that there is one place to find it.
     let body: String = {
@@ -179,7 +179,7 @@ async fn a_state_file_of_no_bytes_is_behind_its_marker() {
 }
 
 #[tokio::test]
-async fn a_state_file_that_is_gone_is_behind_its_marker() {
+async fn j4_a_state_file_that_is_gone_is_behind_its_marker() {
     let mut shop = half_done("gone").await;
     fs::remove_file(state(&shop)).expect("removed");
     fs::remove_file(shop.path("state/shop.sqlite-wal")).expect("removed");
@@ -187,7 +187,7 @@ async fn a_state_file_that_is_gone_is_behind_its_marker() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_gone_while_the_marker_names_a_later_event_is_refused() {
+async fn j4_a_log_that_is_gone_while_the_marker_names_a_later_event_is_refused() {
     let mut shop = half_done("wal").await;
     fs::remove_file(shop.path("state/shop.sqlite-wal")).expect("the log was there");
     is_refused_and_begun_anew(
@@ -198,7 +198,7 @@ async fn a_log_that_is_gone_while_the_marker_names_a_later_event_is_refused() {
 }
 
 #[tokio::test]
-async fn a_torn_end_of_the_log_only_repeats_chunks() {
+async fn j3_a_torn_end_of_the_log_only_repeats_chunks() {
     let mut shop = half_done("torn").await;
     let wal = shop.path("state/shop.sqlite-wal");
     let length = fs::metadata(&wal).expect("the log").len();
@@ -215,7 +215,7 @@ async fn a_torn_end_of_the_log_only_repeats_chunks() {
 }
 
 #[tokio::test]
-async fn looking_changes_no_byte_of_a_half_done_run() {
+async fn o3_looking_changes_no_byte_of_a_half_done_run() {
     let mut shop = half_done("looking").await;
     let words = [
         format!("status {PLAN}"),
@@ -291,7 +291,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn a_full_disk_under_the_state_file_stops_the_run_which_goes_on_once_there_is_room() {
+async fn j1_a_full_disk_under_the_state_file_stops_the_run_which_goes_on_once_there_is_room() {
     let mut shop = Shop::open("full_disk").await;
     shop.table("url").await;
     shop.rows("url", 1, 30_000).await;

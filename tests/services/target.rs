@@ -128,7 +128,7 @@ fn owner(state: &str) -> LeaseOwner {
 }
 
 #[tokio::test]
-async fn bytes_arrive_as_they_are() {
+async fn d2_bytes_arrive_as_they_are() {
     let server = RedisServer::start();
     let target = target(&server);
     let mut writer = writer(&*target).await;
@@ -497,7 +497,7 @@ async fn a_server_that_is_down_is_a_connection_error() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_late_is_a_timeout_and_the_next_chunk_goes_through() {
+async fn r6_an_answer_that_is_late_is_a_timeout_and_the_next_chunk_goes_through() {
     let server = RedisServer::start();
     let limit = Duration::from_millis(100);
     let target =

@@ -80,7 +80,7 @@ fn plant(shop: &Shop, server: &SearchServer) {
 }
 
 #[tokio::test]
-async fn every_planted_difference_in_300_000_rows_is_found_and_mended() {
+async fn d7_every_planted_difference_in_300_000_rows_is_found_and_mended() {
     let server = SearchServer::shared("elasticsearch");
     let mut shop = Shop::open("verify").await;
     for (table, last) in [("url", 220_000), ("price", 50_000), ("page", 30_000)] {
@@ -371,7 +371,7 @@ async fn keys_of_other_columns_are_owned_wherever_they_begin() {
 }
 
 #[tokio::test]
-async fn orphans_are_found_and_removed_and_neighbours_lose_nothing() {
+async fn s8_orphans_are_found_and_removed_and_neighbours_lose_nothing() {
     let mut shop = Shop::open("orphans").await;
     for table in ["store", "store_list", "other"] {
         shop.table(table).await;
@@ -543,7 +543,7 @@ async fn documents_without_a_row_are_removed_from_every_index() {
 }
 
 #[tokio::test]
-async fn what_changed_all_through_a_run_is_caught_up_with() {
+async fn s7_what_changed_all_through_a_run_is_caught_up_with() {
     let mut shop = Shop::open("catch_up").await;
     shop.table("url").await;
     shop.rows("url", 101, 20_000).await;
@@ -621,7 +621,7 @@ async fn a_plan_has_its_targets_compared_before_a_run_is_done() {
 }
 
 #[tokio::test]
-async fn a_run_catches_up_with_rows_that_changed_behind_it() {
+async fn s8_a_run_catches_up_with_rows_that_changed_behind_it() {
     let mut shop = Shop::open("catch_up_run").await;
     shop.table("url").await;
     shop.rows("url", 11, 5_000).await;

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Coverage, coverage};
+use super::{
+    Coverage, coverage,
+    queues::{self, QueueAnswers},
+};
 use crate::{
     engine::{catch_up, handover::ids_source, preflight::is_skipped, retry::patiently},
     error::EdgeError,
@@ -31,6 +34,8 @@ pub struct Answers {
     pub unstartable: Option<String>,
     /// Targets that resources of the scope go to.
     pub targets: BTreeMap<String, TargetAnswer>,
+    /// What the broker said of the queues of the scope.
+    pub queues: QueueAnswers,
 }
 
 /// A resource's tables.
@@ -96,6 +101,7 @@ pub async fn ask(
             answers.targets.insert(name, answer);
         }
     }
+    answers.queues = queues::of(plan, &chosen).await;
     answers
 }
 

@@ -16,6 +16,7 @@ mod ignored;
 mod indexes;
 mod names;
 mod program;
+mod queues;
 mod replica;
 mod rights;
 mod room;
@@ -38,7 +39,7 @@ pub(super) struct Scene<'a> {
 /// A rule: notes what it finds.
 type Rule = fn(&Scene<'_>, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     source::check,
     rights::check,
     names::check,
@@ -47,6 +48,7 @@ const RULES: [Rule; 13] = [
     ids::check,
     program::check,
     targets::check,
+    queues::check,
     eviction::check,
     replica::check,
     database::check,

@@ -23,7 +23,7 @@ pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
             Some(Subject::Condition) => Diagnostic::new(Code::BadCondition, message)
                 .at_known(place.and_then(|one| one.condition), "not understood there")
                 .help("try it in a query of your own: `SELECT … WHERE` and this text"),
-            Some(Subject::Database) | None => {
+            Some(Subject::Database | Subject::Queue { .. }) | None => {
                 let mut problem = source::trouble(error);
                 problem.message = message;
                 problem.at_known(place.and_then(ResourcePlaces::table), "of this table")

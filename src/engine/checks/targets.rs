@@ -23,7 +23,8 @@ pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
             );
         }
         for (resource, error) in &target.ways {
-            if misses_an_index(scene, name, resource, target) {
+            let is_queue = matches!(error.subject.as_deref(), Some(Subject::Queue { .. }));
+            if is_queue || misses_an_index(scene, name, resource, target) {
                 continue;
             }
             let place = scene

@@ -7,6 +7,7 @@ mod handed;
 mod handing;
 mod happened;
 mod idle;
+mod look;
 mod mending;
 mod newer;
 mod proof;
@@ -130,7 +131,7 @@ enum Finished {
     Step(steps::Stepped),
     Drained(Result<(), NotDrained>),
     Watched(Result<Vec<Backlog>, EdgeError>),
-    Looked(Box<Result<verify::Looked, VerifyEnd>>),
+    Looked(Box<Result<look::Looked, VerifyEnd>>),
 }
 
 /// What a background task is about.

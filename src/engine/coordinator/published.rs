@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Coordinator, Finished, Job,
-    verify::Looked,
+    look::Looked,
     waiting::{BOTH, Passage},
 };
 use crate::{
@@ -130,13 +130,17 @@ impl Coordinator {
             let place = (name.clone(), queue.queue.clone());
             let had = self.queued.get(&place);
             let stands = had.is_some_and(|had| had.ready == queue.ready);
-            if had.is_some_and(|had| stands && had.consumers == queue.consumers) {
+            let is_told = |had: &Queued| {
+                stands && (had.consumers, had.unacked) == (queue.consumers, queue.unacked)
+            };
+            if had.is_some_and(is_told) {
                 continue;
             }
             self.emit(&report::Event::Queue {
                 resource: name.clone(),
                 queue: queue.queue.clone(),
                 ready: queue.ready,
+                unacked: queue.unacked,
                 consumers: queue.consumers,
             });
             let had = self.queued.get(&place).filter(|_| stands);
@@ -144,6 +148,7 @@ impl Coordinator {
                 resource: name.clone(),
                 queue: queue.queue,
                 ready: queue.ready,
+                unacked: queue.unacked,
                 consumers: queue.consumers,
                 since_ms: had.map_or_else(now_ms, |had| had.since_ms),
             };

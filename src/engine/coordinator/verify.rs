@@ -6,22 +6,16 @@
 //! verify     everything is compared, nothing is written
 //! ```
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Coordinator, Finished, Job, published::tell};
+use super::{Coordinator, Finished, Job};
 use crate::{
     engine::{
         book::BookError,
         catch_up::{self, Reach, Reached},
         copy::Report,
-        drain::{Drain, NotDrained},
         preflight::{is_skipped, row_query},
         verify::{Findings, Repair, ResourceFindings, Verify, VerifyEnd, ask, verify},
     },
@@ -70,39 +64,17 @@ impl Verified {
 /// What a comparison needs.
 pub(super) struct Work {
     plan: Arc<Plan>,
-    scope: Scope,
+    pub(super) scope: Scope,
     /// What is caught up with, and since when rows count as changed.
     catch_up: Vec<(Resource, Option<Watermark>)>,
     source: Arc<dyn Source>,
     targets: BTreeMap<String, Arc<dyn Target>>,
     repair: Arc<Repair>,
     scratch: PathBuf,
-    reports: mpsc::Sender<Report>,
+    pub(super) reports: mpsc::Sender<Report>,
     /// True while a person has the run stand still.
     pause: watch::Receiver<bool>,
 }
-
-/// Whether the target has the rows of a resource.
-#[derive(Debug)]
-pub(super) enum Looked {
-    /// Something of every row.
-    All,
-    /// Nothing of some.
-    Missing {
-        /// How many.
-        missing: u64,
-        /// Of so many that were looked for.
-        of: u64,
-    },
-    /// It could not be told.
-    Trouble(String),
-}
-
-/// How long rows that are not there are looked for: a consumer may hold messages that it has not written yet.
-const LOOKED_FOR: Duration = Duration::from_secs(20);
-
-/// How long is waited between two looks.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 /// Hands what is told to the coordinator. What finds no room is only progress.
 struct Forward(mpsc::Sender<Report>);
@@ -304,48 +276,7 @@ impl Work {
         Ok(verified)
     }
 
-    /// Looks for the rows of a resource in its target, once its queues are empty; again as long as more of them appear within
-    /// the time that its queues may stand still.
-    pub(super) async fn look_for(self, drain: Drain) -> Result<Looked, VerifyEnd> {
-        let scope = Scope {
-            only: vec![drain.resource.clone()],
-            skip: Vec::new(),
-            ..self.scope.clone()
-        };
-        let within = drain.within.min(LOOKED_FOR);
-        let (mut least, mut appeared) = (u64::MAX, Instant::now());
-        loop {
-            // What a consumer had in hand when it died lies in its queue again.
-            match drain.run(|text| tell(&self.reports, text)).await {
-                Ok(false) => {}
-                Ok(true) => appeared = Instant::now(),
-                Err(NotDrained::Still(why)) => return Ok(Looked::Trouble(why)),
-                Err(NotDrained::Edge(error)) => return Err(VerifyEnd::Edge(error)),
-            }
-            let begun = Instant::now();
-            let found = self
-                .compare(&scope, BTreeMap::new(), Level::Presence, None)
-                .await?;
-            if let Some(why) = found.resources.iter().find_map(|one| one.trouble.clone()) {
-                return Ok(Looked::Trouble(why));
-            }
-            let total = found.total();
-            let missing = total.missing + total.moving;
-            if missing == 0 {
-                return Ok(Looked::All);
-            }
-            if missing < least {
-                (least, appeared) = (missing, begun);
-            }
-            if appeared.elapsed() >= within {
-                let of = total.compared;
-                return Ok(Looked::Missing { missing, of });
-            }
-            tokio::time::sleep(BETWEEN_LOOKS.min(within)).await;
-        }
-    }
-
-    async fn compare(
+    pub(super) async fn compare(
         &self,
         scope: &Scope,
         since: BTreeMap<ResourceName, Since>,

@@ -19,6 +19,14 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     {
         problems.push(problem("broker.url", url, &fault));
     }
+    if let Some(url) = model
+        .broker
+        .as_ref()
+        .and_then(|broker| broker.management.as_ref())
+        && let Err(fault) = urls::management(&url.value)
+    {
+        problems.push(problem("broker.management", url, &fault));
+    }
     for store in model.broker.iter().flat_map(|broker| &broker.stores) {
         if let Some(url) = &store.url
             && let Err(fault) = urls::broker(&url.value)

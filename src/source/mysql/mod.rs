@@ -176,7 +176,7 @@ impl MySqlSource {
         after: Option<&Cursor>,
         sink: &mut dyn RowSink,
     ) -> Result<Result<(), Stopped>, ScanError> {
-        let mut size = PageSize::new();
+        let mut size = PageSize::new(scan.cursor.len());
         let mut after = after.cloned();
         // The key in hand; its texts are used again and again.
         let mut key = Vec::new();

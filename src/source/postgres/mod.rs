@@ -190,7 +190,7 @@ impl PostgresSource {
         after: Option<&Cursor>,
         sink: &mut dyn RowSink,
     ) -> Result<Result<(), Stopped>, ScanError> {
-        let mut size = PageSize::new();
+        let mut size = PageSize::new(1);
         let mut after = after.cloned();
         // The key in hand; its slots are used again and again.
         let mut key = Vec::new();

@@ -166,7 +166,7 @@ impl SqliteSource {
         let runtime = Handle::current();
         let mut first = connection.prepare(&sql.first.sql).map_err(edge)?;
         let mut next = connection.prepare(&sql.next.sql).map_err(edge)?;
-        let mut size = PageSize::new();
+        let mut size = PageSize::new(1);
         let mut after = range.after.clone();
         let mut key = Vec::new();
         loop {

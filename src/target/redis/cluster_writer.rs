@@ -237,7 +237,7 @@ async fn seal(seq: ChunkSeq, claims: &[Arc<Claim>], lanes: &mut [Lane]) -> Resul
     for (Lane { proof, link }, claim) in lanes.iter_mut().zip(claims) {
         proof.expect(&mut link.wire, "OK").await?;
         proof.expect(&mut link.wire, "QUEUED").await?;
-        proof.sealed(seq, Arc::clone(claim), link).await?;
+        proof.sealed(seq, Arc::clone(claim), 1, link).await?;
     }
     Ok(())
 }

@@ -145,7 +145,7 @@ impl Tenure {
     }
 
     /// Returns one that holds the claim `text` already.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "failpoints"))]
     pub(super) fn holding(text: &str, server: Arc<Server>) -> Self {
         let owner = LeaseOwner {
             state: "9c1f".into(),

@@ -29,6 +29,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+#[cfg(feature = "failpoints")]
+pub use self::writer::answered;
 use self::{
     applier::RedisApplier,
     cluster::{Cluster, View},

@@ -81,14 +81,15 @@ impl Proof {
         self.watch(wire);
     }
 
-    /// Reads the answers to [`Proof::seal`]: fails unless the transaction was carried out.
+    /// Reads the answers to [`Proof::seal`]: fails unless the transaction of `msets` commands was carried out.
     pub(super) async fn sealed(
         &self,
         seq: ChunkSeq,
         mut claim: Arc<Claim>,
+        msets: usize,
         link: &mut Link,
     ) -> Result<(), EdgeError> {
-        let executed = self.executed(&mut link.wire).await?;
+        let executed = self.executed(msets, &mut link.wire).await?;
         let found = self.watched(&mut link.wire).await?;
         if !executed {
             if !found.is_under(&claim) {
@@ -126,14 +127,15 @@ impl Proof {
         }
     }
 
-    /// Reads the answer to `EXEC`: whether it was carried out.
-    async fn executed(&self, wire: &mut Wire) -> Result<bool, EdgeError> {
+    /// Reads the answer to `EXEC`: whether it was carried out. Every command has to have answered for itself, or the
+    /// answers are not those to what was sent.
+    async fn executed(&self, msets: usize, wire: &mut Wire) -> Result<bool, EdgeError> {
         match self.reply(wire).await? {
             Reply::Array(None) => Ok(false),
-            Reply::Array(Some(answers)) => {
+            Reply::Array(Some(answers)) if answers.len() == msets => {
                 for answer in answers {
                     match answer {
-                        Reply::Status(_) => {}
+                        Reply::Status(text) if text == "OK" => {}
                         Reply::Error(text) => return Err(self.refused(&text)),
                         _ => return Err(self.broken(not_redis())),
                     }

@@ -24,6 +24,9 @@ const PIECE: usize = 64 * 1024;
 /// Bounds on replies, so that something that is not Redis cannot fill the memory. Ours are a few dozen bytes.
 const REPLY_BYTES: u64 = 64 * 1024;
 
+/// Bounds on all members of an array together: a `+OK` for each `MSET`, or the two keys of the evidence.
+const ARRAY_BYTES: usize = 1024 * 1024;
+
 /// Most members of an array. A transaction has one for each `MSET`, and no chunk comes near this many.
 const MEMBERS: usize = 64 * 1024;
 
@@ -73,6 +76,15 @@ impl Wire {
             .await
             .map_err(|_| error::timed_out(&server.place, server.response_timeout))??;
         Ok(wire)
+    }
+
+    /// Returns a connection over a socket that needs no login.
+    #[cfg(feature = "failpoints")]
+    pub(super) fn over(stream: Box<dyn Socket>) -> Self {
+        Self {
+            stream: BufReader::with_capacity(1024, stream),
+            out: Vec::new(),
+        }
     }
 
     /// Returns the connection with room for many answers at a time. Nothing is under way on it.
@@ -192,9 +204,19 @@ impl Wire {
             return Err(not_redis());
         }
         let mut members = Vec::new();
+        let mut held = 0;
         for _ in 0..count {
             let (sign, rest) = self.line().await?;
-            members.push(self.simple(sign, rest).await?);
+            let member = self.simple(sign, rest).await?;
+            held += match &member {
+                Reply::Status(text) | Reply::Error(text) => text.len(),
+                Reply::Bulk(Some(bytes)) => bytes.len(),
+                _ => 0,
+            };
+            if held > ARRAY_BYTES {
+                return Err(not_redis());
+            }
+            members.push(member);
         }
         Ok(Reply::Array(Some(members)))
     }
@@ -214,6 +236,9 @@ impl Wire {
                 }
                 let mut bytes = vec![0; usize::try_from(length).map_err(|_| not_redis())? + 2];
                 self.stream.read_exact(&mut bytes).await?;
+                if !bytes.ends_with(b"\r\n") {
+                    return Err(not_redis());
+                }
                 bytes.truncate(bytes.len() - 2);
                 Reply::Bulk(Some(bytes))
             }
@@ -248,6 +273,9 @@ impl Wire {
         }
         let mut end = [0; 2];
         self.stream.read_exact(&mut end).await?;
+        if end != *b"\r\n" {
+            return Err(not_redis());
+        }
         Ok(if same {
             Matched::Same
         } else {

@@ -104,7 +104,9 @@ impl RedisWriter {
         for _ in &layout.msets {
             proof.expect(&mut link.wire, "QUEUED").await?;
         }
-        proof.sealed(seq, claim, &mut link).await?;
+        proof
+            .sealed(seq, claim, layout.msets.len(), &mut link)
+            .await?;
         self.link = Some(link);
         Ok(())
     }
@@ -160,6 +162,37 @@ impl ChunkWriter for RedisWriter {
             length: None,
         })
     }
+}
+
+/// Writes a chunk of so many rows, more than 1,000 of which take a second `MSET`, to a server that answers these bytes
+/// whatever it gets. It holds the claim `K3F9QA {}`.
+///
+/// # Errors
+///
+/// Whatever the writer makes of an answer that is not yes.
+#[cfg(feature = "failpoints")]
+pub async fn answered(bytes: Vec<u8>, rows: u64) -> Result<Written, EdgeError> {
+    use std::{io::Cursor, time::Duration};
+
+    use crate::cursor::KeyValue;
+
+    // Port 1 is the kernel's to refuse.
+    let url = "redis://127.0.0.1:1/0".to_owned().into();
+    let server = super::server::Server::parse("storage", &url, None, Duration::from_secs(5))?;
+    let server = Arc::new(server);
+    let tenure = Tenure::holding("K3F9QA {}", Arc::clone(&server));
+    let run = RunId::from_text("7F3K2M");
+    let mut writer = RedisWriter::new(server, tenure.into(), "kv:", &run, PartitionId(1));
+    let socket = tokio::io::join(Cursor::new(bytes), tokio::io::sink());
+    writer.link = Some(Link {
+        wire: Wire::over(Box::new(socket)),
+        watched: None,
+    });
+    let mut chunk = Chunk::default();
+    for row in 0..rows {
+        chunk.push(&[KeyValue::Uint(row)], &row.to_be_bytes(), b"v", &[]);
+    }
+    writer.write(ChunkSeq(1), &chunk).await
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
 
+#[cfg(feature = "failpoints")]
+pub use self::writer::{Sifted, sifted};
 use self::{
     applier::SearchApplier,
     compare::SearchComparer,

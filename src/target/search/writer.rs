@@ -138,7 +138,7 @@ impl SearchWriter {
             };
             match sent {
                 Sent::Answered(answer) => {
-                    let error = self.sift(&answer, &batch, rest);
+                    let error = sift(&self.shared.cluster.place, &answer, &batch, rest);
                     match error {
                         Err(error) if batches.is_empty() || is_final(error.kind) => {
                             rest.documents.extend(batches.into_iter().flatten());
@@ -235,65 +235,6 @@ impl SearchWriter {
         }
     }
 
-    /// Sorts the documents of `batch` by what became of each; those to be sent again go to `rest`.
-    fn sift(&self, answer: &Answer, batch: &[Document], rest: &mut Rest) -> Result<(), EdgeError> {
-        let place = &self.shared.cluster.place;
-        let found = answer.json::<Bulk<'_>>(place).and_then(|bulk| {
-            if bulk.items.len() == batch.len() {
-                return Ok(bulk);
-            }
-            Err(EdgeError::new(
-                ErrorKind::Timeout,
-                format!(
-                    "{place} answered for {} of {} documents",
-                    bulk.items.len(),
-                    batch.len()
-                ),
-            ))
-        });
-        let bulk = match found {
-            Ok(bulk) => bulk,
-            Err(error) => {
-                rest.documents.extend(batch);
-                return Err(error);
-            }
-        };
-        let mut trouble: Option<(ErrorKind, String)> = None;
-        for (item, document) in bulk.items.iter().zip(batch) {
-            let outcome = &item.index;
-            if (200..300).contains(&outcome.status) {
-                continue;
-            }
-            let cause = outcome.error.as_ref();
-            match Verdict::of(
-                outcome.status,
-                cause.unwrap_or(&super::answer::Cause::default()),
-            ) {
-                Verdict::Rejected(reason) => {
-                    rest.rejected.entry(document.row).or_insert(reason);
-                }
-                Verdict::Trouble(kind, why) => {
-                    rest.documents.push(*document);
-                    // What does not pass by itself decides.
-                    if trouble.as_ref().is_none_or(|(had, _)| !is_final(*had)) {
-                        trouble = Some((kind, why));
-                    }
-                }
-            }
-        }
-        match trouble {
-            None => Ok(()),
-            Some((kind, why)) => Err(EdgeError::new(
-                kind,
-                format!(
-                    "{place} {why}; {} of {} documents wait",
-                    rest.documents.len(),
-                    batch.len()
-                ),
-            )),
-        }
-    }
-
     /// Makes sure that the indexes are those the writer began with. A missing one would be created by the write itself,
     /// with a mapping that is guessed.
     async fn same_indexes(&self) -> Result<bool, EdgeError> {
@@ -338,6 +279,75 @@ impl SearchWriter {
     }
 }
 
+/// Sorts the documents of `batch` by what became of each; those to be sent again go to `rest`.
+fn sift(
+    place: &str,
+    answer: &Answer,
+    batch: &[Document],
+    rest: &mut Rest,
+) -> Result<(), EdgeError> {
+    let found = answer.json::<Bulk<'_>>(place).and_then(|bulk| {
+        if bulk.items.len() == batch.len() {
+            return Ok(bulk);
+        }
+        Err(EdgeError::new(
+            ErrorKind::Timeout,
+            format!(
+                "{place} answered for {} of {} documents",
+                bulk.items.len(),
+                batch.len()
+            ),
+        ))
+    });
+    let bulk = match found {
+        Ok(bulk) => bulk,
+        Err(error) => {
+            rest.documents.extend(batch);
+            return Err(error);
+        }
+    };
+    let mut trouble: Option<(ErrorKind, String)> = None;
+    for (item, document) in bulk.items.iter().zip(batch) {
+        let outcome = &item.index;
+        let cause = outcome.error.as_ref();
+        if (200..300).contains(&outcome.status) {
+            // Stored and failed at once is neither, until it was sent again.
+            if cause.is_some() {
+                rest.documents.push(*document);
+                let why = "says of a document that it was stored and that it failed".to_owned();
+                trouble.get_or_insert((ErrorKind::Timeout, why));
+            }
+            continue;
+        }
+        match Verdict::of(
+            outcome.status,
+            cause.unwrap_or(&super::answer::Cause::default()),
+        ) {
+            Verdict::Rejected(reason) => {
+                rest.rejected.entry(document.row).or_insert(reason);
+            }
+            Verdict::Trouble(kind, why) => {
+                rest.documents.push(*document);
+                // What does not pass by itself decides.
+                if trouble.as_ref().is_none_or(|(had, _)| !is_final(*had)) {
+                    trouble = Some((kind, why));
+                }
+            }
+        }
+    }
+    match trouble {
+        None => Ok(()),
+        Some((kind, why)) => Err(EdgeError::new(
+            kind,
+            format!(
+                "{place} {why}; {} of {} documents wait",
+                rest.documents.len(),
+                batch.len()
+            ),
+        )),
+    }
+}
+
 /// Returns whether an error is not one that passes by itself.
 fn is_final(kind: ErrorKind) -> bool {
     kind.disposition() != crate::error::Disposition::Retry
@@ -371,5 +381,41 @@ impl ChunkWriter for SearchWriter {
                 .collect(),
             length: None,
         })
+    }
+}
+
+/// What a writer takes a load's answer for, document by document.
+#[cfg(feature = "failpoints")]
+#[derive(Debug)]
+pub struct Sifted {
+    /// Those that are sent again, by their places in the load.
+    pub waiting: Vec<usize>,
+    /// Those that will never pass.
+    pub rejected: Vec<usize>,
+    /// Why some wait.
+    pub error: Option<EdgeError>,
+}
+
+/// Returns what a writer makes of these bytes as the answer to a load of so many documents, with status 200.
+#[cfg(feature = "failpoints")]
+#[must_use]
+pub fn sifted(body: &[u8], documents: usize) -> Sifted {
+    let document = |row| Document { row, index: 0 };
+    let batch: Vec<_> = (0..documents).map(document).collect();
+    let mut rest = Rest {
+        seq: ChunkSeq(1),
+        documents: Vec::new(),
+        rejected: BTreeMap::new(),
+    };
+    let answer = Answer {
+        status: 200,
+        wait: None,
+        body: Bytes::copy_from_slice(body),
+    };
+    let error = sift("search at h", &answer, &batch, &mut rest).err();
+    Sifted {
+        waiting: rest.documents.iter().map(|document| document.row).collect(),
+        rejected: rest.rejected.into_keys().collect(),
+        error,
     }
 }

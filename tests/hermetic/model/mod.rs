@@ -330,7 +330,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn whatever_a_seed_does_to_a_run_it_ends_with_every_row() {
+fn p2_whatever_a_seed_does_to_a_run_it_ends_with_every_row() {
     let seeds: Vec<u64> = match number("RK_SEED") {
         Some(seed) => vec![seed],
         None => KEPT
@@ -367,7 +367,7 @@ fn a_seed_notices_each_of_three_defects() {
         let tried = std::process::Command::new(std::env::current_exe().expect("this program"))
             .args([
                 "--exact",
-                "model::whatever_a_seed_does_to_a_run_it_ends_with_every_row",
+                "model::p2_whatever_a_seed_does_to_a_run_it_ends_with_every_row",
             ])
             .env("RK_MUTANT", mutant)
             .env("RK_SEEDS", "600")

@@ -20,7 +20,7 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_document_is_written_as_php_writes_it() {
+fn d3_every_document_is_written_as_php_writes_it() {
     let seed = 20_261_121;
     let documents = |count: usize| {
         let mut random = Rng::with_seed(seed);

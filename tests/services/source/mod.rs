@@ -312,7 +312,7 @@ async fn values_come_as_the_columns_bytes() {
 }
 
 #[tokio::test]
-async fn a_value_over_the_limit_is_not_sent() {
+async fn d4_a_value_over_the_limit_is_not_sent() {
     let mut database = Database::create("large").await;
     let user = database.name.clone();
     database
@@ -390,7 +390,7 @@ async fn a_server_that_refuses_says_why() {
 }
 
 #[tokio::test]
-async fn describe_checks_every_name() {
+async fn s6_describe_checks_every_name() {
     let mut database = Database::create("describe").await;
     database
         .execute(
@@ -633,7 +633,7 @@ async fn a_killed_connection_loses_no_row() {
 }
 
 #[tokio::test]
-async fn a_server_that_falls_silent_is_a_timeout() {
+async fn s2_a_server_that_falls_silent_is_a_timeout() {
     let mut database = Database::create("silent").await;
     database
         .execute(

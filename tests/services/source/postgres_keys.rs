@@ -231,7 +231,7 @@ async fn read(source: &dyn Source, query: &RowQuery, sink: &mut Sink) {
 }
 
 #[tokio::test]
-async fn keys_of_every_type_give_each_row_once_in_the_servers_order() {
+async fn s5_keys_of_every_type_give_each_row_once_in_the_servers_order() {
     let mut database = PgDatabase::create("keys").await;
     database
         .execute(
@@ -243,18 +243,21 @@ async fn keys_of_every_type_give_each_row_once_in_the_servers_order() {
         let query = made(&mut database, keys).await;
         let wanted = in_order(&mut database, keys).await;
         assert_eq!(wanted.len(), 3_000);
-        let before = database.rows_read(keys.table).await;
-        let source = connect(&database).await;
         let mut whole = Sink::new(997, 1_000, usize::MAX);
-        read(&*source, &query, &mut whole).await;
-        assert_eq!(whole.names(), wanted, "{}", keys.table);
-        drop(source);
-        let read_rows = database.rows_read(keys.table).await - before;
-        assert!(
-            read_rows <= 6_000,
-            "{read_rows} rows of {} read for 3000",
-            keys.table
-        );
+        for page_rows in [1, 7, 997] {
+            let before = database.rows_read(keys.table).await;
+            let source = connect(&database).await;
+            whole = Sink::new(page_rows, 1_000, usize::MAX);
+            read(&*source, &query, &mut whole).await;
+            assert_eq!(whole.names(), wanted, "{}", keys.table);
+            drop(source);
+            let read_rows = database.rows_read(keys.table).await - before;
+            assert!(
+                read_rows <= 6_000,
+                "{read_rows} rows of {} read for 3000 in pages of {page_rows}",
+                keys.table
+            );
+        }
 
         let source = connect(&database).await;
         let mut stopped = Sink::new(100, 33, 7);
@@ -284,7 +287,7 @@ async fn keys_of_every_type_give_each_row_once_in_the_servers_order() {
 }
 
 #[tokio::test]
-async fn keys_that_are_not_exact_are_refused() {
+async fn s5_keys_that_are_not_exact_are_refused() {
     let mut database = PgDatabase::create("inexact").await;
     database
         .execute(
