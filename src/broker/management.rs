@@ -20,7 +20,7 @@ use elasticsearch::{
 };
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 
 use crate::{
@@ -40,12 +40,6 @@ pub(super) struct Management {
     /// `rabbitmq management at mq.test:15672`
     place: String,
     silent_until: Mutex<Option<Instant>>,
-}
-
-#[derive(Deserialize)]
-struct Queue {
-    /// Not there before the plugin first counted.
-    messages_unacknowledged: Option<u64>,
 }
 
 impl Management {
@@ -123,13 +117,14 @@ impl Management {
         let part = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
         let path = format!("api/queues/{}/{}", part(vhost), part(queue));
         let body = self.get(&path, "messages_unacknowledged").await?;
-        let queue: Queue = serde_json::from_slice(&body).map_err(|_| {
+        let queue: Value = serde_json::from_slice(&body).map_err(|_| {
             EdgeError::new(
                 ErrorKind::Refused,
-                format!("{} answered with something else than a queue", self.place),
+                format!("{} answered with something else than JSON", self.place),
             )
         })?;
-        Ok(queue.messages_unacknowledged)
+        // Before it first counted, a queue of these columns is `[]`.
+        Ok(queue.get("messages_unacknowledged").and_then(Value::as_u64))
     }
 
     /// Returns these columns of what lies at `path`.

@@ -126,14 +126,16 @@ fn stalled(backlog: &[Backlog]) -> String {
                     "nobody consumes it; start the shop's workers, or `rekindle consume`".to_owned()
                 }
                 some => {
+                    let (has, takes, holds, whose) = match some {
+                        1 => ("has", "takes", "holds", "its"),
+                        _ => ("have", "take", "hold", "their"),
+                    };
                     let hold = one.unacked.filter(|unacked| *unacked > 0);
                     let hold = hold.map_or_else(String::new, |unacked| {
-                        format!(", and hold {} unacknowledged", count(unacked))
+                        format!(", and {holds} {} unacknowledged", count(unacked))
                     });
-                    format!(
-                        "{} have it and take none{hold}: look at their logs",
-                        counted(u64::from(some), "consumer")
-                    )
+                    let some = counted(u64::from(some), "consumer");
+                    format!("{some} {has} it and {takes} none{hold}: look at {whose} logs")
                 }
             };
             format!(

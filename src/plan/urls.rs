@@ -388,4 +388,21 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_management_plugin_is_named_with_its_user() {
+        for url in ["http://app:pw@mq.test:15672", "https://app@mq.test/rabbit/"] {
+            assert_eq!(management(url), Ok(()), "{url}");
+        }
+        for wrong in [
+            "",
+            "mq.test:15672",
+            "amqp://app:pw@mq.test/shop",
+            "http://mq.test:15672",
+            "http://app:pw@mq.test:15672/?vhost=shop",
+        ] {
+            let fault = management(wrong).unwrap_err();
+            assert!(!fault.message.contains("pw"), "{fault:?}");
+        }
+    }
 }

@@ -201,15 +201,20 @@ fn template(width: usize, names: usize) -> String {
 }
 
 impl ProgressBars {
-    /// Shows how far a resource is.
-    fn stored(&mut self, resource: &ResourceName, rows: u64, message: String) {
+    fn stored(&mut self, resource: &ResourceName, rows: u64, stored: u64, dead_letters: u64) {
+        self.lines.count_here(resource, rows);
+        let dead = if dead_letters > 0 {
+            format!(", {}", counted(dead_letters, "dead letter"))
+        } else {
+            String::new()
+        };
         let bar = self.bar(resource, rows);
         // Estimates are often low; a bar beyond its end would look broken.
         if bar.length().is_some_and(|length| length < rows) {
             bar.set_length(rows);
         }
         bar.set_position(rows);
-        bar.set_message(message);
+        bar.set_message(format!("{}{dead}", bytes(stored)));
     }
 }
 
@@ -245,14 +250,7 @@ impl Observer for ProgressBars {
                 dead_letters,
                 ..
             } => {
-                self.lines.count_here(resource, *rows);
-                let dead = if *dead_letters > 0 {
-                    format!(", {}", counted(*dead_letters, "dead letter"))
-                } else {
-                    String::new()
-                };
-                let message = format!("{}{dead}", bytes(*stored));
-                self.stored(resource, *rows, message);
+                self.stored(resource, *rows, *stored, *dead_letters);
             }
             Event::ResourceSynced { resource, .. }
             | Event::ResourceVerified { resource, .. }

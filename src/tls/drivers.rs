@@ -81,7 +81,7 @@ pub fn search(place: &str, tls: Option<&TlsConfig>) -> Result<SearchTls, EdgeErr
     let validation = match (tls.verify, &tls.ca) {
         (Verify::None, _) => CertificateValidation::None,
         (Verify::Ca, _) => {
-            let why = "search targets can only verify `full` or `none`";
+            let why = "over HTTP it can only be `full` or `none`";
             return Err(unusable("`tls.verify: ca`", why));
         }
         (Verify::Full, None) => CertificateValidation::Default,

@@ -235,7 +235,7 @@ fn a_broker_that_does_not_answer_is_a_warning_where_rows_go_directly() {
     shop.plan(
         "table: url, cursor: [id], key: key, value: data",
         "    queue: sync.storage.url\n",
-        "ignore_tables: [page_storage]\nbroker: { url: \"amqp://app:geheim@127.0.0.1:1/shop\" }\n",
+        "ignore_tables: [page_storage]\nbroker: { url: \"amqp://app:geheim@127.0.0.1:1/shop\", management: \"http://app:geheim@127.0.0.1:1\" }\n",
     );
     shop.shows(Code::QueuesUnknown, Some(5), 0);
     let (code, said, drawn) = shop.rekindle("run");

@@ -8,12 +8,14 @@ use crate::{
     shop::{PLAN, assert_same, wait_until},
 };
 
-/// Depth and consumers while rows wait, and what is wrong when nobody takes them.
+/// Depth and consumers while rows wait, what consumers hold where the plan names who tells, and what is wrong when nobody takes
+/// any.
 #[tokio::test]
 async fn m7_a_queue_is_seen_in_status_and_progress_and_blocks_where_it_stands_still() {
     let scene = Scene::open("watched").await;
     let wanted = scene.numbered(300);
-    scene.plan(", declare: true", ", drain: { within: 6s }");
+    let named = format!(", declare: true, management: \"{}\"", management());
+    scene.plan(&named, ", drain: { within: 6s }");
     let mut run = scene.start(&format!("run {PLAN} --json"));
     run.event("the queue in the progress", |event| {
         let seen = event["event"] == "queue" && event["queue"] == QUEUE;
@@ -26,33 +28,8 @@ async fn m7_a_queue_is_seen_in_status_and_progress_and_blocks_where_it_stands_st
     });
     assert_eq!(queues[0]["queue"], QUEUE);
     assert_eq!(queues[0]["consumers"], 0);
-    let stopped = run.finish().exits(5);
-    assert!(stopped.stdout.contains("nobody consumes it"), "{stopped}");
-    let shown = scene.start(&format!("status {PLAN}")).finish().exits(0);
-    assert!(
-        shown
-            .stdout
-            .contains("300 messages stand still in `sync.storage.url`"),
-        "{shown}"
-    );
-    // Blocked, not lost: the next run waits again.
-    let run = scene.start(&format!("run {PLAN}"));
-    scene.consume();
-    run.finish().exits(0);
-    assert_same(&wanted, &scene.shop.redis_content());
-}
-
-/// What consumers hold is in no queue; the management plugin tells, where the plan names it.
-#[tokio::test]
-async fn what_consumers_hold_is_seen_where_the_plan_names_who_tells() {
-    let scene = Scene::open("held").await;
-    let wanted = scene.numbered(300);
-    scene.vhost.set_up(&[QUEUE]).await;
-    scene.plan(&format!(", management: \"{}\"", management()), "");
-    let mut run = scene.start(&format!("run {PLAN} --json"));
-    scene.vhost.wait_for(QUEUE, 300).await;
     let held = scene.vhost.hold(QUEUE, 100).await;
-    run.event("what the consumer holds", |event| {
+    run.event("what a consumer holds", |event| {
         let seen = event["event"] == "queue" && event["ready"] == 200;
         (seen && event["unacked"] == 100 && event["consumers"] == 1).then_some(())
     });
@@ -61,7 +38,15 @@ async fn what_consumers_hold_is_seen_where_the_plan_names_who_tells() {
         let told = "200 messages and 100 unacknowledged, 1 consumer";
         shown.stdout.contains(told)
     });
+    let stopped = run.finish().exits(5);
+    let told = "1 consumer has it and takes none, and holds 100 unacknowledged";
+    assert!(stopped.stdout.contains(told), "{stopped}");
+    let shown = scene.start(&format!("status {PLAN}")).finish().exits(0);
+    let told = "200 messages stand still in `sync.storage.url`";
+    assert!(shown.stdout.contains(told), "{shown}");
     held.close(200, "done".into()).await.unwrap();
+    // Blocked, not lost: the next run waits again.
+    let run = scene.start(&format!("run {PLAN}"));
     scene.consume();
     run.finish().exits(0);
     assert_same(&wanted, &scene.shop.redis_content());

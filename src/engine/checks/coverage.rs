@@ -5,6 +5,7 @@ use super::Scene;
 use crate::{
     error::{EdgeError, chain},
     plan::{Code, Diagnostic, Plan, TablePattern},
+    report::human::counted,
     source::{ReadModel, Source},
 };
 
@@ -123,7 +124,7 @@ fn warnings(uncovered: &[Uncovered]) -> Vec<String> {
             format!(
                 "no resource of the plan covers `{}` (about {})",
                 one.table,
-                counted(one.rows)
+                counted(one.rows, "row")
             )
         })
         .collect();
@@ -134,17 +135,10 @@ fn warnings(uncovered: &[Uncovered]) -> Vec<String> {
         warnings.push(format!(
             "no resource of the plan covers {} more tables (about {}); `--json` names them all",
             rest.len(),
-            counted(rows)
+            counted(rows, "row")
         ));
     }
     warnings
-}
-
-fn counted(rows: u64) -> String {
-    match rows {
-        1 => "1 row".to_owned(),
-        rows => format!("{rows} rows"),
-    }
 }
 
 #[cfg(test)]

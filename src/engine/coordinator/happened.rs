@@ -22,7 +22,10 @@ use crate::{
         Progress, ResourceEvent, ResourceLedger, ResourceState,
     },
     plan::DeadLetterLimit,
-    report,
+    report::{
+        self,
+        human::{count, counted},
+    },
 };
 
 /// Rows a resource must have before its dead letters are judged in percent.
@@ -158,8 +161,11 @@ impl Coordinator {
         let (rows, _, dead) = self.book.resource(name)?.totals();
         are_too_many(limit, dead, rows).then(|| {
             format!(
-                "{dead} of {rows} rows are dead letters, more than `dead_letters` allows ({} rows or {} %)",
-                limit.max, limit.percent
+                "{} of {} rows are dead letters, more than `dead_letters` allows ({} or {} %)",
+                count(dead),
+                count(rows),
+                counted(limit.max, "row"),
+                limit.percent
             )
         })
     }

@@ -12,7 +12,7 @@ use crate::{
     error::{EdgeError, ErrorKind},
     ids::{PartitionId, ResourceName},
     machine::{Event, PartitionEvent, Progress, ResourceEvent},
-    report,
+    report::{self, human},
     target::{Evidence, Recorded, Target},
 };
 
@@ -228,8 +228,9 @@ impl Coordinator {
             .resource(name)
             .map_or(0, |resource| resource.totals().0);
         let reason = format!(
-            "{place} no longer proves that it holds any of the {rows} rows that were stored: it was emptied, or another \
-             run wrote to it"
+            "{place} no longer proves that it holds any of the {} rows that were stored: it was emptied, or another \
+             run wrote to it",
+            human::count(rows)
         );
         if let Err(error) = self.clear_rows(name, target).await {
             return self.failed(name, Side::Target, &error).await;

@@ -25,9 +25,13 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     }
     // Filling in needs sound templates.
     if problems.len() == before {
+        let mut storeless = Vec::new();
         for resource in &model.resources {
-            check_resource(model, resource, problems);
+            if check_resource(model, resource, problems) == Stores::Missing {
+                storeless.push(resource);
+            }
         }
+        missing_stores(&storeless, problems);
         unused_stores(model, problems);
     }
 }
@@ -55,7 +59,14 @@ fn template_of<'m>(
     template(target.kind.as_ref()?)
 }
 
-fn check_resource(model: &Model, resource: &Resource, problems: &mut Vec<Diagnostic>) {
+/// Whether the plan has the stores that a resource's index is named after.
+#[derive(PartialEq, Eq)]
+enum Stores {
+    Enough,
+    Missing,
+}
+
+fn check_resource(model: &Model, resource: &Resource, problems: &mut Vec<Diagnostic>) -> Stores {
     let path = |key: &str| quoted(&format!("{}.{key}", resource.path));
     let store = resource.from.as_ref().and_then(|from| from.store.as_ref());
     let template = template_of(model, resource);
@@ -91,17 +102,10 @@ fn check_resource(model: &Model, resource: &Resource, problems: &mut Vec<Diagnos
         );
     }
     if by_store && model.stores.is_none() && !model.stores_broken {
-        problems.push(
-            Diagnostic::new(Code::MissingKey, "`stores` is missing".to_owned())
-                .at(resource.at, "which `{store}` of the index name?")
-                .help(
-                    "list them, for example `stores: [DE, AT]`: each store's index is looked for before the first write",
-                ),
-        );
-        return;
+        return Stores::Missing;
     }
     let Some((_, template)) = template else {
-        return;
+        return Stores::Enough;
     };
     let kind = resource.kind.as_ref().map_or("x", |kind| &kind.value);
     let stores: Vec<&str> = match &model.stores {
@@ -120,9 +124,32 @@ fn check_resource(model: &Model, resource: &Resource, problems: &mut Vec<Diagnos
                 .at(resource.at, "filled in for this resource")
                 .help(NAME_HELP),
             );
-            return;
+            break;
         }
     }
+    Stores::Enough
+}
+
+/// Notes that `stores` is missing: once, for all resources lack the same line.
+fn missing_stores(storeless: &[&Resource], problems: &mut Vec<Diagnostic>) {
+    let Some((first, others)) = storeless.split_first() else {
+        return;
+    };
+    let message = match others {
+        [] => "`stores` is missing".to_owned(),
+        others => format!(
+            "`stores` is missing, for {} and {} more",
+            quoted(&first.path),
+            others.len()
+        ),
+    };
+    problems.push(
+        Diagnostic::new(Code::MissingKey, message)
+            .at(first.at, "which `{store}` of the index name?")
+            .help(
+                "list them, for example `stores: [DE, AT]`: each store's index is looked for before the first write",
+            ),
+    );
 }
 
 /// Notes `stores` that fill no index name, and two that fill it alike.

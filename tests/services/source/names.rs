@@ -76,12 +76,25 @@ async fn assert_names(source: Arc<dyn Source>, names: &[String]) {
                 ..from.clone()
             },
             RowSource {
+                table: format!("{name}\0"),
+                ..from.clone()
+            },
+            RowSource {
+                key: format!("{name}\0; DROP TABLE bystander"),
+                ..from.clone()
+            },
+            RowSource {
                 key: format!("{name}' OR '"),
                 ..from.clone()
             },
         ] {
             let error = source.describe(&absent).await.expect_err("it is not there");
-            assert_eq!(error.kind, ErrorKind::Missing, "{error}");
+            // No text of PostgreSQL holds a NUL, not even one that is looked for.
+            let is_odd = error.kind == ErrorKind::Refused
+                && [&absent.table, &absent.key]
+                    .iter()
+                    .any(|name| name.contains('\0'));
+            assert!(is_odd || error.kind == ErrorKind::Missing, "{error}");
         }
     }
     let mut rows = Rows::new(10, 10);
