@@ -617,7 +617,7 @@ fn a_job_is_made_and_built_and_followed() {
 }
 
 #[test]
-fn an_answer_that_is_lost_is_no_second_build() {
+fn c7_an_answer_that_is_lost_is_no_second_build() {
     for dropped in ["/createItem", "/buildWithParameters"] {
         let (part, known) = jenkins("shell: a");
         known.lock().unwrap().drop_reply = Some(dropped);
@@ -628,7 +628,7 @@ fn an_answer_that_is_lost_is_no_second_build() {
 }
 
 #[test]
-fn a_crumb_that_ran_out_is_fetched_again_once() {
+fn c8_a_crumb_that_ran_out_is_fetched_again_once() {
     let (part, known) = jenkins("shell: a");
     known.lock().unwrap().restless = true;
     jenkins_shop(&part).completes(&[]);
@@ -638,7 +638,7 @@ fn a_crumb_that_ran_out_is_fetched_again_once() {
 
 #[test]
 #[cfg(feature = "failpoints")]
-fn a_build_is_asked_for_once_wherever_the_run_dies_and_whatever_is_lost() {
+fn c7_a_build_is_asked_for_once_wherever_the_run_dies_and_whatever_is_lost() {
     for (point, lost) in [
         ("before_step:1:kill", false),
         ("step_intended:1:kill", false),
@@ -663,7 +663,7 @@ fn a_build_is_asked_for_once_wherever_the_run_dies_and_whatever_is_lost() {
 }
 
 #[test]
-fn a_build_that_failed_stops_the_run_and_the_next_one_builds_anew() {
+fn c8_a_build_that_failed_stops_the_run_and_the_next_one_builds_anew() {
     let (part, known) = jenkins("shell: a");
     known.lock().unwrap().verdicts = vec!["FAILURE", "ABORTED", "SUCCESS"];
     let shop = jenkins_shop(&part);

@@ -5,10 +5,11 @@
 What a client is shown of an instance or a snapshot is kept apart from what moto has: after a request that RDS carries
 out by and by, the next looks are shown what is on the way there, one state a look.
 
-    POST /layer/world    {"looks": 2}   empties everything and makes the world of the tests
+    POST /layer/world    {"looks": 2, "unseen": 1, "taken": null}    empties everything and makes the world of the tests: `looks`
+                         an operation takes, `unseen` of which find nothing, and a second instance that has the name `taken`
     GET  /layer/world                   every instance as it is, whatever clients are shown
     GET  /layer/calls                   every request that changes something: action, names, whether it was carried out
-    POST /layer/faults   [{"action": "...", "kind": "drop|throttle|expire|deny", "times": 1}]
+    POST /layer/faults   [{"action": "...", "kind": "drop|throttle|expire|deny", "skip": 0, "times": 1}]
     POST /layer/hold     {"name": "...", "status": "creating", "percent": 41}    a snapshot or instance that stays so
     POST /layer/set      {"name": "...", "settings": {"monitoring_interval": 0}} changed behind everybody's back
 """
@@ -50,6 +51,7 @@ held = {}     # name -> state that stays
 calls = []
 faults = []
 looks = 2
+unseen = 1
 asked = threading.local()
 
 
@@ -172,7 +174,7 @@ def on_the_way(action, form, before):
         name = form["DBSnapshotIdentifier"]
         shown[name] = [step("creating", percent=10 + 80 * n // max(looks, 1)) for n in range(looks)]
         if looks:
-            shown[name].insert(0, None)
+            shown[name][:0] = [None] * unseen
     elif action.startswith("RestoreDBInstance"):
         name = form.get("DBInstanceIdentifier") or form["TargetDBInstanceIdentifier"]
         one = instance(name)
@@ -181,12 +183,12 @@ def on_the_way(action, form, before):
         one.performance_insights_enabled, one.performance_insights_retention_period = False, None
         one.preferred_maintenance_window = "sun:01:00-sun:01:30"
         if looks:
-            shown[one.dbi_resource_id] = [None] + [step("creating") for _ in range(looks)] + [step("backing-up")]
+            shown[one.dbi_resource_id] = [None] * unseen + [step("creating") for _ in range(looks)] + [step("backing-up")]
     elif action == "ModifyDBInstance" and form.get("NewDBInstanceIdentifier"):
         old, one = form["DBInstanceIdentifier"], instance(form["NewDBInstanceIdentifier"])
         if looks:
             shown[one.dbi_resource_id] = (
-                [step("available", name=old)] + [step("renaming", name=old) for _ in range(looks)] + [None, step("rebooting")]
+                [step("available", name=old)] + [step("renaming", name=old) for _ in range(looks)] + [None] * unseen + [step("rebooting")]
             )
     elif action in ("ModifyDBInstance", "RebootDBInstance"):
         one = instance(form["DBInstanceIdentifier"])
@@ -195,10 +197,10 @@ def on_the_way(action, form, before):
 
 
 def world(given):
-    global looks
+    global looks, unseen
     with lock:
         shown.clear(), held.clear(), calls.clear(), faults.clear()
-        looks = int(given.get("looks", 2))
+        looks, unseen = int(given.get("looks", 2)), int(given.get("unseen", 1))
         client("/moto-api/reset")
 
         def do(action, **form):
@@ -223,6 +225,9 @@ def world(given):
               "EnableCloudwatchLogsExports.member.2": "slowquery"})
         for name in ("nightly-0412", "hourly-0500", "hourly-0600"):
             do("CreateDBSnapshot", DBInstanceIdentifier=ORIGINAL, DBSnapshotIdentifier=name)
+        if given.get("taken"):
+            do("CreateDBInstance", DBInstanceIdentifier=given["taken"], DBInstanceClass="db.t3.micro", Engine="mariadb",
+               EngineVersion="10.11.6", AllocatedStorage="20", MasterUsername="app", MasterUserPassword="app-pw-long")
 
 
 def as_it_is():
@@ -303,6 +308,9 @@ def application(environ, start):
             return layer(path.removeprefix("/layer/"), body, environ, start)
         action = form.get("Action", "")
         fault = next((one for one in faults if one["action"] in (action, "*") and one.get("times", 1) != 0), None)
+        if fault and fault.get("skip", 0) > 0:
+            fault["skip"] -= 1
+            fault = None
         kind = fault["kind"] if fault else None
         if fault:
             fault["times"] = fault.get("times", 1) - 1

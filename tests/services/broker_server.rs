@@ -23,7 +23,7 @@ use lapin::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::server_url;
+use crate::{shop::wait_until, support::server_url};
 
 /// How long a message may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -329,12 +329,16 @@ pub fn control(words: &str) {
     assert!(done.success(), "{words}");
 }
 
-/// Ends the broker as a power cut does.
+/// Ends the broker as a power cut does; returns when nobody listens on its port any more, which is where it comes again.
 pub fn kill() {
     let node = Path::new(&server_url("RABBITMQ_DIR")).join("pid");
     let pid = fs::read_to_string(node).expect("the broker runs");
     let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
     kill_process(pid.expect("a process"), Signal::KILL).expect("it can be killed");
+    let port: u16 = server_url("RABBITMQ_PORT").parse().expect("a port");
+    wait_until("the broker is gone", || {
+        TcpStream::connect(("127.0.0.1", port)).is_err()
+    });
 }
 
 /// Starts the killed broker again, on its port, with what its disk holds.

@@ -150,6 +150,15 @@ fn has_failed(status: &str) -> bool {
         || status.starts_with("inaccessible-")
 }
 
+/// Takes the answer to a request for another name. "Not found" is a yes: an earlier try, whose answer was lost, asked for it
+/// already, and what we saw before was not up to date. Whoever waits for the new name finds out otherwise.
+fn renamed(answer: Result<(), EdgeError>) -> Result<(), EdgeError> {
+    answer.or_else(|error| match error.kind {
+        ErrorKind::Missing => Ok(()),
+        _ => Err(error),
+    })
+}
+
 /// A request was made, and its answer is here.
 fn asked() -> Result<(), EdgeError> {
     failpoint::hit("step_asked").map_err(|error: io::Error| {

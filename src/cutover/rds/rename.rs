@@ -15,7 +15,7 @@ use super::{
     AGAIN, AVAILABLE, GRACE, Looks, RENAMED_TO, RESOURCE_ID, SETTINGS, again, asked, fact, first,
     is_ours,
     names::{holders, shown},
-    refused, token, unavailable, was_begun,
+    refused, renamed, token, unavailable, was_begun,
 };
 use crate::{
     error::{EdgeError, ErrorKind},
@@ -107,7 +107,7 @@ impl Rename {
                         self.rds.tag(&found.arn, &[(RENAMED, tag)]).await?;
                     }
                     self.was_asked.store(true, Ordering::Relaxed);
-                    self.rds.rename(&found.name, name, request.at_once).await?;
+                    renamed(self.rds.rename(&found.name, name, request.at_once).await)?;
                     asked()?;
                     to_ask = None;
                     looks = Looks::new();

@@ -6,6 +6,7 @@ use super::{
     super::{
         book::{Book, BookError},
         refuse::{refused_by_book, refused_by_journal},
+        retry::retrying,
     },
     Work, name, one_line, planned_steps,
     prepare::record,
@@ -147,7 +148,9 @@ async fn reverse(
                 Err(error) => return Ok(Some((one.name.clone(), one_line(&error)))),
             }
         }
-        let how = match work.action.undo(&work.scene, facts).await {
+        // Every one of them looks before it does anything, so that an answer that was lost does no harm.
+        let undo = || work.action.undo(&work.scene, facts);
+        let how = match retrying(&work.retry, |_, _| {}, undo).await {
             Ok(Reversed::Undone(how)) => how,
             Ok(Reversed::Nothing(why)) => format!("nothing reversed: {why}"),
             Err(error) => return Ok(Some((one.name.clone(), one_line(&error)))),

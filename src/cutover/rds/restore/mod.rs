@@ -20,7 +20,7 @@ use super::{
     AGAIN, AVAILABLE, GRACE, Looks, RENAMED_TO, RESOURCE_ID, SETTINGS, again, asked, fact, first,
     has_failed, is_ours,
     names::{holders, shown},
-    refused, token, was_begun,
+    refused, renamed, token, was_begun,
 };
 use crate::{
     error::{EdgeError, ErrorKind},
@@ -294,7 +294,7 @@ impl Action for Restore {
                 }
                 Some(found) if found.status == AVAILABLE && !is_asked => {
                     is_asked = true;
-                    self.rds.rename(name, &aside, true).await?;
+                    renamed(self.rds.rename(name, &aside, true).await)?;
                     asked()?;
                     looks = Looks::new();
                 }
