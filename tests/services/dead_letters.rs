@@ -287,9 +287,7 @@ async fn a_wrong_value_column_blocks_after_the_limit() {
     shop.plan(&resource("url"), "");
     let blocked = shop.rekindle(&format!("run {PLAN}")).exits(5);
     assert!(
-        blocked
-            .stderr
-            .contains("more than the 1 % of `dead_letters.percent`"),
+        blocked.stderr.contains("1 % of `dead_letters.percent`"),
         "{blocked}"
     );
     let left = shop.status()["dead_letters_left"]
