@@ -141,6 +141,7 @@ pub struct Man {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  rekindle init --source '${DATABASE_URL}' -o plans/shop.yaml\n  \
+    rekindle init --source '${DATABASE_URL}' --preset spryker -o plans/shop.yaml\n  \
     rekindle init --source sqlite:shop.db"
 )]
 pub struct Init {

@@ -204,9 +204,16 @@ pub fn chosen(plan: &Plan, flag: &str, typed: &[String]) -> Result<Vec<ResourceN
 
 fn unknown(plan: &Plan, flag: &str, text: &str) -> Failure {
     let names = plan.resources.iter().map(|resource| resource.name.as_str());
-    let hint = match nearest(text, names, 1).first() {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => "no resource of the plan has a name like it".to_owned(),
+    // Two halves of one name are both meant by it.
+    let bases = names.clone().filter_map(|name| {
+        let (base, _) = name.split_once('/')?;
+        (!plan.meant(base).is_empty()).then_some(base)
+    });
+    let of_table = plan.resources.iter().find(|one| one.from.table == text);
+    let hint = match (of_table, nearest(text, bases.chain(names), 1).first()) {
+        (Some(one), _) => format!("`{text}` is a table: its resource is `{}`", one.name),
+        (None, Some(name)) => format!("did you mean `{name}`?"),
+        (None, None) => "no resource of the plan has a name like it".to_owned(),
     };
     let all: Vec<_> = plan
         .resources

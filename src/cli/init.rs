@@ -74,10 +74,19 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
     } else if let Some(file) = file {
         let file = file.display();
         say(&format!(
-            "wrote {file}: {}, {} left out; next: rekindle validate {file}",
+            "wrote {file}: {}, {} left out; next: {}rekindle validate {file}",
             counted(draft.resources.len() as u64, "resource"),
             counted(draft.left_out.len() as u64, "table"),
+            exports(&unset(&text, &connect::environment)),
         ));
+        if command.preset.is_none() && draft.spryker_tables() > 0 {
+            screen.warn(&format!(
+                "{} of the {} are Spryker's own: with `--preset spryker` (and `--force`) the plan writes their keys and \
+                 values as a Spryker shop reads them",
+                draft.spryker_tables(),
+                counted(draft.resources.len() as u64, "table"),
+            ));
+        }
         for one in &draft.resources {
             if !one.maybe_keys.is_empty() {
                 screen.warn(&format!(
@@ -91,6 +100,31 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
         say(text.trim_end());
     }
     Ok(Exit::Done)
+}
+
+/// Returns the variables of a plan that `env` does not have, each once. One whose default is empty may stay so.
+fn unset<'t>(plan: &'t str, env: &dyn Fn(&str) -> Option<String>) -> Vec<&'t str> {
+    let mut names = Vec::new();
+    for (at, begin) in plan.match_indices("${") {
+        let rest = &plan[at + begin.len()..];
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (name, rest) = rest.split_at(rest.find(|c| !is_name(c)).unwrap_or(rest.len()));
+        let is_text = plan[..at].ends_with('$');
+        if !is_text && !rest.starts_with(":-}") && !names.contains(&name) && env(name).is_none() {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Returns what comes before the next command where variables of the plan are not set.
+fn exports(names: &[&str]) -> String {
+    let names = match names {
+        [] => return String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    };
+    format!("export {names} (not set here, and the plan holds no password), then ")
 }
 
 fn is_there(file: &Path) -> Failure {
@@ -178,4 +212,19 @@ fn json(file: Option<&Path>, text: &str, draft: &Draft) -> serde_json::Value {
     serde_json::json!({
         "file": file, "text": text, "resources": resources, "left_out": left_out,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_are_not_set_are_named_once() {
+        let env = |name: &str| (name == "SET").then(String::new);
+        let plan = "a: ${A:-mysql://u@h/d}\nb: ${SET:-x} ${B}\nc: ${A} ${P:-} $${TEXT}\n";
+        assert_eq!(unset(plan, &env), ["A", "B"]);
+        assert_eq!(exports(&[]), "");
+        let said = exports(&["A", "B", "C"]);
+        assert!(said.starts_with("export A, B and C ("), "{said}");
+    }
 }

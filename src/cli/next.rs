@@ -25,6 +25,7 @@ pub fn next() -> Exit {
     if plans.is_empty() {
         say("There is no plan here (plans/*.yaml). Write one from what the database holds:\n");
         say("    rekindle init --source '${DATABASE_URL}' -o plans/shop.yaml");
+        say("\nFor a Spryker shop, add --preset spryker.");
     } else {
         say("Plans here, and what comes next:\n");
     }

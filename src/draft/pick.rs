@@ -61,6 +61,15 @@ pub struct Draft {
     pub left_out: Vec<LeftOut>,
 }
 
+impl Draft {
+    /// Returns how many of its tables are those of Spryker's own modules.
+    #[must_use]
+    pub fn spryker_tables(&self) -> usize {
+        let known = |one: &&Drafted| spryker::by_table(&one.table).is_some();
+        self.resources.iter().filter(known).count()
+    }
+}
+
 /// Returns what a plan can say about these tables.
 #[must_use]
 pub fn draft(tables: &[ReadModel], preset: Option<Preset>) -> Draft {

@@ -11,7 +11,12 @@ impl Plan {
     /// Why that is not known.
     pub fn own_keys<'a>(&self, resource: &'a Resource) -> Result<&'a str, String> {
         let begin = resource.keys.as_deref().ok_or_else(|| {
-            "`keys` of the resource does not say what all its keys begin with".to_owned()
+            let name = resource.name.as_str();
+            let about = name.split_once('/').map_or(name, |(about, _)| about);
+            format!(
+                "`keys` of the resource does not say what all its keys begin with, and no others: perhaps \
+                 `keys: \"{about}:\"`"
+            )
         })?;
         if matches!(self.targets.get(&resource.to), Some(TargetConfig::File(_))) {
             return Err("files are not read back".to_owned());

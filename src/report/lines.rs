@@ -93,7 +93,7 @@ impl<W: Write + Send> PlainLines<W> {
                     counted((*writers).into(), "chunk"),
                 );
                 self.line(&format!(
-                    "{resource}: {rows} a page, {writers} at a time: {reason}"
+                    "{resource}: reads {rows} a page and writes {writers} at a time from now on: {reason}"
                 ));
             }
             Event::Throttled { resource, reason } => self.line(&match reason {

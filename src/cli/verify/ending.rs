@@ -104,7 +104,7 @@ pub fn failure(found: &Found, typed: &str, repaired: bool) -> Option<Failure> {
                 Exit::Stopped,
                 "orphans were looked for nowhere",
                 safe,
-                "mend what is named above, or leave out `--orphans` and `--prune`",
+                "mend what is named above where that can be done, or leave out `--orphans` and `--prune`",
             )
         });
     }

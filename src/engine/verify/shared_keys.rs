@@ -87,12 +87,13 @@ impl Walker {
             let others = before.iter().chain(&after).map(|one| one.name.as_str());
             let others: Vec<_> = others.collect();
             let whose = if alone {
-                "several of them write".to_owned()
+                "several of them may write".to_owned()
             } else {
-                format!("they or those of {} write, too", others.join(", "))
+                format!("rows of {} may write, too", others.join(", "))
             };
             self.context.emit(&report::Event::Notice {
-                text: format!("{name}: its rows are read once more, for keys that {whose}"),
+                text: format!("{name}: some keys hold something else than their rows; its rows are read once more, to see whether those are keys that \
+                     {whose}"),
             });
             for rival in &before {
                 self.rows_of(rival, &doubted).await?;

@@ -213,7 +213,14 @@ impl Orphans {
                 .entry(name.clone())
                 .or_insert_with(|| why.to_owned());
         }
-        let why = if read.unknown > 0 {
+        let why = if read.unknown > 0 && owner.lacks_aliases {
+            format!(
+                "the shop makes further keys of each row of `{name}`, and `{}` has no column `{}` that tells which; those \
+                 cannot be told from orphans",
+                owner.from.table,
+                owner.alias_column(),
+            )
+        } else if read.unknown > 0 {
             format!(
                 "which further keys {} of `{name}` may own is not known (`{}` is empty or cannot be read), and those cannot be \
                  told from orphans",

@@ -24,6 +24,8 @@ pub(super) struct Owner {
     /// Whether its rows can be looked for by nothing but reading all of them: they own keys beside the one in their `key`
     /// column, or SQLite keeps that one as text in one row and as bytes in the next.
     pub(super) is_walked: bool,
+    /// Whether the table has no column that tells of further keys, although the shop makes some.
+    pub(super) lacks_aliases: bool,
     form: (ValueForm, Compression),
     names: Names,
 }
@@ -56,11 +58,22 @@ impl Owner {
                 ..from.clone()
             };
             let with = source.describe(&from).await?.fingerprint;
-            if with == source.describe(&bare).await?.fingerprint && !resource.has_aliases() {
+            let without = source.describe(&bare).await?.fingerprint;
+            let only_aliases = RowSource {
+                more_keys: KeyColumns {
+                    mapping: None,
+                    ..from.more_keys.clone()
+                },
+                ..bare.clone()
+            };
+            let lacks_aliases = resource.has_aliases()
+                && source.describe(&only_aliases).await?.fingerprint == without;
+            if with == without && !resource.has_aliases() {
                 // The table has no such columns.
                 from = bare;
             }
             owners.push(Self {
+                lacks_aliases,
                 is_walked: plan.source.kind == SourceKind::Sqlite
                     || from.more_keys != KeyColumns::default(),
                 names: if resource.to == to {
