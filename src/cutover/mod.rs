@@ -41,8 +41,8 @@ use crate::{
 pub struct Scene {
     /// The run.
     pub run: RunId,
-    /// The run of a lost state file in whose place it came: what that one did is this one's.
-    pub instead_of: Option<RunId>,
+    /// The runs of lost state files in whose place it came, the latest first: what those did is this one's.
+    pub instead_of: Vec<RunId>,
     /// What earlier steps of the run found or chose.
     pub earlier: Vec<Facts>,
     /// The step.

@@ -323,6 +323,10 @@ def application(environ, start):
         name = form.get("DBInstanceIdentifier", "")
         if action in ("ModifyDBInstance", "CreateDBSnapshot", "RebootDBInstance") and is_busy(name):
             return error(start, "InvalidDBInstanceState", f"Instance {name} is not currently in the available state.")
+        new_name = form.get("NewDBInstanceIdentifier", "")
+        if action == "ModifyDBInstance" and instance(name) is not None and instance(new_name) is not None:
+            # moto puts one in the place of the other.
+            return error(start, "DBInstanceAlreadyExists", "DB instance already exists")
         result = Client(moto)
         asked.by_client = action.startswith("Describe")
         seen = result.post("/", data=body, headers={

@@ -44,6 +44,9 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// The word of RDS for "nothing is being done to it".
 const AVAILABLE: &str = "available";
 
+/// The tag of an instance that a step renames. It comes before the request.
+const RENAMED: &str = "rekindle:renamed";
+
 /// The fact that says that a step was begun before, and may have asked for something.
 const BEGUN: &str = "begun_before";
 
@@ -91,6 +94,16 @@ fn is_ours(scene: &Scene, tags: &BTreeMap<String, String>, name: &str) -> bool {
         .any(|run| *found == token(scene, run))
 }
 
+/// Returns whether any step of this run, or of one in whose place it came, is named under the tag `name`.
+fn is_of_run(scene: &Scene, tags: &BTreeMap<String, String>, name: &str) -> bool {
+    let run = tags.get(name).and_then(|found| found.split_once('.'));
+    run.is_some_and(|(run, _)| {
+        std::iter::once(&scene.run)
+            .chain(&scene.instead_of)
+            .any(|known| known.as_str() == run)
+    })
+}
+
 /// Returns the facts of an earlier try, marked as such.
 fn again(had: &Facts) -> Facts {
     let mut facts = had.clone();
@@ -100,10 +113,10 @@ fn again(had: &Facts) -> Facts {
 
 /// Returns the facts of a first try. A run that came in the place of a lost one cannot know whether that one asked.
 fn first(scene: &Scene, facts: Facts) -> Facts {
-    if scene.instead_of.is_some() {
-        again(&facts)
-    } else {
+    if scene.instead_of.is_empty() {
         facts
+    } else {
+        again(&facts)
     }
 }
 

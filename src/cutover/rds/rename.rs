@@ -12,8 +12,8 @@ use async_trait::async_trait;
 
 use super::{
     super::{Action, Observed, Reversed, Scene, Told},
-    AGAIN, AVAILABLE, GRACE, Looks, RENAMED_TO, RESOURCE_ID, SETTINGS, again, asked, fact, first,
-    is_ours,
+    AGAIN, AVAILABLE, GRACE, Looks, RENAMED, RENAMED_TO, RESOURCE_ID, SETTINGS, again, asked, fact,
+    first, is_ours,
     names::{holders, shown},
     refused, renamed, token, unavailable, was_begun,
 };
@@ -24,8 +24,9 @@ use crate::{
     remote::rds::{Instance, Rds},
 };
 
-/// The tag of an instance that a step renames.
-const RENAMED: &str = "rekindle:renamed";
+/// The tag of an instance that a step gives its old name back. It names what [`RENAMED`] named then: with both, the old
+/// name that RDS shows is the one that was given back.
+const NAMED_BACK: &str = "rekindle:named-back";
 
 pub(in crate::cutover) struct Rename {
     rds: Arc<Rds>,
@@ -101,13 +102,16 @@ impl Rename {
                 } else if let Some(request) = &to_ask
                     && looks.elapsed() >= request.not_before
                 {
-                    if let Some(tag) = &request.tag
-                        && found.tags.get(RENAMED) != Some(tag)
-                    {
-                        self.rds.tag(&found.arn, &[(RENAMED, tag)]).await?;
+                    let (tag, value) = &request.tag;
+                    if found.tags.get(*tag) != Some(value) {
+                        self.rds.tag(&found.arn, &[(*tag, value.as_str())]).await?;
                     }
                     self.was_asked.store(true, Ordering::Relaxed);
-                    renamed(self.rds.rename(&found.name, name, request.at_once).await)?;
+                    let answer = renamed(self.rds.rename(&found.name, name, request.at_once).await);
+                    if let Err(error) = answer {
+                        self.not_asked(found, request, &error).await;
+                        return Err(error);
+                    }
                     asked()?;
                     to_ask = None;
                     looks = Looks::new();
@@ -130,10 +134,78 @@ impl Rename {
     }
 }
 
+impl Rename {
+    /// Takes the tag back where RDS surely did not take the request, and none was made before it. A tag that stays makes an
+    /// `undo` look longer, and does no other harm.
+    async fn not_asked(&self, found: &Instance, request: &Request, error: &EdgeError) {
+        let was_first = request.not_before.is_zero();
+        if !was_first || error.kind.disposition().passes() {
+            return;
+        }
+        let (tag, _) = request.tag;
+        if let Err(error) = self.rds.untag(&found.arn, &[tag]).await {
+            tracing::warn!(%error, tag, "a tag of a request that was refused stays behind");
+        }
+    }
+
+    /// Returns the instance whose name is to be given back, once it is known whether it was asked to change it: what RDS
+    /// said yes to shows the old name, or no instance at all, for a while. `None` where none is known.
+    async fn settled(
+        &self,
+        scene: &Scene,
+        facts: Option<&Facts>,
+    ) -> Result<Option<Instance>, EdgeError> {
+        let mut looks = Looks::new();
+        loop {
+            let Some(found) = self.subject(scene, facts).await? else {
+                let enough = if facts.is_some() { GRACE } else { AGAIN };
+                if looks.elapsed() >= enough {
+                    return Ok(None);
+                }
+                looks.pause().await;
+                continue;
+            };
+            if found.name != self.plan.instance || found.status != AVAILABLE {
+                return Ok(Some(found));
+            }
+            let waits = found.pending_name.as_ref() == Some(&self.plan.to);
+            if looks.elapsed() >= self.may_be_asked(&found, facts, waits) {
+                if waits {
+                    return Err(refused(format!(
+                        "`{}` waits for its maintenance window to be called `{}`: take that back by hand",
+                        found.name, self.plan.to
+                    )));
+                }
+                return Ok(Some(found));
+            }
+            looks.pause().await;
+        }
+    }
+
+    /// Returns for how long `found`, which has its old name, is looked at before that name is believed.
+    fn may_be_asked(&self, found: &Instance, facts: Option<&Facts>, waits: bool) -> Duration {
+        let tag = found.tags.get(RENAMED);
+        if tag.is_none() && !waits {
+            // The tag comes before the request.
+            return if facts.is_some() {
+                AGAIN
+            } else {
+                Duration::ZERO
+            };
+        }
+        let is_known = if waits {
+            self.plan.in_window
+        } else {
+            found.tags.get(NAMED_BACK) == tag
+        };
+        if is_known { Duration::ZERO } else { GRACE }
+    }
+}
+
 /// How another name is asked for.
 struct Request {
-    /// Put on the instance first.
-    tag: Option<String>,
+    /// The tag that is put on the instance first, and its value: without it, nothing was asked for.
+    tag: (&'static str, String),
     at_once: bool,
     /// How long is looked before.
     not_before: Duration,
@@ -218,7 +290,7 @@ impl Action for Rename {
         told: Told<'_>,
     ) -> Result<String, EdgeError> {
         let request = Request {
-            tag: Some(token(scene, &scene.run)),
+            tag: (RENAMED, token(scene, &scene.run)),
             at_once: !self.plan.in_window,
             not_before: if was_begun(facts) || self.was_asked.load(Ordering::Relaxed) {
                 AGAIN
@@ -233,7 +305,7 @@ impl Action for Rename {
 
     async fn undo(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
         let (from, to) = (&self.plan.instance, &self.plan.to);
-        let Some(mut found) = self.subject(scene, facts).await? else {
+        let Some(mut found) = self.settled(scene, facts).await? else {
             let names = holders(&self.rds, &[from, to]).await?;
             return Ok(Reversed::Nothing(format!(
                 "no instance is known to have been renamed: {names}"
@@ -253,16 +325,22 @@ impl Action for Rename {
                     shown(&found)
                 )));
             }
+            // An older state file may know of a rename without its tag.
+            let by = found.tags.get(RENAMED).cloned();
+            let by = by.unwrap_or_else(|| token(scene, &scene.run));
             let request = Request {
-                tag: None,
+                tag: (NAMED_BACK, by),
                 at_once: true,
                 not_before: Duration::ZERO,
             };
             let id = found.resource_id.clone();
             found = self.called(&id, from, request, &quiet).await?;
         }
-        if found.tags.contains_key(RENAMED) {
-            self.rds.untag(&found.arn, &[RENAMED]).await?;
+        if [RENAMED, NAMED_BACK]
+            .iter()
+            .any(|tag| found.tags.contains_key(*tag))
+        {
+            self.rds.untag(&found.arn, &[RENAMED, NAMED_BACK]).await?;
         }
         Ok(Reversed::Undone(format!(
             "{} is called `{from}` again",

@@ -1,5 +1,6 @@
 //! `rds_restore`: a new instance under the old name, with every setting of the original.
 
+mod asked;
 mod equal;
 mod origin;
 mod place;
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::{
     error::{EdgeError, ErrorKind},
+    ids::RunId,
     machine::Facts,
     plan::RdsRestore,
     remote::rds::{Instance, Origin, Rds, Settings},
@@ -242,9 +244,18 @@ impl Action for Restore {
                     self.was_asked.store(true, Ordering::Relaxed);
                     let tag = token(scene, &scene.run);
                     let origin = self.chosen(facts)?;
-                    self.rds
+                    self.note_asking(&tag).await?;
+                    let answer = self
+                        .rds
                         .restore(name, &origin, &settings, (RESTORED, &tag))
-                        .await?;
+                        .await;
+                    if let Err(error) = answer {
+                        if !begun && !error.kind.disposition().passes() {
+                            // Left behind, it makes an `undo` look longer, and does no other harm.
+                            self.note_answered().await.ok();
+                        }
+                        return Err(error);
+                    }
                     asked()?;
                     looks = Looks::new();
                 }
@@ -257,6 +268,7 @@ impl Action for Restore {
             }
             looks.pause().await;
         }
+        self.note_answered().await?;
         let restored = self.made_equal(&settings, told).await?;
         self.leads_there(&restored, told).await?;
         Ok(done(&restored))
@@ -264,27 +276,29 @@ impl Action for Restore {
 
     async fn undo(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
         let name = &self.plan.instance;
-        let aside = aside(name, scene);
+        let aside = aside(name, &scene.run);
+        let may_come = self.may_come(scene, facts).await?;
         let mut looks = Looks::new();
         let mut is_asked = false;
         loop {
             match self.rds.instance(name).await? {
                 None => {
                     // Renamed by an earlier try, or by this one; or never there.
-                    return Ok(match self.rds.instance(&aside).await? {
+                    let reversed = match self.rds.instance(&aside).await? {
                         Some(kept) => Reversed::Undone(format!(
                             "what was restored is called `{}` now, and is kept: delete it by hand",
                             kept.name
                         )),
                         None if is_asked && looks.elapsed() < GRACE
-                            // It may have been asked for a moment ago.
-                            || facts.is_some() && looks.elapsed() < AGAIN =>
+                            || !is_asked && looks.elapsed() < may_come =>
                         {
                             looks.pause().await;
                             continue;
                         }
                         None => Reversed::Undone(format!("no instance is called `{name}`")),
-                    });
+                    };
+                    self.note_answered().await?;
+                    return Ok(reversed);
                 }
                 Some(found) if !is_ours(scene, &found.tags, RESTORED) => {
                     return Ok(Reversed::Nothing(format!(
@@ -293,6 +307,7 @@ impl Action for Restore {
                     )));
                 }
                 Some(found) if found.status == AVAILABLE && !is_asked => {
+                    self.has_heir(scene, &found).await?;
                     is_asked = true;
                     renamed(self.rds.rename(name, &aside, true).await)?;
                     asked()?;
@@ -329,9 +344,9 @@ fn done(instance: &Instance) -> String {
     )
 }
 
-/// Returns the name that makes way for the original: `shop-db-undone-8pdqc3`.
-fn aside(name: &str, scene: &Scene) -> String {
-    let run = scene.instead_of.as_ref().unwrap_or(&scene.run);
+/// Returns the name that makes way for the original: `shop-db-undone-8pdqc3`. It ends with the run that is reversed: that of
+/// an earlier one may be taken.
+fn aside(name: &str, run: &RunId) -> String {
     let end = format!("-undone-{}", run.as_str().to_ascii_lowercase());
     let begin: String = name.chars().take(NAME.saturating_sub(end.len())).collect();
     format!("{}{end}", begin.trim_end_matches('-'))
@@ -340,18 +355,12 @@ fn aside(name: &str, scene: &Scene) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{RunId, StepNumber};
 
     #[test]
     fn the_name_that_makes_way_is_one_that_rds_takes() {
-        let scene = Scene {
-            run: RunId::from_text("8PDQC3"),
-            instead_of: None,
-            earlier: Vec::new(),
-            step: StepNumber(3),
-        };
-        assert_eq!(aside("shop-db", &scene), "shop-db-undone-8pdqc3");
-        let long = aside(&format!("{}-x", "a".repeat(48)), &scene);
+        let run = RunId::from_text("8PDQC3");
+        assert_eq!(aside("shop-db", &run), "shop-db-undone-8pdqc3");
+        let long = aside(&format!("{}-x", "a".repeat(48)), &run);
         assert!(long.len() <= NAME && !long.contains("--"), "{long}");
     }
 }
