@@ -15,6 +15,7 @@ use crate::{
     failure::{Exit, Failure},
     ids::RunId,
     machine::Scope,
+    plan::{Plan, StepKind},
     report::human::{counted, printable},
 };
 
@@ -29,7 +30,7 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
         if screen.json {
             say(&serde_json::json!({"run": null, "steps": []}).to_string());
         } else {
-            say("no step of this plan is done: there is nothing to reverse");
+            say(&nothing(&plan, &file));
         }
         return Ok(Exit::Done);
     };
@@ -74,12 +75,42 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
                 "steps that are reversed are journaled; the one at work is looked at first",
                 format!("`rekindle undo {}` goes on from there", file.plan),
             )),
-            done = engine::undo(&plan, &actions, &file.path, &file.plan, told) => done,
+            done = engine::undo(&plan, &actions, &file.path, &file.plan, (&run, &steps), told) => done,
         }
     });
     runtime.shutdown_background();
     outcome?;
+    if !screen.json
+        && let Some((before, left)) = found(&file)?
+    {
+        say(&format!(
+            "{} of run {before} before it could be reversed, too: `rekindle undo {}` shows how",
+            counted(left.len() as u64, "step"),
+            file.plan
+        ));
+    }
     Ok(Exit::Done)
+}
+
+/// Returns why there is nothing to reverse: as far as the state file knows, which may not be all there is.
+fn nothing(plan: &Plan, file: &StateFile) -> String {
+    let renames = plan
+        .prepare
+        .iter()
+        .chain(&plan.finish)
+        .any(|step| matches!(step.kind, StepKind::RdsRename(_)));
+    let path = file.path.display();
+    let known = if file.path.exists() {
+        format!("state file {path} knows of no step that is left: there is nothing to reverse")
+    } else {
+        format!("there is no state file {path}, so no step is known: there is nothing to reverse")
+    };
+    if renames {
+        let plan = &file.plan;
+        format!("{known}; `rekindle run {plan} --dry-run` shows which instance has which name")
+    } else {
+        known
+    }
 }
 
 /// Returns the run and what would be reversed of it.

@@ -100,6 +100,17 @@ pub trait Action: Send + Sync {
         Ok(had.cloned().unwrap_or_default())
     }
 
+    /// Returns what there is to know of a step that was found done by what it left behind, though no journal knows of it:
+    /// with that it counts as begun, and is reversed like any other. `None` where it was so before.
+    ///
+    /// # Errors
+    ///
+    /// Where the world does not say.
+    async fn adopt(&self, scene: &Scene) -> Result<Option<Facts>, EdgeError> {
+        let _ = scene;
+        Ok(None)
+    }
+
     /// Returns whether it leaves a world in which the shop is not what it was until the steps after it are done, too. Before
     /// it is begun, [`is_possible`](Self::is_possible) of each of them is asked.
     #[must_use]

@@ -77,7 +77,7 @@ pub async fn preview_steps(
         let had = had.filter(|had| had.planned.definition == step.definition);
         let scene = Scene {
             run: id.clone(),
-            instead_of: run.and_then(|run| run.instead_of.clone()),
+            instead_of: run.map(|run| run.instead_of.to_vec()).unwrap_or_default(),
             earlier: run
                 .map(|run| facts_before(run, StepNumber::at(index)))
                 .unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use crate::ids::RunId;
+use crate::{ids::RunId, machine::Predecessors};
 
 /// Something unusual that the opening of a state file found and dealt with. `Display` is one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +20,10 @@ pub enum Notice {
     StartedAnew {
         /// Why the old one was refused, in one line.
         refused: String,
-        /// The run that the old marker names: steps are observed by its tags before they are done.
+        /// The run that the old marker names.
         old_run: Option<RunId>,
+        /// The runs that it leaves to the next: steps are observed by their tags before they are done.
+        left: Predecessors,
         /// Random id of the old state file, where its marker could be read.
         old_state: Option<String>,
         /// Where the old files lie now.

@@ -15,7 +15,7 @@ use super::{
     error::{Fault, JournalError},
     files::{self, StateFiles, private, with_suffix},
     lock::{self, Lock},
-    marker::{self, Found},
+    marker::{self, Found, Marker},
     migrate,
     notice::Notice,
     projection,
@@ -393,6 +393,7 @@ fn move_aside(files: &StateFiles, refused: &JournalError) -> Result<Notice, Jour
     Ok(Notice::StartedAnew {
         refused: refused.to_string(),
         old_run: marker.and_then(|marker| marker.run.clone()),
+        left: marker.map(Marker::answers_for).unwrap_or_default(),
         old_state: marker.map(|marker| marker.state.clone()),
         moved_to: to,
     })

@@ -137,6 +137,7 @@ impl Store {
             format: self.settings.format,
             state: self.state.clone(),
             run: self.log.ledger.runs.last().map(|run| run.id.clone()),
+            lineage: Some(self.log.ledger.lineage()),
             seq: self.log.seq,
             at_ms: clock::now_ms(),
         }
@@ -313,7 +314,7 @@ const fn moves_marker(event: &Event) -> bool {
             | Event::AttemptEnded { .. }
             | Event::Run { .. }
             | Event::Step {
-                event: StepEvent::Intended { .. },
+                event: StepEvent::Intended { .. } | StepEvent::Undone { .. },
                 ..
             }
     )

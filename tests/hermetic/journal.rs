@@ -20,8 +20,8 @@ use rekindle::{
     },
     machine::{
         AttemptEnd, DeadLetter, Event, FallbackEvent, HandoverScope, IdChunk, Ledger,
-        PartitionEvent, PartitionPlan, PlannedResource, PlannedStep, Progress, ResourceEvent,
-        RunEvent, Scope, StepEvent, StepPlace, Watermark,
+        PartitionEvent, PartitionPlan, PlannedResource, PlannedStep, Predecessors, Progress,
+        ResourceEvent, RunEvent, Scope, StepEvent, StepPlace, Watermark,
     },
 };
 
@@ -152,7 +152,7 @@ fn planned(run: &str) -> Event {
         scope: Scope::default(),
         resources: vec![resource("url"), resource("price")],
         steps: Vec::new(),
-        instead_of: None,
+        instead_of: Predecessors::default(),
     }
 }
 
@@ -163,7 +163,7 @@ fn planned_with_steps(run: &str) -> Event {
         steps, instead_of, ..
     } = &mut planned
     {
-        *instead_of = Some(RunId::from_text("LOST22"));
+        *instead_of = Predecessors::from("LOST22 LOST23".to_owned());
         steps.extend([step(StepPlace::Prepare, 1), step(StepPlace::Finish, 2)]);
     }
     planned

@@ -242,6 +242,13 @@ impl Action for Rename {
         holders(&self.rds, &[from, to]).await.map(Observed::NotDone)
     }
 
+    /// Only a step puts the tag on an instance, whichever run it was of.
+    async fn adopt(&self, _scene: &Scene) -> Result<Option<Facts>, EdgeError> {
+        let found = self.rds.instance(&self.plan.to).await?;
+        let renamed = found.filter(|found| found.tags.contains_key(RENAMED));
+        renamed.map(|found| self.facts_of(&found)).transpose()
+    }
+
     async fn intend(&self, scene: &Scene, had: Option<&Facts>) -> Result<Facts, EdgeError> {
         if let Some(had) = had {
             return Ok(again(had));
@@ -266,8 +273,11 @@ impl Action for Rename {
         let found = self.rds.instance(from).await?;
         let found = found.ok_or_else(|| missing(from))?;
         if let Some(holder) = self.rds.instance(to).await? {
+            let by = holder.tags.get(RENAMED).map_or_else(String::new, |by| {
+                format!(", which step {by} of rekindle renamed and nobody named back")
+            });
             return Err(refused(format!(
-                "the name `{to}` is taken by {}; `{from}` is {}",
+                "the name `{to}` is taken by {}{by}; `{from}` is {}",
                 shown(&holder),
                 shown(&found)
             )));

@@ -134,8 +134,8 @@ impl Stages<'_> {
         let chosen = choose(request, &ledger)?;
         self.notices.extend(chosen.notices.iter().cloned());
         let actions = actions(request)?;
-        let instead_of = self.moved_aside.run.clone();
-        let (events, attempt) = opening_events(request, &chosen, &ledger, instead_of, None)?;
+        let left = &self.moved_aside.left;
+        let (events, attempt) = opening_events(request, &chosen, &ledger, left, None)?;
         let given_up = stale_partitions(&ledger, &events);
         let mut book = Book::new(journal.clone(), ledger, chosen.run.clone());
         begin(&mut book, events).await.map_err(by_book)?;

@@ -15,7 +15,7 @@ use crate::{
     cutover::{Action, Observed, Reversed},
     failpoint,
     failure::{Exit, Failure},
-    ids::StepNumber,
+    ids::{RunId, StepNumber},
     journal::{Journal, OpenMode},
     machine::{
         AttemptEnd, Event, Ledger, PlannedStep, RunEvent, RunLedger, Scope, StepEvent, StepLedger,
@@ -35,10 +35,16 @@ pub struct ToUndo {
     pub stands: String,
 }
 
-/// Returns the latest run of the whole plan with steps to reverse, and those steps, the last one first.
+/// Returns the latest run of the whole plan with steps to reverse, and those steps, the last one first. Once they are
+/// reversed it is the turn of the run before, if there is anything left of it.
 #[must_use]
 pub fn to_undo(ledger: &Ledger) -> Option<(&RunLedger, Vec<ToUndo>)> {
-    let run = ledger.runs.iter().rev().find(|run| !run.steps.is_empty())?;
+    let runs = ledger.runs.iter().rev();
+    runs.map(|run| (run, steps_to_undo(run)))
+        .find(|(_, steps)| !steps.is_empty())
+}
+
+fn steps_to_undo(run: &RunLedger) -> Vec<ToUndo> {
     let of = |(index, step): (usize, &StepLedger)| {
         let number = StepNumber::at(index);
         let stands = match step.state {
@@ -48,9 +54,7 @@ pub fn to_undo(ledger: &Ledger) -> Option<(&RunLedger, Vec<ToUndo>)> {
             }
             StepState::Waiting | StepState::Undone => return None,
         };
-        // What was so before the run came is not the run's to reverse, unless a lost state file did it.
-        let ours = step.began_ms.is_some() || run.instead_of.is_some();
-        ours.then(|| ToUndo {
+        run.has_to_reverse(step).then(|| ToUndo {
             number,
             name: name(&run.steps, number, step),
             stands,
@@ -58,35 +62,42 @@ pub fn to_undo(ledger: &Ledger) -> Option<(&RunLedger, Vec<ToUndo>)> {
     };
     let mut steps: Vec<_> = run.steps.iter().enumerate().filter_map(of).collect();
     steps.reverse();
-    (!steps.is_empty()).then_some((run, steps))
+    steps
 }
 
-/// Gives the unfinished run up and reverses its steps, the last one first. `told` hears of each, in one line. A step that
-/// cannot be reversed ends it there, and the same command goes on.
+/// Gives the unfinished run up and reverses its steps, the last one first: those that were `shown`, and agreed to. `told`
+/// hears of each, in one line. A step that cannot be reversed ends it there, and the same command goes on.
 ///
 /// # Errors
 ///
-/// A [`Failure`] with exit code 3 where the plan's steps are others than the run's or the state file is refused, 6 where a
+/// A [`Failure`] with exit code 3 where the plan's steps are others than the run's, the run is no longer where it was when
+/// its steps were shown, or the state file is refused, 6 where a
 /// run is at work, 5 where a step could not be reversed.
 pub async fn undo(
     plan: &Plan,
     actions: &[Arc<dyn Action>],
     state_path: &Path,
     typed: &str,
+    shown: (&RunId, &[ToUndo]),
     mut told: impl FnMut(&str),
 ) -> Result<(), Failure> {
     let (journal, ledger, _) = Journal::open(state_path, OpenMode::Normal)
         .map_err(|error| refused_by_journal(&error, typed))?;
-    let Some((run, steps)) = to_undo(&ledger) else {
-        journal
-            .close()
-            .await
-            .map_err(|error| refused_by_journal(&error, typed))?;
-        return Ok(());
+    let now = to_undo(&ledger).map(|(run, steps)| (run.clone(), steps));
+    let checked = match now {
+        Some((run, steps)) if (&run.id, steps.as_slice()) == shown => {
+            same_steps(plan, &run, typed).map(|()| (run, steps))
+        }
+        _ => Err(Failure::new(
+            Exit::Refused,
+            "what there is to reverse is no longer what was shown",
+            "nothing was reversed",
+            format!("`rekindle undo {typed}` shows the steps as they are by now"),
+        )
+        .why("the run went on, or somebody else reversed it")),
     };
-    let (run, steps) = (run.clone(), steps);
-    let outcome = match same_steps(plan, &run, typed) {
-        Ok(()) => {
+    let outcome = match checked {
+        Ok((run, steps)) => {
             let mut book = Book::new(journal.clone(), ledger, run.id.clone());
             match reverse(&mut book, plan, actions, &steps, &mut told).await {
                 Ok(None) => Ok(()),
