@@ -55,7 +55,7 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
             )),
         )));
     }
-    let actions = cutover::connect(&plan, &file.path)
+    let actions = cutover::connect(&plan, &file.path, cutover::Purpose::Act)
         .map_err(|error| engine::refused_by_edge(&error, &plan.name, &file.plan))?;
     let runtime = connect::runtime()?;
     let outcome = runtime.block_on(async {

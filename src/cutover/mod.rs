@@ -151,13 +151,26 @@ pub trait Action: Send + Sync {
     async fn undo(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Reversed, EdgeError>;
 }
 
+/// What actions are wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be carried out or reversed.
+    Act,
+    /// To be looked at alone: nothing is written, and no command of an earlier process is waited for.
+    Look,
+}
+
 /// Returns the actions of the plan's steps in their order, `prepare` before `finish`. Starts nothing and connects to
 /// nothing. Output of commands is kept beside `state_path`.
 ///
 /// # Errors
 ///
 /// `Refused` for files of `tls` that cannot be used.
-pub fn connect(plan: &Plan, state_path: &Path) -> Result<Vec<Arc<dyn Action>>, EdgeError> {
+pub fn connect(
+    plan: &Plan,
+    state_path: &Path,
+    purpose: Purpose,
+) -> Result<Vec<Arc<dyn Action>>, EdgeError> {
     let redacted = Redacted::of(plan);
     let folder = plan.folder();
     let lists = [
@@ -187,6 +200,7 @@ pub fn connect(plan: &Plan, state_path: &Path) -> Result<Vec<Arc<dyn Action>>, E
                 log: log_beside(state_path, &what),
                 redacted: redacted.clone(),
                 within: step.within,
+                only_looks: purpose == Purpose::Look,
             };
             actions.push(match (&step.kind, &jenkins) {
                 (StepKind::JenkinsBuild(build), Some(jenkins)) => Arc::new(JobBuild::new(

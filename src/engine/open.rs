@@ -435,7 +435,7 @@ async fn release(leases: &Leases) {
 
 /// Returns what the plan's steps do.
 fn actions(request: &OpenRun) -> Result<Vec<Arc<dyn Action>>, Failure> {
-    cutover::connect(&request.plan, &request.state_path)
+    cutover::connect(&request.plan, &request.state_path, cutover::Purpose::Act)
         .map_err(|error| refused_by_edge(&error, &request.plan.name, &request.typed))
 }
 
