@@ -710,3 +710,86 @@ fn a_job_of_somebody_else_is_copied_from_and_never_overwritten() {
     );
     assert!(known.lock().unwrap().changes.is_empty());
 }
+
+#[test]
+fn a_command_that_outlives_its_program_is_waited_for_and_not_begun_beside_itself() {
+    let run = "echo begin >> calls; while test ! -e go; do sleep 0.02; done; echo end >> calls; touch migrated";
+    let shop = Shop::new(&format!(
+        "prepare: [{{ shell: {{ run: \"{run}\", check: \"echo check >> calls; test -e migrated\" }} }}]\n"
+    ));
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let mut first = shop.starts();
+    until("begun", &|| shop.calls().contains(&"begin".to_owned()));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let second = shop.starts();
+    shop.is_at_work("the second one");
+    // A dry run beside it says so, and waits for nobody.
+    let (_, said) = shop.said(&["run", "shop.yaml", "--dry-run"], None);
+    assert!(said.contains("is still at work"), "{said}");
+    assert_eq!(shop.calls(), ["check", "begin"]);
+    fs::write(shop.path("go"), "").unwrap();
+    ends(second, 0);
+    assert_eq!(shop.calls(), ["check", "begin", "end", "check"]);
+    assert!(!shop.has("state/shop.sqlite.prepare-1.lock") || shop.has("migrated"));
+}
+
+impl Shop {
+    /// Waits until a program works on the run.
+    fn is_at_work(&self, which: &str) {
+        let begun = Instant::now();
+        while self.status()["working"] != true {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{which}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn an_answer_names_its_question_and_who_gave_it_before() {
+    let shop = Shop::new(ASKS);
+    let child = shop.starts();
+    shop.waits_for(1, "intent");
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    ends(child, 130);
+    for words in ["approved: does it look right?", "approved already by "] {
+        let (code, said) = shop.said(&["approve", "shop.yaml"], None);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    shop.completes(&[]);
+    assert!(shop.has("after"));
+}
+
+#[test]
+fn a_dry_run_leaves_nothing_behind_where_a_check_cannot_tell() {
+    let shop = Shop::new(
+        "prepare: [{ shell: { run: \"touch ran\", check: \"no-such-program-anywhere\" } }]\n",
+    );
+    let (_, said) = shop.said(&["run", "shop.yaml", "--dry-run"], None);
+    assert!(said.contains("says neither yes nor no"), "{said}");
+    assert!(!shop.has("state") && !shop.has("ran"));
+}
+
+#[test]
+fn a_log_shows_no_secret_of_a_variable_and_gives_a_terminal_no_orders() {
+    let steps = "prepare: [{ shell: { run: \"echo ${DB}; echo $AWS_SECRET_ACCESS_KEY; printf 'a\\\\033[2Jb\\\\n'; exit 3\", repeatable: true } }]\n";
+    let shop = Shop::new(steps);
+    let mut command = shop.command(&["run", "shop.yaml", "--single-process"], None);
+    let output = command
+        .env("DB", "mysql://shop:geheim-4711@db.test/shop")
+        .env("AWS_SECRET_ACCESS_KEY", "geheim-4712")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    let log = fs::read_to_string(shop.path("state/shop.sqlite.prepare-1.log")).unwrap();
+    assert_eq!(log, "***\n***\na\\u{1b}[2Jb\n");
+}

@@ -234,7 +234,11 @@ impl Stages<'_> {
     async fn interrupted(&self, book: &mut Book) -> Failure {
         let (end, moved) = (AttemptEnd::Interrupted, Some(RunEvent::Interrupt));
         match book.attempt_ended(end, moved).await {
-            Ok(()) => interrupted(&self.request.typed, None),
+            Ok(()) => Failure {
+                safe: "no row was written; the steps that are done are journaled, and the one at work is looked at first"
+                    .to_owned(),
+                ..interrupted(&self.request.typed, None)
+            },
             Err(error) => refused_by_book(&error, &self.request.typed),
         }
     }
