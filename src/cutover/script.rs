@@ -124,7 +124,13 @@ impl Runner {
     /// Waits until no command is at work that an earlier process began, for as long as a command may take.
     async fn alone(&self) -> Result<(), EdgeError> {
         match OpenOptions::new().read(true).open(self.lock()) {
-            Ok(file) => self.free(&file).await,
+            Ok(file) => {
+                self.free(&file).await?;
+                if !self.only_looks {
+                    fs::remove_file(self.lock()).ok();
+                }
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(self.no_lock(error)),
         }

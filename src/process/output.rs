@@ -149,6 +149,15 @@ fn filled_in(hidden: &Hidden) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let (mut typed, mut text) = (hidden.typed.as_str(), hidden.text.expose_secret());
     while let Some((before, rest)) = typed.split_once("${") {
+        if let Some(before) = before.strip_suffix('$') {
+            // `$${` is no variable.
+            let after = text.strip_prefix(before);
+            let Some(after) = after.and_then(|after| after.strip_prefix("${")) else {
+                break;
+            };
+            (typed, text) = (rest, after);
+            continue;
+        }
         let Some((name, after)) = rest.split_once('}') else {
             break;
         };
@@ -157,6 +166,7 @@ fn filled_in(hidden: &Hidden) -> Vec<(String, String)> {
         };
         // Up to the next text that was typed, which has to come after it.
         let next = after.split_once("${").map_or(after, |(next, _)| next);
+        let next = next.strip_suffix('$').unwrap_or(next);
         let end = if next.is_empty() {
             if after.is_empty() { value.len() } else { break }
         } else {
@@ -293,8 +303,8 @@ mod tests {
             text: text.into(),
         };
         let found = filled_in(&hidden(
-            "load ${URL} -p ${DB_PW:-x}; echo ${file:token}",
-            "load mysql://a:b4711@db/x -p geheim; echo t0ken",
+            "load ${URL} -p ${DB_PW:-x}; echo $${A} ${file:token}",
+            "load mysql://a:b4711@db/x -p geheim; echo ${A} t0ken",
         ));
         let found: Vec<_> = found
             .iter()

@@ -1,7 +1,7 @@
 //! A cutover that is half done is gone on with, or taken back, before another one begins.
 
 use crate::{
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, without_scope},
     ids::{RunId, StepNumber},
     machine::{Ledger, RunLedger, RunState},
 };
@@ -29,7 +29,7 @@ pub(in crate::engine) fn refuse_half_done(
         if (would_be_given_up || is_left)
             && let Some(step) = renamed(run)
         {
-            let plan = crate::failure::without_scope(typed);
+            let plan = without_scope(typed);
             let next = if is_left {
                 format!("`rekindle undo {plan}` gives the name back")
             } else {
