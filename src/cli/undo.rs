@@ -75,7 +75,7 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
                 "steps that are reversed are journaled; the one at work is looked at first",
                 format!("`rekindle undo {}` goes on from there", file.plan),
             )),
-            done = engine::undo(&plan, &actions, &file.path, &file.plan, (&run, &steps), told) => done,
+            done = engine::undo(&plan, &actions, &file.path, &file.plan, (&run, steps.as_slice()), told) => done,
         }
     });
     runtime.shutdown_background();

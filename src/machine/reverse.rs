@@ -75,7 +75,12 @@ impl RunLedger {
     #[must_use]
     pub fn is_being_reversed(&self) -> bool {
         let mut steps = self.steps.iter();
-        steps.any(|step| step.state == StepState::Undone)
+        let is_over = self.state == RunState::Done;
+        // Of a run that is done, every step was.
+        steps.any(|step| match step.state {
+            StepState::Undone => true,
+            state => is_over && state != StepState::Done,
+        })
     }
 
     /// Returns whether a person had the run reversed, and nothing of it is left.

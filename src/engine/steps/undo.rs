@@ -50,7 +50,8 @@ fn steps_to_undo(run: &RunLedger) -> Vec<ToUndo> {
         let stands = match step.state {
             StepState::Done => step.how.clone().unwrap_or_default(),
             StepState::Intent | StepState::Unknown => {
-                "it was begun, and how it ended is not known: looked at first".to_owned()
+                "it was begun, or half reversed, and how that ended is not known: looked at first"
+                    .to_owned()
             }
             StepState::Waiting | StepState::Undone => return None,
         };
@@ -147,17 +148,25 @@ async fn reverse(
         ) else {
             continue;
         };
-        let facts = step.facts.as_ref();
-        if step.state == StepState::Unknown && work.action.can_tell() {
+        let (state, facts) = (step.state, step.facts.clone());
+        let facts = facts.as_ref();
+        if state == StepState::Unknown && work.action.can_tell() {
             match work.action.observe(&work.scene, facts).await {
                 Ok(Observed::NotDone(how)) => {
                     record(book, one.number, vec![StepEvent::NotDone]).await?;
-                    told(&format!("{}: was not done: {how}", one.name));
+                    told(&format!(
+                        "{}: is not done, or not any more: {how}",
+                        one.name
+                    ));
                     continue;
                 }
                 Ok(Observed::Done(_)) => {}
                 Err(error) => return Ok(Some((one.name.clone(), one_line(&error)))),
             }
+        }
+        if state == StepState::Done {
+            // From here on nobody may take it for done, wherever this dies.
+            record(book, one.number, vec![StepEvent::Lost]).await?;
         }
         // Every one of them looks before it does anything, so that an answer that was lost does no harm.
         let undo = || work.action.undo(&work.scene, facts);
