@@ -300,7 +300,7 @@ mod tests {
     fn what_variables_stand_for_in_commands_is_found() {
         let hidden = |typed: &str, text: &str| Hidden {
             typed: typed.to_owned(),
-            text: text.into(),
+            text: text.to_owned().into(),
         };
         let found = filled_in(&hidden(
             "load ${URL} -p ${DB_PW:-x}; echo $${A} ${file:token}",

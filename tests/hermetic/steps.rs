@@ -793,3 +793,25 @@ fn a_log_shows_no_secret_of_a_variable_and_gives_a_terminal_no_orders() {
     let log = fs::read_to_string(shop.path("state/shop.sqlite.prepare-1.log")).unwrap();
     assert_eq!(log, "***\n***\na\\u{1b}[2Jb\n");
 }
+
+#[test]
+fn steps_whose_names_come_too_late_or_twice_are_no_plan() {
+    let shop = Shop::new(
+        "aws: { region: eu-central-1 }
+prepare:
+  - rds_restore: { instance: shop-db, from: { latest: hourly }, settings_of: shop-db-old }
+  - rds_rename: { instance: shop-db, to: shop-db-old }
+  - rds_rename: { instance: other-db, to: Shop-DB-old }
+  - shell: { run: \"echo \\0\", repeatable: true }
+",
+    );
+    let (code, said) = shop.said(&["validate", "shop.yaml"], None);
+    assert_eq!(code, Some(3), "{said}");
+    for part in [
+        "`prepare[0].rds_restore.settings_of` gets its name only after this step",
+        "`prepare[2].rds_rename.to` is given to an instance before it",
+        "`prepare[3].shell.run` holds a NUL character",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}

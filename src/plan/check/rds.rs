@@ -38,6 +38,7 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
             .help(fault.help),
         );
     }
+    names_in_order(model, problems);
     let mut has_page = false;
     for step in model.prepare.iter().chain(&model.finish) {
         match &step.kind {
@@ -111,6 +112,52 @@ fn check_one(
             .at(step.at, "where is it?")
             .help("add `aws: { region: eu-central-1 }`; credentials come from the AWS chain (environment, profile, role)"),
         );
+    }
+}
+
+/// Checks that no two renames give one name, and that what a restore takes its settings from has its name by then.
+fn names_in_order(model: &Model, problems: &mut Vec<Diagnostic>) {
+    let steps: Vec<_> = model.prepare.iter().chain(&model.finish).collect();
+    let given = |step: &Step| match &step.kind {
+        Some(StepKind::RdsRename { to: Some(to), .. }) => Some(to.value.to_ascii_lowercase()),
+        _ => None,
+    };
+    for (index, step) in steps.iter().enumerate() {
+        let (before, after) = (&steps[..index], &steps[index + 1..]);
+        let path = |key: &str| quoted(&format!("{}.{key}", step.path));
+        match &step.kind {
+            Some(StepKind::RdsRename { to: Some(to), .. }) => {
+                let name = to.value.to_ascii_lowercase();
+                if before.iter().any(|one| given(one).as_ref() == Some(&name)) {
+                    problems.push(
+                        Diagnostic::new(
+                            Code::InvalidValue,
+                            format!("{} is given to an instance before it", path("to")),
+                        )
+                        .at(to.span, "taken by then")
+                        .help("two instances have two names"),
+                    );
+                }
+            }
+            Some(StepKind::RdsRestore {
+                settings_of: Some(model),
+                ..
+            }) => {
+                let name = model.value.to_ascii_lowercase();
+                let is_given = |one: &&Step| given(one).as_ref() == Some(&name);
+                if !before.iter().any(is_given) && after.iter().any(is_given) {
+                    problems.push(
+                        Diagnostic::new(
+                            Code::InvalidValue,
+                            format!("{} gets its name only after this step", path("settings_of")),
+                        )
+                        .at(model.span, "not called so yet")
+                        .help("put the `rds_rename` before the `rds_restore`"),
+                    );
+                }
+            }
+            _ => {}
+        }
     }
 }
 

@@ -91,11 +91,25 @@ fn jenkins(model: &Model, problems: &mut Vec<Diagnostic>) {
 fn check_one(step: &Step, kind: &StepKind, model: &Model, problems: &mut Vec<Diagnostic>) {
     match kind {
         StepKind::Shell {
+            run,
             check,
             repeatable,
+            undo,
             is_answered,
-            ..
         } => {
+            for (key, text) in [("run", run), ("check", check), ("undo", undo)] {
+                if let Some(text) = text.as_ref().filter(|text| text.value.contains('\0')) {
+                    let path = format!("{}.{key}", step.path);
+                    problems.push(
+                        Diagnostic::new(
+                            Code::InvalidValue,
+                            format!("{} holds a NUL character", quoted(&path)),
+                        )
+                        .at(text.span, "no command can have one")
+                        .help("write it without; `printf '\\0'` makes one in a command"),
+                    );
+                }
+            }
             let repeatable = repeatable.as_ref();
             let refused = check.is_none() && repeatable.is_some_and(|flag| !flag.value);
             if !is_answered || refused {
