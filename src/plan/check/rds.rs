@@ -115,20 +115,20 @@ fn check_one(
     }
 }
 
-/// Checks that no two renames give one name, and that what a restore takes its settings from has its name by then.
+/// Checks that no rename gives a name that an instance has by then, and that what a restore takes its settings from has its
+/// name by then.
 fn names_in_order(model: &Model, problems: &mut Vec<Diagnostic>) {
+    let lower = |name: &Value<String>| name.value.to_ascii_lowercase();
     let steps: Vec<_> = model.prepare.iter().chain(&model.finish).collect();
-    let given = |step: &Step| match &step.kind {
-        Some(StepKind::RdsRename { to: Some(to), .. }) => Some(to.value.to_ascii_lowercase()),
-        _ => None,
-    };
+    let mut given = Vec::new();
     for (index, step) in steps.iter().enumerate() {
-        let (before, after) = (&steps[..index], &steps[index + 1..]);
         let path = |key: &str| quoted(&format!("{}.{key}", step.path));
         match &step.kind {
-            Some(StepKind::RdsRename { to: Some(to), .. }) => {
-                let name = to.value.to_ascii_lowercase();
-                if before.iter().any(|one| given(one).as_ref() == Some(&name)) {
+            Some(StepKind::RdsRename { instance, to, .. }) => {
+                let freed = instance.as_ref().map(lower);
+                given.retain(|name| freed.as_ref() != Some(name));
+                let Some(to) = to else { continue };
+                if given.contains(&lower(to)) {
                     problems.push(
                         Diagnostic::new(
                             Code::InvalidValue,
@@ -138,14 +138,17 @@ fn names_in_order(model: &Model, problems: &mut Vec<Diagnostic>) {
                         .help("two instances have two names"),
                     );
                 }
+                given.push(lower(to));
             }
             Some(StepKind::RdsRestore {
                 settings_of: Some(model),
                 ..
             }) => {
-                let name = model.value.to_ascii_lowercase();
-                let is_given = |one: &&Step| given(one).as_ref() == Some(&name);
-                if !before.iter().any(is_given) && after.iter().any(is_given) {
+                let comes_later = steps[index + 1..].iter().any(|later| {
+                    matches!(&later.kind, Some(StepKind::RdsRename { to: Some(to), .. })
+                        if lower(to) == lower(model))
+                });
+                if comes_later && !given.contains(&lower(model)) {
                     problems.push(
                         Diagnostic::new(
                             Code::InvalidValue,
