@@ -184,6 +184,10 @@ impl MovedAside {
                 state: old_state.clone(),
                 left: left.clone(),
             }),
+            Notice::NotBegun { left } => Some(Self {
+                state: None,
+                left: left.clone(),
+            }),
             _ => None,
         });
         moved.unwrap_or_default()

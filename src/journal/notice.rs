@@ -29,6 +29,11 @@ pub enum Notice {
         /// Where the old files lie now.
         moved_to: PathBuf,
     },
+    /// An earlier process had begun the state file anew, and ended before its run began.
+    NotBegun {
+        /// The runs that the state file before it left to the next.
+        left: Predecessors,
+    },
     /// The state file was brought up to date.
     Migrated {
         /// Its format before.
@@ -72,6 +77,10 @@ impl fmt::Display for Notice {
                     None => Ok(()),
                 }
             }
+            Self::NotBegun { left } => write!(
+                f,
+                "the state file was begun anew and holds no run yet; what is left of these is looked for: {left}"
+            ),
             Self::Migrated { from, to, backup } => write!(
                 f,
                 "state file brought from format {from} to {to}; the old one is kept as `{}`",

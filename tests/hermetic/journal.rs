@@ -416,6 +416,36 @@ fn a_state_file_behind_its_marker_is_refused() {
     }
 }
 
+#[test]
+fn what_a_lost_state_file_left_is_known_until_a_run_answers_for_it() {
+    let rig = Rig::new();
+    rig.killed_after(5);
+    fs::remove_file(rig.path()).unwrap();
+    fs::remove_file(rig.beside("-wal")).unwrap();
+    let is_left = |notices: &[Notice]| match notices {
+        [Notice::StartedAnew { left, .. } | Notice::NotBegun { left }] => {
+            left.to_string() == "RUN222"
+        }
+        _ => false,
+    };
+    // Killed before its run began, and again.
+    let (journal, _, notices) = rig.begin_anew();
+    assert!(is_left(&notices), "{notices:?}");
+    rig.abandon(journal);
+    let (journal, _, notices) = rig.open();
+    assert!(is_left(&notices), "{notices:?}");
+    rig.abandon(journal);
+    // Killed between the old state and the new one.
+    fs::remove_file(rig.path()).unwrap();
+    fs::remove_file(rig.beside("-wal")).ok();
+    assert!(matches!(rig.refused(), JournalError::Behind { .. }));
+    let (journal, mut ledger, notices) = rig.begin_anew();
+    assert!(is_left(&notices), "{notices:?}");
+    record(&journal, &mut ledger, begin("RUN333"));
+    wait(journal.close()).unwrap();
+    assert_eq!(rig.open().2, vec![]);
+}
+
 /// A refusal may leave `SQLite`'s shared memory and the lock line, nothing else.
 fn assert_refused_unchanged(rig: &Rig, mut before: BTreeMap<String, Vec<u8>>) {
     let mut after = rig.bytes();
