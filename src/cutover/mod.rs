@@ -111,6 +111,16 @@ pub trait Action: Send + Sync {
         Ok(None)
     }
 
+    /// Returns the run that took the name which this step would take, this one or another: where its journal is lost, only
+    /// the tag says that it has to be given back. Reads only.
+    ///
+    /// # Errors
+    ///
+    /// Where the world does not say.
+    async fn left_by(&self) -> Result<Option<RunId>, EdgeError> {
+        Ok(None)
+    }
+
     /// Returns whether it leaves a world in which the shop is not what it was until the steps after it are done, too. Before
     /// it is begun, [`is_possible`](Self::is_possible) of each of them is asked.
     #[must_use]
@@ -143,12 +153,17 @@ pub trait Action: Send + Sync {
         told: Told<'_>,
     ) -> Result<String, EdgeError>;
 
-    /// Brings back the world from before. Called twice, it does no more than once.
+    /// Brings back the world from before. Called twice, it does no more than once. `told` hears what it waits for.
     ///
     /// # Errors
     ///
     /// Where the world is neither as before nor as after.
-    async fn undo(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Reversed, EdgeError>;
+    async fn undo(
+        &self,
+        scene: &Scene,
+        facts: Option<&Facts>,
+        told: Told<'_>,
+    ) -> Result<Reversed, EdgeError>;
 }
 
 /// What actions are wanted for.

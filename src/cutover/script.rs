@@ -27,11 +27,16 @@ const LOOK: Duration = Duration::from_mins(1);
 /// for everybody, and a variable of the plan may hold a password. `sh` itself forgets it before it begins.
 const EVALUATE: &str = "eval \"unset REKINDLE_SCRIPT\n$REKINDLE_SCRIPT\"";
 
+/// The same below a `sh` that keeps its stdin until the script is over, whatever that replaces itself by. What a script leaves
+/// in the background does not get it.
+const EVALUATE_BELOW: &str =
+    "sh -c 'eval \"unset REKINDLE_SCRIPT\n$REKINDLE_SCRIPT\"' </dev/null\nexit $?";
+
 /// How long between two looks at a command that an earlier process left behind.
 const LEFT: Duration = Duration::from_millis(100);
 
-/// Runs the commands of one step, one at a time: a command that does something has the lock of its step as its stdin. So
-/// it is held for as long as the command lives, also where the process that began it was killed, and nothing is asked or
+/// Runs the commands of one step, one at a time: a `sh` around a command that does something has the lock of its step as its
+/// stdin. So it is held for as long as the command lives, also where the process that began it was killed, and nothing is asked or
 /// begun beside it.
 pub(super) struct Runner {
     /// The folder of the plan: nothing depends on where somebody typed `rekindle`.
@@ -53,11 +58,8 @@ impl Runner {
     /// `Refused` for every end but exit code 0. Whether to try again is a person's to decide, who knows what it does.
     pub async fn act(&self, scene: &Scene, what: &str, script: &Hidden) -> Result<(), EdgeError> {
         let lock = self.held().await?;
-        let ran = self
-            .run(scene, script, self.within, Stdio::from(lock))
-            .await;
+        let ran = self.run(scene, script, self.within, Some(lock)).await;
         if ran.ended.is_ok() {
-            // It is over. What it left in the background may have our lock still, and is no business of the next one.
             fs::remove_file(self.lock()).ok();
         }
         self.keep(&ran);
@@ -91,7 +93,7 @@ impl Runner {
         script: &Hidden,
     ) -> Result<bool, EdgeError> {
         self.alone().await?;
-        let ran = self.run(scene, script, LOOK, Stdio::null()).await;
+        let ran = self.run(scene, script, LOOK, None).await;
         let (kind, how) = match &ran.ended {
             Ok(status) => match status.code() {
                 Some(0) => return Ok(true),
@@ -182,10 +184,20 @@ impl Runner {
         EdgeError::new(ErrorKind::Refused, text).because(error)
     }
 
-    async fn run(&self, scene: &Scene, script: &Hidden, within: Duration, input: Stdio) -> Ran {
+    async fn run(
+        &self,
+        scene: &Scene,
+        script: &Hidden,
+        within: Duration,
+        lock: Option<File>,
+    ) -> Ran {
+        let (evaluate, input) = match lock {
+            Some(lock) => (EVALUATE_BELOW, Stdio::from(lock)),
+            None => (EVALUATE, Stdio::null()),
+        };
         let mut command = Command::new("sh");
         command
-            .args(["-c", EVALUATE])
+            .args(["-c", evaluate])
             .env("REKINDLE_SCRIPT", script.text.expose_secret())
             .env("REKINDLE_RUN", scene.run.as_str())
             .current_dir(&self.folder);

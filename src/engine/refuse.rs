@@ -299,6 +299,17 @@ pub fn interrupted(typed: &str, paused: Option<&str>) -> Failure {
     )
 }
 
+/// Returns the failure for a run that a signal ended among its steps: `rows` says what became of those.
+#[must_use]
+pub fn interrupted_in_steps(failure: Failure, rows: &str) -> Failure {
+    Failure {
+        safe: format!(
+            "{rows}; the steps that are done are journaled, and the one at work is looked at first"
+        ),
+        ..failure
+    }
+}
+
 /// Returns the failure for a change that could not be recorded.
 #[must_use]
 pub fn refused_by_book(error: &BookError, typed: &str) -> Failure {

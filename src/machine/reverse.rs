@@ -40,6 +40,12 @@ impl Predecessors {
     }
 }
 
+impl FromIterator<RunId> for Predecessors {
+    fn from_iter<I: IntoIterator<Item = RunId>>(runs: I) -> Self {
+        Self(runs.into_iter().take(MOST).collect())
+    }
+}
+
 impl From<String> for Predecessors {
     fn from(text: String) -> Self {
         Self(text.split_whitespace().map(RunId::from_text).collect())

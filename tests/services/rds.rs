@@ -371,7 +371,7 @@ async fn c10_throttling_and_expired_credentials_are_waited_for() {
             { "action": "CreateDBSnapshot", "kind": "throttle" },
             // While something is waited for.
             { "action": "DescribeDBSnapshots", "kind": "throttle", "skip": 2, "times": 2 },
-            { "action": "DescribeDBInstances", "kind": "expire", "skip": 12, "times": 2 },
+            { "action": "DescribeDBInstances", "kind": "expire", "skip": 24, "times": 2 },
         ])),
     )
     .await;
@@ -602,6 +602,21 @@ async fn undo_does_not_believe_an_old_name_that_was_just_asked_to_change() {
 }
 
 #[tokio::test]
+async fn undo_of_a_restore_that_was_just_asked_for_waits_until_it_is_there() {
+    let shop = Shop::new(STEPS, 0).await;
+    shop.dies(&[], "before_step:3:kill");
+    // Longer than a step that was begun looks for what it may have asked for.
+    layer("pace", Some(json!({ "looks": 1, "unseen": 9 }))).await;
+    shop.dies(&[], "step_asked:1:kill");
+    layer("pace", Some(json!({ "looks": 0 }))).await;
+    let (code, said) = shop.undo(None);
+    assert_eq!(code, Some(0), "{said}");
+    let waits = "`shop-db` may have been asked for, and is nowhere to be seen yet";
+    assert!(said.contains(waits), "{said}");
+    shop.is_as_before("asked for a moment ago").await;
+}
+
+#[tokio::test]
 async fn a_half_done_cutover_is_taken_back_before_another_one_begins() {
     for point in ["step_reversed:1:kill", "step_asked:2:kill"] {
         let shop = Shop::new(STEPS, 0).await;
@@ -635,15 +650,28 @@ async fn a_state_file_that_is_lost_twice_leaves_everything_to_the_third_run() {
 #[tokio::test]
 async fn a_rename_of_a_run_that_nobody_knows_is_found_by_its_tag_and_taken_back() {
     let snapshot = "  - rds_snapshot: { instance: shop-db, name: \"before-cutover-{run}\" }\n";
+    let forgets = |shop: &Shop| fs::remove_dir_all(shop.folder.path().join("state")).unwrap();
     let shop = Shop::new(&STEPS.replace(snapshot, ""), 0).await;
     shop.dies(&[], "step_done:1:kill");
-    fs::remove_dir_all(shop.folder.path().join("state")).unwrap();
-    let (code, said) = shop.undo(None);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("there is no state file"), "{said}");
+    forgets(&shop);
     shop.completes(&[], "found by its tag");
     assert_eq!(done("rename").await, 1);
     shop.is_taken_back("found by its tag").await;
+
+    let shop = Shop::new(STEPS, 0).await;
+    shop.dies(&[], "step_asked:3:kill");
+    forgets(&shop);
+    let (code, said) = shop.run(&[], None);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("nobody named back"), "{said}");
+    forgets(&shop);
+    let (code, said) = shop.said(&["undo", "shop.yaml"], None);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("no state file here knows of it"), "{said}");
+    assert!(!shop.folder.path().join("state").exists());
+    shop.is_taken_back("nobody knows of it").await;
+    let (_, said) = shop.undo(None);
+    assert!(said.contains("no instance bears a tag"), "{said}");
 }
 
 #[tokio::test]

@@ -15,7 +15,12 @@ mod rename;
 mod restore;
 mod snapshot;
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -26,6 +31,7 @@ use crate::{
     failpoint,
     ids::RunId,
     machine::Facts,
+    remote::rds::Settings,
 };
 
 /// How long something that RDS said yes to may be nowhere to be seen.
@@ -120,8 +126,30 @@ fn first(scene: &Scene, facts: Facts) -> Facts {
     }
 }
 
-fn was_begun(facts: &Facts) -> bool {
-    facts.contains_key(BEGUN)
+/// Whether this process made the request of a step: its answer may have been lost.
+struct Request(AtomicBool);
+
+impl Request {
+    const fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Notes that it is about to be made.
+    fn is_made(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether it may have been made, by this process or an earlier one.
+    fn may_be_made(&self, facts: &Facts) -> bool {
+        facts.contains_key(BEGUN) || self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Returns settings as a fact.
+fn kept(settings: &Settings) -> Result<String, EdgeError> {
+    serde_json::to_string(settings).map_err(|error| {
+        EdgeError::new(ErrorKind::Internal, "settings cannot be kept").because(error)
+    })
 }
 
 /// Returns the fact called `name`.
@@ -130,6 +158,14 @@ fn fact<'a>(facts: &'a Facts, name: &str) -> Result<&'a str, EdgeError> {
         let text = format!("the journal does not have `{name}` of this step");
         EdgeError::new(ErrorKind::Internal, text)
     })
+}
+
+/// Returns the error for a name that nothing has.
+fn missing(name: &str) -> EdgeError {
+    EdgeError::new(
+        ErrorKind::Missing,
+        format!("no instance is called `{name}`"),
+    )
 }
 
 fn refused(text: impl Into<String>) -> EdgeError {

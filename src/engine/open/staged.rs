@@ -14,7 +14,8 @@ use crate::{
         observers::Observers,
         preflight::{Checked, is_skipped, preflight},
         refuse::{
-            check_identities, interrupted, refused_by_book, refused_by_edge, refused_by_journal,
+            check_identities, interrupted, interrupted_in_steps, refused_by_book, refused_by_edge,
+            refused_by_journal,
         },
         retry::patiently,
         steps::{Prepared, Stage, prepare, stopped},
@@ -234,11 +235,10 @@ impl Stages<'_> {
     async fn interrupted(&self, book: &mut Book) -> Failure {
         let (end, moved) = (AttemptEnd::Interrupted, Some(RunEvent::Interrupt));
         match book.attempt_ended(end, moved).await {
-            Ok(()) => Failure {
-                safe: "no row was written; the steps that are done are journaled, and the one at work is looked at first"
-                    .to_owned(),
-                ..interrupted(&self.request.typed, None)
-            },
+            Ok(()) => {
+                let failure = interrupted(&self.request.typed, None);
+                interrupted_in_steps(failure, "no row was written")
+            }
             Err(error) => refused_by_book(&error, &self.request.typed),
         }
     }

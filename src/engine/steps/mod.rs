@@ -11,6 +11,7 @@
 
 mod half_done;
 mod prepare;
+mod tags;
 mod undo;
 
 use std::{
@@ -22,8 +23,9 @@ use tokio::time::{sleep, timeout};
 
 pub(super) use self::half_done::refuse_half_done;
 pub(super) use self::prepare::{Prepared, Stage, is_due, prepare, record};
+pub use self::tags::found_by_tags;
 pub(super) use self::undo::lost;
-pub use self::undo::{ToUndo, to_undo, undo};
+pub use self::undo::{Reversing, ToUndo, WayBack, undo};
 use super::retry::{Waits, retrying};
 use crate::{
     cutover::{Action, Observed, Scene},

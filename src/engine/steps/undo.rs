@@ -1,6 +1,9 @@
 //! The way back: the steps of a run reversed, the last one first. Only because a person asked.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{
     super::{
@@ -13,10 +16,11 @@ use super::{
 };
 use crate::{
     cutover::{Action, Observed, Reversed},
+    error::EdgeError,
     failpoint,
     failure::{Exit, Failure},
     ids::{RunId, StepNumber},
-    journal::{Journal, OpenMode},
+    journal::{Journal, OpenMode, now_ms},
     machine::{
         AttemptEnd, Event, Ledger, PlannedStep, RunEvent, RunLedger, Scope, StepEvent, StepLedger,
         StepState,
@@ -35,10 +39,66 @@ pub struct ToUndo {
     pub stands: String,
 }
 
+/// A run that would be reversed, and how: what a person is shown, and agrees to.
+#[derive(Debug, Clone)]
+pub struct WayBack {
+    /// The run.
+    pub run: RunId,
+    /// Its steps to reverse, the last one first.
+    pub steps: Vec<ToUndo>,
+    /// What a journal has to be told of a run that is known by its tags alone.
+    found: Vec<Event>,
+}
+
+impl WayBack {
+    /// Returns the way back that `ledger` knows of; `None` where there is nothing to reverse.
+    #[must_use]
+    pub fn known(ledger: &Ledger) -> Option<Self> {
+        to_undo(ledger).map(|(run, steps)| Self {
+            run: run.id.clone(),
+            steps,
+            found: Vec::new(),
+        })
+    }
+
+    /// Returns whether it is known by tags alone.
+    #[must_use]
+    pub const fn is_found(&self) -> bool {
+        !self.found.is_empty()
+    }
+
+    /// Returns it as one that `events` tell a journal of.
+    pub(super) fn found(self, events: Vec<Event>) -> Self {
+        Self {
+            found: events,
+            ..self
+        }
+    }
+
+    /// Returns the run as it stands by now in `ledger`; `None` where what there is to reverse is no longer this.
+    fn still(&self, ledger: &Ledger) -> Option<RunLedger> {
+        let mut ledger = ledger.clone();
+        let mut found = self.found.iter();
+        found
+            .try_for_each(|event| ledger.apply(now_ms(), event))
+            .ok()?;
+        let (run, steps) = to_undo(&ledger)?;
+        (run.id == self.run && steps == self.steps).then(|| run.clone())
+    }
+}
+
+/// What whoever has steps reversed hears, in one line at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reversing {
+    /// What the step at work waits for.
+    Waits(String),
+    /// A step is reversed, or there is nothing of it to reverse.
+    Reversed(String),
+}
+
 /// Returns the latest run of the whole plan with steps to reverse, and those steps, the last one first. Once they are
 /// reversed it is the turn of the run before, if there is anything left of it.
-#[must_use]
-pub fn to_undo(ledger: &Ledger) -> Option<(&RunLedger, Vec<ToUndo>)> {
+fn to_undo(ledger: &Ledger) -> Option<(&RunLedger, Vec<ToUndo>)> {
     let runs = ledger.runs.iter().rev();
     runs.map(|run| (run, steps_to_undo(run)))
         .find(|(_, steps)| !steps.is_empty())
@@ -67,7 +127,7 @@ fn steps_to_undo(run: &RunLedger) -> Vec<ToUndo> {
 }
 
 /// Gives the unfinished run up and reverses its steps, the last one first: those that were `shown`, and agreed to. `told`
-/// hears of each, in one line. A step that cannot be reversed ends it there, and the same command goes on.
+/// hears of each. A step that cannot be reversed ends it there, and the same command goes on.
 ///
 /// # Errors
 ///
@@ -79,17 +139,14 @@ pub async fn undo(
     actions: &[Arc<dyn Action>],
     state_path: &Path,
     typed: &str,
-    shown: (&RunId, &[ToUndo]),
-    mut told: impl FnMut(&str),
+    shown: &WayBack,
+    told: impl Fn(Reversing) + Send + Sync,
 ) -> Result<(), Failure> {
     let (journal, ledger, _) = Journal::open(state_path, OpenMode::Normal)
         .map_err(|error| refused_by_journal(&error, typed))?;
-    let now = to_undo(&ledger).map(|(run, steps)| (run.clone(), steps));
-    let checked = match now {
-        Some((run, steps)) if (&run.id, steps.as_slice()) == shown => {
-            same_steps(plan, &run, typed).map(|()| (run, steps))
-        }
-        _ => Err(Failure::new(
+    let checked = match shown.still(&ledger) {
+        Some(run) => same_steps(plan, &run, typed),
+        None => Err(Failure::new(
             Exit::Refused,
             "what there is to reverse is no longer what was shown",
             "nothing was reversed",
@@ -98,9 +155,9 @@ pub async fn undo(
         .why("the run went on, or somebody else reversed it")),
     };
     let outcome = match checked {
-        Ok((run, steps)) => {
-            let mut book = Book::new(journal.clone(), ledger, run.id.clone());
-            match reverse(&mut book, plan, actions, &steps, &mut told).await {
+        Ok(()) => {
+            let mut book = Book::new(journal.clone(), ledger, shown.run.clone());
+            match reverse(&mut book, plan, actions, shown, &told).await {
                 Ok(None) => Ok(()),
                 Ok(Some((name, reason))) => Err(Failure::new(
                     Exit::Stopped,
@@ -136,11 +193,14 @@ async fn reverse(
     book: &mut Book,
     plan: &Plan,
     actions: &[Arc<dyn Action>],
-    steps: &[ToUndo],
-    told: &mut impl FnMut(&str),
+    shown: &WayBack,
+    told: &(impl Fn(Reversing) + Send + Sync),
 ) -> Result<Option<(String, String)>, BookError> {
+    if shown.is_found() {
+        book.record(shown.found.clone()).await?;
+    }
     give_up(book).await?;
-    for one in steps {
+    for one in &shown.steps {
         let run = book.run()?;
         let (Some(work), Some(step)) = (
             Work::new(plan, actions, run, one.number),
@@ -154,10 +214,10 @@ async fn reverse(
             match work.action.observe(&work.scene, facts).await {
                 Ok(Observed::NotDone(how)) => {
                     record(book, one.number, vec![StepEvent::NotDone]).await?;
-                    told(&format!(
+                    told(Reversing::Reversed(format!(
                         "{}: is not done, or not any more: {how}",
                         one.name
-                    ));
+                    )));
                     continue;
                 }
                 Ok(Observed::Done(_)) => {}
@@ -169,17 +229,33 @@ async fn reverse(
             record(book, one.number, vec![StepEvent::Lost]).await?;
         }
         // Every one of them looks before it does anything, so that an answer that was lost does no harm.
-        let undo = || work.action.undo(&work.scene, facts);
-        let how = match retrying(&work.retry, |_, _| {}, undo).await {
+        let waits = once_each(|text| {
+            told(Reversing::Waits(format!("{}: {text}", one.name)));
+        });
+        let undo = || work.action.undo(&work.scene, facts, &waits);
+        let trouble = |error: &EdgeError, _| waits(one_line(error));
+        let how = match retrying(&work.retry, trouble, undo).await {
             Ok(Reversed::Undone(how)) => how,
             Ok(Reversed::Nothing(why)) => format!("nothing reversed: {why}"),
             Err(error) => return Ok(Some((one.name.clone(), one_line(&error)))),
         };
         failpoint::hit("step_reversed")?;
-        told(&format!("{}: {how}", one.name));
+        told(Reversing::Reversed(format!("{}: {how}", one.name)));
         record(book, one.number, vec![StepEvent::Undone { how }]).await?;
     }
     Ok(None)
+}
+
+/// Returns `told` without what it was told last.
+fn once_each(told: impl Fn(String) + Send + Sync) -> impl Fn(String) + Send + Sync {
+    let said = Mutex::new(String::new());
+    move |text| {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != text {
+            said.clone_from(&text);
+            told(text);
+        }
+    }
 }
 
 /// Records that nobody goes on with the run, and that what was under way is to be looked at.

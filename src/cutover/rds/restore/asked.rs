@@ -66,12 +66,11 @@ impl Restore {
             // The plan renames nothing to make way for it.
             return Ok(());
         }
-        let heir = match renamed_before(scene, model) {
-            Some(facts) => self.rds.instance_with(fact(facts, RESOURCE_ID)?).await?,
-            None => {
-                let found = self.rds.instance(model).await?;
-                found.filter(|found| is_of_run(scene, &found.tags, RENAMED))
-            }
+        let heir = if let Some(facts) = renamed_before(scene, model) {
+            self.rds.instance_with(fact(facts, RESOURCE_ID)?).await?
+        } else {
+            let found = self.rds.instance(model).await?;
+            found.filter(|found| is_of_run(scene, &found.tags, RENAMED))
         };
         if heir.is_some() {
             return Ok(());

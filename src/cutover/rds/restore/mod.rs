@@ -5,23 +5,17 @@ mod equal;
 mod origin;
 mod place;
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 
 use self::equal::in_words;
 use super::{
     super::{Action, Observed, Reversed, Scene, Told},
-    AGAIN, AVAILABLE, GRACE, Looks, RENAMED_TO, RESOURCE_ID, SETTINGS, again, asked, fact, first,
-    has_failed, is_ours,
+    AGAIN, AVAILABLE, GRACE, Looks, RENAMED_TO, RESOURCE_ID, Request, SETTINGS, again, asked, fact,
+    first, has_failed, is_ours, kept, missing,
     names::{holders, shown},
-    refused, renamed, token, was_begun,
+    refused, renamed, token,
 };
 use crate::{
     error::{EdgeError, ErrorKind},
@@ -43,8 +37,7 @@ const NAME: usize = 63;
 
 pub(in crate::cutover) struct Restore {
     rds: Arc<Rds>,
-    /// Whether this process asked for it: an answer may have been lost.
-    was_asked: AtomicBool,
+    request: Request,
     plan: RdsRestore,
     /// What the instance under `settings_of` is called before the steps before this one.
     original: String,
@@ -60,7 +53,7 @@ impl Restore {
     ) -> Self {
         Self {
             rds,
-            was_asked: AtomicBool::new(false),
+            request: Request::new(),
             plan,
             original,
             log,
@@ -168,9 +161,7 @@ impl Action for Restore {
             let names = holders(&self.rds, &[name, &self.plan.settings_of]).await?;
             return Err(refused(format!("the name `{name}` is taken: {names}")));
         }
-        let settings = serde_json::to_string(&self.recorded(scene).await?).map_err(|error| {
-            EdgeError::new(ErrorKind::Internal, "settings cannot be kept").because(error)
-        })?;
+        let settings = kept(&self.recorded(scene).await?)?;
         let mut facts = Facts::from([(SETTINGS.to_owned(), settings)]);
         if is_begun {
             return Ok(again(&facts));
@@ -202,14 +193,12 @@ impl Action for Restore {
         {
             return Ok(());
         }
-        let original = match self.rds.instance(&self.plan.settings_of).await? {
-            Some(original) => original,
+        let mut original = self.rds.instance(&self.plan.settings_of).await?;
+        if original.is_none() {
             // Before the steps that rename it.
-            None => self.rds.instance(&self.original).await?.ok_or_else(|| {
-                let text = format!("no instance is called `{}`", self.original);
-                EdgeError::new(ErrorKind::Missing, text)
-            })?,
-        };
+            original = self.rds.instance(&self.original).await?;
+        }
+        let original = original.ok_or_else(|| missing(&self.original))?;
         if let Some(holder) = holder
             && holder.resource_id != original.resource_id
         {
@@ -229,7 +218,7 @@ impl Action for Restore {
     ) -> Result<String, EdgeError> {
         let name = &self.plan.instance;
         let settings = read(facts)?;
-        let begun = was_begun(facts) || self.was_asked.load(Ordering::Relaxed);
+        let begun = self.request.may_be_made(facts);
         let mut looks = Looks::new();
         let mut is_asked = false;
         loop {
@@ -241,7 +230,7 @@ impl Action for Restore {
                 }
                 None if !is_asked && (!begun || looks.elapsed() >= AGAIN) => {
                     is_asked = true;
-                    self.was_asked.store(true, Ordering::Relaxed);
+                    self.request.is_made();
                     let tag = token(scene, &scene.run);
                     let origin = self.chosen(facts)?;
                     self.note_asking(&tag).await?;
@@ -274,7 +263,12 @@ impl Action for Restore {
         Ok(done(&restored))
     }
 
-    async fn undo(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
+    async fn undo(
+        &self,
+        scene: &Scene,
+        facts: Option<&Facts>,
+        told: Told<'_>,
+    ) -> Result<Reversed, EdgeError> {
         let name = &self.plan.instance;
         let aside = aside(name, &scene.run);
         let may_come = self.may_come(scene, facts).await?;
@@ -292,6 +286,12 @@ impl Action for Restore {
                         None if is_asked && looks.elapsed() < GRACE
                             || !is_asked && looks.elapsed() < may_come =>
                         {
+                            let what = if is_asked {
+                                "is being renamed"
+                            } else {
+                                "may have been asked for"
+                            };
+                            told(format!("`{name}` {what}, and is nowhere to be seen yet"));
                             looks.pause().await;
                             continue;
                         }
@@ -324,7 +324,7 @@ impl Action for Restore {
                         "RDS took the request, and the instance is still called `{name}`"
                     )));
                 }
-                Some(_) => {}
+                Some(found) => told(format!("`{name}` is {}", found.status)),
             }
             looks.pause().await;
         }
