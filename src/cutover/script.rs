@@ -157,12 +157,20 @@ impl Runner {
     /// Locks `file` once nobody else has it locked.
     async fn free(&self, file: &File) -> Result<(), EdgeError> {
         let begun = Instant::now();
+        let mut is_said = false;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(()),
                 Err(TryLockError::WouldBlock)
                     if !self.only_looks && begun.elapsed() < self.within =>
                 {
+                    if !is_said {
+                        is_said = true;
+                        tracing::warn!(
+                            lock = %self.lock().display(),
+                            "a command of this step that an earlier process began is still at work: it is waited for"
+                        );
+                    }
                     tokio::time::sleep(LEFT).await;
                 }
                 Err(TryLockError::WouldBlock) => {

@@ -792,8 +792,16 @@ fn a_command_that_outlives_its_program_is_waited_for_and_not_begun_beside_itself
     until("begun", &|| shop.calls().contains(&"begin".to_owned()));
     first.kill().unwrap();
     first.wait().unwrap();
-    let second = shop.starts();
-    shop.is_at_work("the second one");
+    let second = shop
+        .command(&["run", "shop.yaml", "--single-process"], None)
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(shop.path("said")).unwrap())
+        .spawn()
+        .unwrap();
+    let said = || fs::read_to_string(shop.path("said")).unwrap();
+    until("waited for", &|| {
+        said().contains("is still at work: it is waited for")
+    });
     // A dry run beside it says so, and waits for nobody.
     let (_, said) = shop.said(&["run", "shop.yaml", "--dry-run"], None);
     assert!(said.contains("is still at work"), "{said}");
@@ -802,17 +810,6 @@ fn a_command_that_outlives_its_program_is_waited_for_and_not_begun_beside_itself
     ends(second, 0);
     assert_eq!(shop.calls(), ["check", "begin", "end", "check"]);
     assert!(!shop.has("state/shop.sqlite.prepare-1.lock"));
-}
-
-impl Shop {
-    /// Waits until a program works on the run.
-    fn is_at_work(&self, which: &str) {
-        let begun = Instant::now();
-        while self.status()["working"] != true {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{which}");
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
 }
 
 #[test]
