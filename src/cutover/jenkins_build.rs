@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::{Action, Observed, Reversed, Scene, Told};
 use crate::{
     error::{EdgeError, ErrorKind},
+    failpoint,
     ids::RunId,
     machine::Facts,
     plan::{JenkinsBuild, JobShell},
@@ -27,10 +28,11 @@ const TOKEN: &str = "REKINDLE_RUN";
 /// The fact that says which builds do not count: those that failed, and were asked for by an earlier try.
 const AFTER: &str = "builds_after";
 
-/// How often a build is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a build is looked at, in milliseconds.
+const LOOK_MS: u32 = 1_000;
 
-/// How long a build that was asked for may be neither in the queue nor among the builds.
+/// For how many looks a build that was asked for may be neither in the queue nor among the builds: half a minute, for a
+/// controller that is busy. A build that was cancelled in the queue is given up after it.
 const GRACE: u32 = 30;
 
 pub(super) struct JobBuild {
@@ -149,7 +151,7 @@ impl JobBuild {
                     )),
                 };
             }
-            sleep(LOOK).await;
+            pause().await;
         }
     }
 }
@@ -157,6 +159,12 @@ impl JobBuild {
 /// Returns what a build of this step of `run` is known by.
 fn token(scene: &Scene, run: &RunId) -> String {
     format!("{run}.{}", scene.step)
+}
+
+/// Waits until a build is looked at again.
+async fn pause() {
+    let look = failpoint::number("jenkins_look_ms", LOOK_MS);
+    sleep(Duration::from_millis(look.into())).await;
 }
 
 fn succeeded(number: u64) -> String {
@@ -228,7 +236,7 @@ impl Action for JobBuild {
                 }
                 None => {
                     missed += 1;
-                    if missed > GRACE {
+                    if missed > failpoint::number("jenkins_grace", GRACE) {
                         return Err(EdgeError::new(
                             ErrorKind::Refused,
                             "the build that was asked for is neither in the queue nor among the builds: it was cancelled, \
@@ -237,7 +245,7 @@ impl Action for JobBuild {
                     }
                 }
             }
-            sleep(LOOK).await;
+            pause().await;
             found = self.found(scene, after).await?;
         }
     }

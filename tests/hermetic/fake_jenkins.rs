@@ -27,6 +27,10 @@ pub struct Known {
     pub drop_reply: Option<&'static str>,
     /// The session that counts: another one's crumb is refused.
     pub session: u32,
+    /// How many builds are cancelled as they leave the queue: nothing is left of them.
+    pub cancelled: u32,
+    /// For how many looks a build that was asked for is neither in the queue nor among the builds.
+    pub unseen: u32,
     /// Whether a session ends with each change.
     pub restless: bool,
     /// Changes that were refused for their crumb.
@@ -204,10 +208,18 @@ impl Known {
     }
 
     fn queue(&mut self) -> serde_json::Value {
+        if !self.queue.is_empty() && self.unseen > 0 {
+            self.unseen -= 1;
+            return serde_json::json!({ "items": [] });
+        }
         self.looks += 1;
         if !self.queue.is_empty() && self.looks > self.patience {
             self.looks = 0;
             let (job, token) = self.queue.remove(0);
+            if self.cancelled > 0 {
+                self.cancelled -= 1;
+                return serde_json::json!({ "items": [] });
+            }
             let verdict = if self.verdicts.len() > 1 {
                 self.verdicts.remove(0)
             } else {
