@@ -1,15 +1,19 @@
 //! The loops: which calls and fail points are struck, and the score.
 
+mod around;
+
 use std::{path::Path, process::Command, thread, time::Instant};
 
 use nix::errno::Errno;
 use tempfile::TempDir;
 
 use crate::{
+    jenkins::Jenkins,
     oracle,
-    points::{Action, Choice, Lane, Loop, Tally, Target, World, count, go_through},
+    points::{Action, Choice, Ground, Lane, Loop, Tally, Target, World, count, go_through},
     redis_server::RedisServer,
-    scene::{Scene, To},
+    scene::Scene,
+    search::Search,
     shop,
     tracer::{self, Blow, KINDS, Place, Watch, kind},
 };
@@ -48,7 +52,8 @@ pub const FAIL_POINTS: [&str; 30] = [
     "step_reversed",
 ];
 
-/// Those that other tests kill at: `tests/services/sharing.rs` around the cuts of keys without arithmetic, which the shop
+/// Those that a restore into files or Redis does not pass, and the loops around steps or other tests kill at:
+/// `tests/services/sharing.rs` around the cuts of keys without arithmetic, which the shop
 /// here does not have, `tests/services/verify.rs` in a comparison, `tests/services/queues.rs` in a consumer,
 /// `tests/hermetic/steps.rs` and `tests/services/rds.rs` around steps.
 const STRUCK_ELSEWHERE: [&str; 13] = [
@@ -84,7 +89,7 @@ pub struct Enumerator {
     world: World,
     lanes: Vec<Lane>,
     /// How many calls of each of [`KINDS`] an undisturbed run makes, by target.
-    counts: [(&'static str, Vec<u64>); 2],
+    counts: Vec<(&'static str, Vec<u64>)>,
     tallies: Vec<Tally>,
     caught: Vec<String>,
     started: Instant,
@@ -99,35 +104,52 @@ impl Enumerator {
             Ok("sample") | Err(_) => false,
             Ok(other) => panic!("RK_ENUMERATOR is `{other}`; use sample or all"),
         };
-        let shop = shop::shop();
-        let shop_path = folder.path().canonicalize().unwrap().join("shop.db");
-        shop::write(&shop, &shop_path);
-        let reference = |to: &To| {
-            let scene = Scene::set(&shop_path, to);
-            oracle::reference(&shop, &scene, to)
+        let only = std::env::var("RK_ENUMERATOR_ONLY").unwrap_or_default();
+        // Whoever goes through loops of another target needs no search server.
+        let is_elsewhere = ["files", "redis", "steps"]
+            .iter()
+            .any(|to| only.starts_with(to));
+        let search = (!is_elsewhere).then(Search::shared);
+        let lane = |db| Lane {
+            redis: server.url(db),
+            jenkins: Jenkins::start(),
+            search,
         };
-        let files = reference(&To::Files);
-        let redis = reference(&To::Redis(server.url(0)));
         // One more than cores: a run waits for its disk and its server now and then.
         let workers = thread::available_parallelism().map_or(2, |cores| cores.get() + 1);
         // A database each, never 0: a login has one step more then.
-        let lanes: Vec<Lane> = (1..)
-            .map(|db| server.url(db))
-            .take(workers.min(60))
-            .collect();
+        let lanes: Vec<Lane> = (1..).map(lane).take(workers.min(60)).collect();
         let watches: Vec<Watch> = KINDS.iter().map(anywhere).collect();
-        let counts = [To::Files, To::Redis(lanes[0].clone())]
-            .map(|to| (to.label(), count(&shop_path, &to, &watches)));
+        let mut world = World::new();
+        let mut counts = Vec::new();
+        for to in ["files", "redis", "search", "steps"] {
+            if to == "search" && search.is_none() {
+                continue;
+            }
+            let shop = if to == "search" {
+                shop::documents()
+            } else {
+                shop::shop()
+            };
+            let folder = folder.path().canonicalize().unwrap();
+            let shop_path = folder.join(format!("{to}.db"));
+            shop::write(&shop, &shop_path);
+            let target = lanes[0].to(to);
+            let scene = Scene::set(&shop_path, &target);
+            let reference = oracle::reference(&shop, &scene, &target);
+            counts.push((to, count(&shop_path, &target, &watches)));
+            let ground = Ground {
+                shop,
+                shop_path,
+                reference,
+            };
+            world.insert(to, ground);
+        }
         Self {
             all,
             seed: seed(),
-            only: std::env::var("RK_ENUMERATOR_ONLY").unwrap_or_default(),
-            world: World {
-                shop,
-                shop_path,
-                files,
-                redis,
-            },
+            only,
+            world,
             lanes,
             counts,
             tallies: Vec::new(),
@@ -158,6 +180,9 @@ impl Enumerator {
     /// SIGKILL at the n-th call, a loop for each kind.
     pub fn kills(&mut self) {
         for (to, counts) in self.counts.clone() {
+            if !["files", "redis"].contains(&to) {
+                continue;
+            }
             for (kind, count) in KINDS.iter().zip(counts) {
                 if count > 0 {
                     let one = Loop::new(to, Target::Call(anywhere(kind), Blow::Kill));
@@ -277,6 +302,9 @@ impl Enumerator {
             fail("redis", "recvfrom", Place::Socket, Errno::ECONNRESET),
             fail("redis", "sendto", Place::Socket, Errno::ECONNRESET),
             fail("files", "write", Place::Out, Errno::ENOSPC),
+            kill("search", "sendto"),
+            kill("search", "recvfrom"),
+            fail("search", "recvfrom", Place::Socket, Errno::ECONNRESET),
         ];
         for mutant in MUTANTS {
             let mut noticed = Vec::new();
@@ -285,15 +313,24 @@ impl Enumerator {
                     mutant: Some(mutant),
                     ..one.clone()
                 };
-                if !one.name().contains(&self.only) || (!self.all && !noticed.is_empty()) {
+                if !one.name().contains(&self.only)
+                    || !self.world.contains_key(one.to)
+                    || (!self.all && !noticed.is_empty())
+                {
                     continue;
                 }
                 let Target::Call(watch, _) = one.target else {
                     continue;
                 };
                 let total = self.counted(one.to, watch);
-                let choice = self.choice(&one, total, 2 * SAMPLE);
-                let tally = go_through(&self.world, &self.lanes, &one, &choice, !self.all);
+                let choice = if one.to == "search" {
+                    // Every point of them would take an hour, and tell no more.
+                    Choice::spread(total, 2 * SAMPLE, &self.seed, &one.name())
+                } else {
+                    self.choice(&one, total, 2 * SAMPLE)
+                };
+                let tally =
+                    go_through(&self.world, self.lanes_to(one.to), &one, &choice, !self.all);
                 println!(
                     "  {:<62} {:>4} points, {:>4} noticed, {:>5.1} s",
                     tally.name,
@@ -370,7 +407,7 @@ impl Enumerator {
         if !one.name().contains(&self.only) {
             return None;
         }
-        let tally = go_through(&self.world, &self.lanes, one, choice, false);
+        let tally = go_through(&self.world, self.lanes_to(one.to), one, choice, false);
         let which = if self.all {
             String::new()
         } else {
@@ -398,11 +435,17 @@ impl Enumerator {
                 .zip(counts)
                 .map_or(0, |(index, (_, counts))| counts[index]);
         }
-        let to = match to {
-            "redis" => To::Redis(self.lanes[0].clone()),
-            _ => To::Files,
+        let Some(ground) = self.world.get(to) else {
+            return 0;
         };
-        count(&self.world.shop_path, &to, &[watch])[0]
+        count(&ground.shop_path, &self.lanes[0].to(to), &[watch])[0]
+    }
+
+    /// Returns who goes through loops of target `to`.
+    fn lanes_to(&self, to: &str) -> &[Lane] {
+        // The lease of a search server is one for the whole cluster.
+        let most = if to == "search" { 1 } else { self.lanes.len() };
+        &self.lanes[..most]
     }
 }
 

@@ -10,21 +10,33 @@
 //! acknowledgement that is ignored shows where calls fail and at no kill. And since a test that never fails proves
 //! nothing, three such defects are built in (`RK_MUTANT`) and have to be noticed in the same run.
 //!
+//! The same rows go to files, to Redis, to indexes of a search server (`tests/servers/up elasticsearch`; a run there takes
+//! seconds, so a sample has few points), and to files with steps around them, which refuse to be done twice.
+//!
 //! A killed process loses nothing of the page cache: this is about the death of a process, not about power cuts.
 
 // Registers are read and written by name: elsewhere these tests are empty.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod jenkins;
 mod loops;
 mod oracle;
 mod points;
 mod scene;
+mod search;
 mod shop;
 mod tracer;
+
+#[path = "../hermetic/fake_jenkins.rs"]
+mod fake_jenkins;
 
 #[path = "../services/redis_server.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod redis_server;
+
+#[path = "../services/support.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod support;
 
 use std::{
     fs,
@@ -75,6 +87,8 @@ fn p1_p2_p3_j2_killed_anywhere_the_next_run_ends_the_same_and_three_defects_are_
     enumerator.fail_points();
     enumerator.errors();
     enumerator.kills_again();
+    enumerator.search();
+    enumerator.steps();
     enumerator.mutants();
     enumerator.conclude();
 }

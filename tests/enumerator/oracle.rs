@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     scene::{Ran, Scene, To},
+    search::Search,
     shop::Shop,
     tracer::End,
 };
@@ -56,6 +57,15 @@ pub fn reference(shop: &Shop, scene: &Scene, to: &To) -> Reference {
         To::Redis(_) => assert_eq!(content.len(), expected, "{:?}", content.keys()),
         // One more for the row that is read again after its publisher was called.
         To::Files => assert_eq!(content.len(), shop.len() + 1, "{:?}", content.keys()),
+        To::Search(_) => Search::check(&content, expected),
+        To::Steps(_) => {
+            for index in 0..5 {
+                assert!(scene.is_done(&content, index), "step {index}");
+            }
+            assert_eq!(content["calls"], b"migrate\nwarm\n");
+            // Files as above, two folders, and what was called and built.
+            assert_eq!(content.len(), shop.len() + 1 + 4, "{:?}", content.keys());
+        }
     }
     let status = scene
         .status()
@@ -77,6 +87,12 @@ pub fn journal_does_not_lead(shop: &Shop, scene: &Scene) -> Verdict {
         Err(text) => return complain("status", text),
     };
     let content = scene.content();
+    let steps = status["steps"].as_array();
+    for (index, step) in steps.into_iter().flatten().enumerate() {
+        if step["state"] == "done" && !scene.is_done(&content, index) {
+            return complain("step", format!("the journal says done of {step}"));
+        }
+    }
     let run = status["run"].as_str().unwrap_or_default();
     // From `finishing` on the markers may be gone; the rows may not.
     let marked = !matches!(status["state"].as_str(), Some("finishing" | "done"));

@@ -7,6 +7,8 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::unistd::Pid;
@@ -14,6 +16,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    jenkins::Jenkins,
+    search::Search,
     shop::{self, Row},
     tracer::{self, End, Strike, Traced, Watch, Watchdog},
 };
@@ -24,13 +28,23 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rekindle");
 /// Put before every key in Redis.
 const PREFIX: &str = "kv:";
 
+/// Numbers of the program that are too long for a test: a build is looked at once a second.
+const SHORTENED: (&str, &str) = ("RK_SET", "jenkins_look_ms:5");
+
+/// Directories that steps make.
+const MADE: [&str; 3] = ["flag", "migrated", "warmed"];
+
 /// Where the rows go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum To {
     /// A folder.
     Files,
     /// The database of a server that is at this URL.
     Redis(String),
+    /// Indexes.
+    Search(Search),
+    /// A folder, with steps around, the last of which builds a job here.
+    Steps(Jenkins),
 }
 
 impl To {
@@ -39,6 +53,8 @@ impl To {
         match self {
             Self::Files => "files",
             Self::Redis(_) => "redis",
+            Self::Search(_) => "search",
+            Self::Steps(_) => "steps",
         }
     }
 }
@@ -65,15 +81,29 @@ impl Scene {
         let folder = TempDir::with_prefix_in("rekindle-enumerator-", scratch()).expect("a folder");
         let path = folder.path().canonicalize().expect("its path");
         let target = match to {
-            To::Files => "{ file: { path: out/, format: resp } }".to_owned(),
+            To::Files | To::Steps(_) => "{ file: { path: out/, format: resp } }".to_owned(),
             To::Redis(url) => format!("{{ redis: {{ url: \"{url}\", prefix: \"{PREFIX}\" }} }}"),
+            To::Search(search) => search.target(),
         };
-        fs::write(path.join("plan.yaml"), shop::plan(shop, &target)).expect("a plan");
+        let steps = match to {
+            To::Steps(jenkins) => shop::steps(jenkins.url()),
+            _ => String::new(),
+        };
+        let plan = shop::plan(shop, &target, matches!(to, To::Search(_)), &steps);
+        fs::write(path.join("plan.yaml"), plan).expect("a plan");
         shop::write_publisher(&path.join("publisher.db"));
-        if let To::Redis(url) = to {
-            let _: () = redis::cmd("FLUSHDB")
-                .query(&mut connect(url))
-                .expect("FLUSHDB");
+        match to {
+            To::Files => {}
+            To::Redis(url) => {
+                let _: () = redis::cmd("FLUSHDB")
+                    .query(&mut connect(url))
+                    .expect("FLUSHDB");
+            }
+            To::Search(search) => search.reset(),
+            To::Steps(jenkins) => {
+                jenkins.reset();
+                fs::write(path.join("token"), "geheim").expect("a token");
+            }
         }
         Self {
             folder,
@@ -92,12 +122,13 @@ impl Scene {
         let traced = tracer::trace(
             Path::new(PROGRAM),
             &ARGUMENTS.map(OsStr::new),
-            environment,
+            &shortened(environment),
             &self.path,
             watches,
             strike,
         )
         .expect("the program can be traced");
+        self.settle();
         (self.ran(traced.end), traced)
     }
 
@@ -106,7 +137,7 @@ impl Scene {
         let output = |name| File::create(self.path.join(name)).expect("a file for its output");
         let mut child = Command::new(PROGRAM)
             .args(ARGUMENTS)
-            .envs(environment.iter().map(|(name, value)| (*name, value)))
+            .envs(shortened(environment))
             .current_dir(&self.path)
             .stdin(Stdio::null())
             .stdout(output("stdout"))
@@ -120,7 +151,29 @@ impl Scene {
             (_, Some(code), _) => End::Code(code),
             (_, None, signal) => End::Signal(signal.unwrap_or_default()),
         };
+        self.settle();
         self.ran(end)
+    }
+
+    /// Waits until nothing works in the folder any more: the command of a step goes on when the program is killed.
+    fn settle(&self) {
+        if !matches!(self.to, To::Steps(_)) {
+            return;
+        }
+        let begun = Instant::now();
+        while self.is_worked_in() {
+            let path = self.path.display();
+            assert!(begun.elapsed() < SETTLED, "a process stays in {path}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_worked_in(&self) -> bool {
+        let processes = fs::read_dir("/proc").expect("/proc");
+        processes.flatten().any(|process| {
+            // Only processes have one, and of those that have ended it leads nowhere.
+            fs::read_link(process.path().join("cwd")).is_ok_and(|folder| folder == self.path)
+        })
     }
 
     fn ran(&self, end: End) -> Ran {
@@ -162,18 +215,21 @@ impl Scene {
     /// Returns everything in the target: bytes by file name, or values by key.
     pub fn content(&self) -> BTreeMap<String, Vec<u8>> {
         match &self.to {
-            To::Files => {
-                let Ok(entries) = fs::read_dir(self.path.join("out")) else {
-                    return BTreeMap::new();
-                };
-                entries
-                    .map(|entry| {
-                        let entry = entry.expect("a file of the target");
-                        let name = entry.file_name().to_string_lossy().into_owned();
-                        (name, fs::read(entry.path()).expect("its bytes"))
-                    })
-                    .collect()
+            To::Files => self.files(),
+            To::Steps(jenkins) => {
+                let mut content = self.files();
+                for name in MADE {
+                    if self.path.join(name).is_dir() {
+                        content.insert(format!("made {name}"), Vec::new());
+                    }
+                }
+                let calls = fs::read(self.path.join("calls")).unwrap_or_default();
+                content.insert("calls".to_owned(), calls);
+                let builds = jenkins.builds().to_string();
+                content.insert("builds".to_owned(), builds.into_bytes());
+                content
             }
+            To::Search(search) => search.content(),
             To::Redis(url) => {
                 let mut connection = connect(url);
                 let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
@@ -198,6 +254,33 @@ impl Scene {
         }
     }
 
+    /// Returns the bytes of the target's files by their names.
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let Ok(entries) = fs::read_dir(self.path.join("out")) else {
+            return BTreeMap::new();
+        };
+        entries
+            .map(|entry| {
+                let entry = entry.expect("a file of the target");
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (name, fs::read(entry.path()).expect("its bytes"))
+            })
+            .collect()
+    }
+
+    /// Returns whether `content` is as step `index` of the plan leaves it, as far as that can be seen.
+    pub fn is_done(&self, content: &BTreeMap<String, Vec<u8>>, index: usize) -> bool {
+        let is_made = |name: &str| content.contains_key(&format!("made {name}"));
+        match (&self.to, index) {
+            (To::Steps(_), 1) => is_made("migrated"),
+            (To::Steps(_), 2) => is_made("warmed"),
+            (To::Steps(_), 3) => !is_made("flag"),
+            (To::Steps(_), 4) => content["builds"] == b"1",
+            // The page is up from the first step to the fourth.
+            _ => true,
+        }
+    }
+
     /// Returns the names of the files beside the state file.
     pub fn state_files(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path.join("state")) else {
@@ -206,6 +289,8 @@ impl Scene {
         let mut names: Vec<String> = entries
             .map(|entry| entry.expect("an entry").file_name())
             .map(|name| name.to_string_lossy().into_owned())
+            // What a command printed: a step that is done already has none to run.
+            .filter(|name| !name.ends_with(".log"))
             .collect();
         names.sort();
         names
@@ -218,7 +303,8 @@ impl Scene {
             To::Redis(_) => content
                 .get(&format!("{PREFIX}{}", row.key))
                 .is_some_and(|found| found == value.as_bytes()),
-            To::Files => {
+            To::Search(_) => Search::holds(content, resource, row),
+            To::Files | To::Steps(_) => {
                 let wanted = format!(
                     "*3\r\n$3\r\nSET\r\n${}\r\n{}\r\n${}\r\n{value}\r\n",
                     row.key.len(),
@@ -243,9 +329,9 @@ impl Scene {
         run: &str,
         partition: u64,
     ) -> Option<u64> {
-        if self.to == To::Files {
+        let To::Redis(_) = &self.to else {
             return None;
-        }
+        };
         let text = content.get(&format!("rekindle:{run}:{partition}"));
         let chunk = |text: &Vec<u8>| {
             let text = String::from_utf8_lossy(text);
@@ -258,6 +344,16 @@ impl Scene {
     pub fn keep(self) -> PathBuf {
         self.folder.keep()
     }
+}
+
+/// How long a command of a step may outlive the program.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Returns `environment` with what shortens waits.
+fn shortened<'a>(environment: &[(&'a str, String)]) -> Vec<(&'a str, String)> {
+    let mut all = environment.to_vec();
+    all.push((SHORTENED.0, SHORTENED.1.to_owned()));
+    all
 }
 
 const ARGUMENTS: [&str; 4] = ["run", "plan.yaml", "--single-process", "--json"];

@@ -47,6 +47,21 @@ pub fn shop() -> Shop {
     ])
 }
 
+/// Returns the shop of a search server: as [`shop`], with documents for what is none there.
+pub fn documents() -> Shop {
+    let mut shop = shop();
+    for row in shop.values_mut().flatten() {
+        match row.key.as_str() {
+            "url:7" => row.value = Some("{}".to_owned()),
+            "page:104" => {
+                row.value = Some(format!("{{\"text\": \"{}\"}}", "ä\\r\\n$3".repeat(100)))
+            }
+            _ => {}
+        }
+    }
+    shop
+}
+
 /// Writes the shop into a new SQLite file.
 pub fn write(shop: &Shop, path: &Path) {
     let connection = Connection::open(path).expect("a SQLite file can be made");
@@ -76,8 +91,23 @@ pub fn write_publisher(path: &Path) {
         .expect("a table");
 }
 
-/// Returns the plan that restores the shop at `shop` to `target`. The broken row of `url` goes to a publisher.
-pub fn plan(shop: &Path, target: &str) -> String {
+/// Steps around the resources. None of them can be done twice, nor undone twice: `mkdir` and `rmdir` refuse.
+pub fn steps(jenkins: &str) -> String {
+    format!(
+        "prepare:\n  \
+         - maintenance: {{ on: \"mkdir flag\", check: \"test -d flag\", off: \"rmdir flag\" }}\n  \
+         - shell: {{ run: \"mkdir migrated && echo migrate >> calls\", check: \"test -d migrated\" }}\n\
+         finish:\n  \
+         - shell: {{ run: \"mkdir warmed && echo warm >> calls\", check: \"test -d warmed\" }}\n  \
+         - maintenance_off: {{}}\n  \
+         - jenkins_build: {{ job: shop/resync, shell: a }}\n\
+         jenkins: {{ url: \"{jenkins}\", user: deploy, token: \"${{file:token}}\" }}\n"
+    )
+}
+
+/// Returns the plan that restores the shop at `shop` to `target`, with `more` at its end. The broken row of `url` goes to a
+/// publisher. Only resources of an index have a type.
+pub fn plan(shop: &Path, target: &str, has_types: bool, more: &str) -> String {
     let resource = |name: &str, after: &str| {
         let fallback = if name == "url" {
             "    fallback:\n      ids: { table: url, column: id }\n      by: { sql: { url: \"sqlite:publisher.db\", \
@@ -85,15 +115,20 @@ pub fn plan(shop: &Path, target: &str) -> String {
         } else {
             ""
         };
+        let typed = if has_types {
+            format!("    type: {name}\n")
+        } else {
+            String::new()
+        };
         format!(
-            "  - name: {name}\n    after: [{after}]\n    to: storage\n    \
+            "  - name: {name}\n    after: [{after}]\n    to: storage\n{typed}    \
              from: {{ table: {name}, cursor: [id], key: key, value: value, entity: id }}\n{fallback}"
         )
     };
     format!(
         "version: 1\nname: shop\nsource: {{ url: \"sqlite:{}\" }}\ntargets:\n  storage: {target}\n\
          defaults:\n  chunk: {{ rows: 5 }}\n  retry: {{ attempts: 4, base: 2ms, cap: 10ms, within: 100ms }}\n\
-         resources:\n{}{}{}",
+         resources:\n{}{}{}{more}",
         shop.display(),
         resource("url", ""),
         resource("page", ""),

@@ -1,0 +1,117 @@
+//! Loops of what takes longer: rows into a search server, and steps around rows.
+
+use nix::errno::Errno;
+
+use super::{Enumerator, SAMPLE_AGAIN, anywhere};
+use crate::{
+    points::{Action, Choice, Loop, Target},
+    tracer::{Blow, KINDS, Place, Watch, kind},
+};
+
+/// The fail points around steps. The plan has five steps.
+const STEP_POINTS: [&str; 4] = [
+    "before_step",
+    "step_intended",
+    "step_performed",
+    "step_done",
+];
+
+/// What a sample strikes at on the way to a search server: the requests, and the journal beside them.
+const SAMPLED: [&str; 5] = ["connect", "sendto", "writev", "recvfrom", "pwrite64"];
+
+/// Most points of one loop of a sample there: a point costs two runs and three new indexes.
+const SAMPLE_SEARCH: u64 = 2;
+
+impl Enumerator {
+    /// Rows into indexes: killed at calls and fail points, connections cut.
+    pub fn search(&mut self) {
+        let to = "search";
+        if !self.world.contains_key(to) {
+            return;
+        }
+        for kind in KINDS {
+            let total = self.counted(to, anywhere(kind));
+            if total == 0 || (!self.all && !SAMPLED.contains(&kind.name)) {
+                continue;
+            }
+            let one = Loop::new(to, Target::Call(anywhere(kind), Blow::Kill));
+            let choice = self.choice(&one, total, SAMPLE_SEARCH);
+            self.go(&one, &choice);
+        }
+        for name in ["before_write", "after_ack", "before_forget", "after_forget"] {
+            let one = Loop::new(to, Target::FailPoint(name, Action::Kill));
+            let first = Choice::Some(vec![1]);
+            let choice = if self.all { Choice::All } else { first };
+            if let Some(points) = self.go(&one, &choice) {
+                assert!(!points.is_empty(), "{name} is never hit");
+            }
+        }
+        self.cut_to_search();
+    }
+
+    /// Connections to a search server that are reset, and one that cannot be made.
+    fn cut_to_search(&mut self) {
+        let to = "search";
+        for (name, blow) in [
+            ("recvfrom", Blow::Fail(Errno::ECONNRESET)),
+            ("sendto", Blow::Fail(Errno::ECONNRESET)),
+            ("writev", Blow::Fail(Errno::ECONNRESET)),
+            ("connect", Blow::FailFromThere(Errno::ECONNREFUSED)),
+        ] {
+            if !self.all && name != "recvfrom" {
+                continue;
+            }
+            let watch = Watch {
+                kind: kind(name),
+                place: Place::Socket,
+            };
+            let one = Loop::new(to, Target::Call(watch, blow));
+            let choice = self.choice(&one, self.counted(to, watch), SAMPLE_SEARCH);
+            self.go(&one, &choice);
+        }
+    }
+
+    /// Steps around a restore to files: killed and failing at calls and fail points, also as it goes on.
+    pub fn steps(&mut self) {
+        let to = "steps";
+        let kills = KINDS.iter().map(|kind| (anywhere(kind), None));
+        let middle = anywhere(kind("pwrite64"));
+        let half = (self.counted(to, middle) / 2).max(1);
+        let again = ["write", "pwrite64", "recvfrom"];
+        let again = again.map(|name| (anywhere(kind(name)), Some((middle, half))));
+        for (watch, after) in kills.chain(again) {
+            let total = self.counted(to, watch);
+            if total == 0 {
+                continue;
+            }
+            let one = Loop {
+                after,
+                ..Loop::new(to, Target::Call(watch, Blow::Kill))
+            };
+            let choice = self.choice(&one, total, SAMPLE_AGAIN);
+            self.go(&one, &choice);
+        }
+        for name in STEP_POINTS {
+            // As many as there are steps: each is a place of its own.
+            let kill = Loop::new(to, Target::FailPoint(name, Action::Kill));
+            let Some(points) = self.go(&kill, &Choice::All) else {
+                continue;
+            };
+            assert_eq!(points, [1, 2, 3, 4, 5], "{name}");
+            let error = Loop::new(to, Target::FailPoint(name, Action::Error));
+            self.go(&error, &Choice::Some(points));
+        }
+        for (name, blow) in [
+            ("pwrite64", Blow::Fail(Errno::EIO)),
+            ("fsync", Blow::Fail(Errno::EIO)),
+        ] {
+            let watch = Watch {
+                kind: kind(name),
+                place: Place::State,
+            };
+            let one = Loop::new(to, Target::Call(watch, blow));
+            let choice = self.choice(&one, self.counted(to, watch), SAMPLE_AGAIN);
+            self.go(&one, &choice);
+        }
+    }
+}
