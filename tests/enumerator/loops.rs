@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use tempfile::TempDir;
 
 use crate::{
+    broker::Vhost,
     jenkins::Jenkins,
     oracle,
     points::{Action, Choice, Ground, Lane, Loop, Tally, Target, World, count, go_through},
@@ -72,6 +73,9 @@ const STRUCK_ELSEWHERE: [&str; 13] = [
     "step_reversed",
 ];
 
+/// The labels of the targets.
+const TARGETS: [&str; 5] = ["files", "redis", "search", "queues", "steps"];
+
 /// The deliberate defects (`RK_MUTANT`).
 const MUTANTS: [&str; 3] = ["journal_first", "ack_ignored", "cursor_off_by_one"];
 
@@ -88,6 +92,8 @@ pub struct Enumerator {
     only: String,
     world: World,
     lanes: Vec<Lane>,
+    /// Kept: the queues of the lanes end with it.
+    _vhost: Option<Vhost>,
     /// How many calls of each of [`KINDS`] an undisturbed run makes, by target.
     counts: Vec<(&'static str, Vec<u64>)>,
     tallies: Vec<Tally>,
@@ -105,14 +111,17 @@ impl Enumerator {
             Ok(other) => panic!("RK_ENUMERATOR is `{other}`; use sample or all"),
         };
         let only = std::env::var("RK_ENUMERATOR_ONLY").unwrap_or_default();
-        // Whoever goes through loops of another target needs no search server.
-        let is_elsewhere = ["files", "redis", "steps"]
-            .iter()
-            .any(|to| only.starts_with(to));
-        let search = (!is_elsewhere).then(Search::shared);
+        // Whoever goes through loops of one target needs no server of another.
+        let is_wanted = |to: &str| {
+            let asked = TARGETS.iter().find(|to| only.starts_with(*to));
+            asked.is_none_or(|asked| *asked == to)
+        };
+        let search = is_wanted("search").then(Search::shared);
+        let vhost = is_wanted("queues").then(Vhost::create);
         let lane = |db| Lane {
             redis: server.url(db),
             jenkins: Jenkins::start(),
+            queues: vhost.as_ref().map(|vhost| vhost.queues(db)),
             search,
         };
         // One more than cores: a run waits for its disk and its server now and then.
@@ -122,14 +131,13 @@ impl Enumerator {
         let watches: Vec<Watch> = KINDS.iter().map(anywhere).collect();
         let mut world = World::new();
         let mut counts = Vec::new();
-        for to in ["files", "redis", "search", "steps"] {
-            if to == "search" && search.is_none() {
+        for to in TARGETS {
+            if !is_wanted(to) {
                 continue;
             }
-            let shop = if to == "search" {
-                shop::documents()
-            } else {
-                shop::shop()
+            let shop = match to {
+                "search" | "queues" => shop::documents(),
+                _ => shop::shop(),
             };
             let folder = folder.path().canonicalize().unwrap();
             let shop_path = folder.join(format!("{to}.db"));
@@ -151,6 +159,7 @@ impl Enumerator {
             only,
             world,
             lanes,
+            _vhost: vhost,
             counts,
             tallies: Vec::new(),
             caught: Vec::new(),
@@ -196,6 +205,9 @@ impl Enumerator {
     /// SIGKILL, and an error, at the n-th hit of each fail point.
     pub fn fail_points(&mut self) {
         for to in ["files", "redis"] {
+            if !self.world.contains_key(to) {
+                continue;
+            }
             for name in FAIL_POINTS {
                 if STRUCK_ELSEWHERE.contains(&name) {
                     continue;

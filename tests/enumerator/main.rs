@@ -10,14 +10,16 @@
 //! acknowledgement that is ignored shows where calls fail and at no kill. And since a test that never fails proves
 //! nothing, three such defects are built in (`RK_MUTANT`) and have to be noticed in the same run.
 //!
-//! The same rows go to files, to Redis, to indexes of a search server (`tests/servers/up elasticsearch`; a run there takes
-//! seconds, so a sample has few points), and to files with steps around them, which refuse to be done twice.
+//! The same rows go to files, to Redis, to indexes of a search server (a run there takes seconds, so a sample has few
+//! points), through queues of a broker, and to files with steps around them, which refuse to be done twice.
+//! `tests/servers/up elasticsearch rabbitmq` starts what that needs.
 //!
 //! A killed process loses nothing of the page cache: this is about the death of a process, not about power cuts.
 
 // Registers are read and written by name: elsewhere these tests are empty.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod broker;
 mod jenkins;
 mod loops;
 mod oracle;
@@ -88,6 +90,7 @@ fn p1_p2_p3_j2_killed_anywhere_the_next_run_ends_the_same_and_three_defects_are_
     enumerator.errors();
     enumerator.kills_again();
     enumerator.search();
+    enumerator.queues();
     enumerator.steps();
     enumerator.mutants();
     enumerator.conclude();

@@ -54,7 +54,9 @@ pub fn reference(shop: &Shop, scene: &Scene, to: &To) -> Reference {
         }
     }
     match to {
-        To::Redis(_) => assert_eq!(content.len(), expected, "{:?}", content.keys()),
+        To::Redis(_) | To::Queues(..) => {
+            assert_eq!(content.len(), expected, "{:?}", content.keys())
+        }
         // One more for the row that is read again after its publisher was called.
         To::Files => assert_eq!(content.len(), shop.len() + 1, "{:?}", content.keys()),
         To::Search(_) => Search::check(&content, expected),
@@ -98,6 +100,10 @@ pub fn journal_does_not_lead(shop: &Shop, scene: &Scene) -> Verdict {
     let marked = !matches!(status["state"].as_str(), Some("finishing" | "done"));
     for resource in status["resources"].as_array().into_iter().flatten() {
         let name = resource["resource"].as_str().unwrap_or_default();
+        // What is published is not in the target yet, and the journal says no more than that.
+        if !scene.is_direct() && resource["state"] != "done" {
+            continue;
+        }
         let partitions = resource["partitions"].as_array();
         for partition in partitions.into_iter().flatten() {
             let chunk = partition["chunk"].as_u64().unwrap_or_default();

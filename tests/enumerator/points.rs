@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::{
+    broker::Queues,
     jenkins::Jenkins,
     oracle::{self, Complaint, Reference},
     scene::{Ran, Scene, To},
@@ -145,6 +146,8 @@ pub struct Lane {
     pub redis: String,
     /// A Jenkins.
     pub jenkins: Jenkins,
+    /// Queues. `None` where no loop of them is asked for.
+    pub queues: Option<Queues>,
     /// Not for itself: only one worker goes through loops of it. `None` where no loop of it is asked for.
     pub search: Option<Search>,
 }
@@ -156,6 +159,10 @@ impl Lane {
             "files" => To::Files,
             "redis" => To::Redis(self.redis.clone()),
             "search" => To::Search(self.search.expect("a server was looked for")),
+            "queues" => {
+                let queues = self.queues.clone().expect("a broker was looked for");
+                To::Queues(self.redis.clone(), queues)
+            }
             "steps" => To::Steps(self.jenkins.clone()),
             other => panic!("no target is called {other}"),
         }

@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -16,9 +16,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    broker::Queues,
     jenkins::Jenkins,
     search::Search,
-    shop::{self, Row},
+    shop::{self, By, Row},
     tracer::{self, End, Strike, Traced, Watch, Watchdog},
 };
 
@@ -28,8 +29,11 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rekindle");
 /// Put before every key in Redis.
 const PREFIX: &str = "kv:";
 
-/// Numbers of the program that are too long for a test: a build is looked at once a second.
-const SHORTENED: (&str, &str) = ("RK_SET", "jenkins_look_ms:5");
+/// Numbers of the program that are too long for a test: builds and queues are looked at once a second.
+const SHORTENED: (&str, &str) = (
+    "RK_SET",
+    "jenkins_look_ms:5,drain_look_ms:10,consume_silence_ms:20,consume_rest_ms:20",
+);
 
 /// Directories that steps make.
 const MADE: [&str; 3] = ["flag", "migrated", "warmed"];
@@ -43,6 +47,8 @@ pub enum To {
     Redis(String),
     /// Indexes.
     Search(Search),
+    /// Queues, from which a consumer writes to the database at this URL.
+    Queues(String, Queues),
     /// A folder, with steps around, the last of which builds a job here.
     Steps(Jenkins),
 }
@@ -54,6 +60,7 @@ impl To {
             Self::Files => "files",
             Self::Redis(_) => "redis",
             Self::Search(_) => "search",
+            Self::Queues(..) => "queues",
             Self::Steps(_) => "steps",
         }
     }
@@ -73,6 +80,19 @@ pub struct Scene {
     folder: TempDir,
     path: PathBuf,
     to: To,
+    /// Takes what is in the queues.
+    consumer: Option<Consumer>,
+}
+
+/// A `rekindle consume`, killed with this value: what it has in hand goes back.
+struct Consumer(Child);
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the runs then show.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Scene {
@@ -82,22 +102,31 @@ impl Scene {
         let path = folder.path().canonicalize().expect("its path");
         let target = match to {
             To::Files | To::Steps(_) => "{ file: { path: out/, format: resp } }".to_owned(),
-            To::Redis(url) => format!("{{ redis: {{ url: \"{url}\", prefix: \"{PREFIX}\" }} }}"),
+            To::Redis(url) | To::Queues(url, _) => {
+                format!("{{ redis: {{ url: \"{url}\", prefix: \"{PREFIX}\" }} }}")
+            }
             To::Search(search) => search.target(),
         };
-        let steps = match to {
-            To::Steps(jenkins) => shop::steps(jenkins.url()),
-            _ => String::new(),
+        let (by, more) = match to {
+            To::Files | To::Redis(_) => (By::Writing, String::new()),
+            To::Search(_) => (By::Documents, String::new()),
+            To::Queues(_, queues) => (By::Queues(&queues.prefix), shop::broker(&queues.url)),
+            To::Steps(jenkins) => (By::Writing, shop::steps(jenkins.url())),
         };
-        let plan = shop::plan(shop, &target, matches!(to, To::Search(_)), &steps);
+        let plan = shop::plan(shop, &target, &by, &more);
         fs::write(path.join("plan.yaml"), plan).expect("a plan");
         shop::write_publisher(&path.join("publisher.db"));
+        let mut consumer = None;
         match to {
             To::Files => {}
-            To::Redis(url) => {
-                let _: () = redis::cmd("FLUSHDB")
-                    .query(&mut connect(url))
-                    .expect("FLUSHDB");
+            To::Redis(url) => flush(url),
+            To::Queues(url, _) => {
+                // Makes the queues, and takes what the scene before left in them.
+                let emptied = consume(&path, &["--until-empty"]).wait();
+                let emptied = emptied.expect("a consumer ends");
+                assert!(emptied.success(), "the queues are not emptied: {emptied}");
+                flush(url);
+                consumer = Some(Consumer(consume(&path, &[])));
             }
             To::Search(search) => search.reset(),
             To::Steps(jenkins) => {
@@ -109,6 +138,7 @@ impl Scene {
             folder,
             path,
             to: to.clone(),
+            consumer,
         }
     }
 
@@ -230,7 +260,7 @@ impl Scene {
                 content
             }
             To::Search(search) => search.content(),
-            To::Redis(url) => {
+            To::Redis(url) | To::Queues(url, _) => {
                 let mut connection = connect(url);
                 let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
                     .arg("*")
@@ -304,6 +334,12 @@ impl Scene {
                 .get(&format!("{PREFIX}{}", row.key))
                 .is_some_and(|found| found == value.as_bytes()),
             To::Search(_) => Search::holds(content, resource, row),
+            // A message has the value as PHP writes it: equal, not the same.
+            To::Queues(..) => {
+                let read = |text: &[u8]| serde_json::from_slice::<Value>(text).ok();
+                let found = content.get(&format!("{PREFIX}{}", row.key));
+                found.is_some_and(|found| read(found) == read(value.as_bytes()))
+            }
             To::Files | To::Steps(_) => {
                 let wanted = format!(
                     "*3\r\n$3\r\nSET\r\n${}\r\n{}\r\n${}\r\n{value}\r\n",
@@ -320,6 +356,11 @@ impl Scene {
                     })
             }
         }
+    }
+
+    /// Returns whether a row that the journal has is in the target by then, though its resource is not done.
+    pub fn is_direct(&self) -> bool {
+        self.consumer.is_none()
     }
 
     /// Returns the number in the marker of a partition, 0 for none; `None` for a target without markers.
@@ -344,6 +385,26 @@ impl Scene {
     pub fn keep(self) -> PathBuf {
         self.folder.keep()
     }
+}
+
+/// Starts a consumer of the plan in `folder`.
+fn consume(folder: &Path, more: &[&str]) -> Child {
+    Command::new(PROGRAM)
+        .args(["consume", "plan.yaml"])
+        .args(more)
+        .envs(shortened(&[]))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts")
+}
+
+fn flush(url: &str) {
+    let _: () = redis::cmd("FLUSHDB")
+        .query(&mut connect(url))
+        .expect("FLUSHDB");
 }
 
 /// How long a command of a step may outlive the program.

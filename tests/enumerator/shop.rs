@@ -47,12 +47,12 @@ pub fn shop() -> Shop {
     ])
 }
 
-/// Returns the shop of a search server: as [`shop`], with documents for what is none there.
+/// Returns the shop of a search server, or of messages: as [`shop`], with documents for what is none.
 pub fn documents() -> Shop {
     let mut shop = shop();
     for row in shop.values_mut().flatten() {
         match row.key.as_str() {
-            "url:7" => row.value = Some("{}".to_owned()),
+            "url:7" => row.value = Some("{\"empty\": \"\"}".to_owned()),
             "page:104" => {
                 row.value = Some(format!("{{\"text\": \"{}\"}}", "ä\\r\\n$3".repeat(100)))
             }
@@ -105,23 +105,37 @@ pub fn steps(jenkins: &str) -> String {
     )
 }
 
-/// Returns the plan that restores the shop at `shop` to `target`, with `more` at its end. The broken row of `url` goes to a
-/// publisher. Only resources of an index have a type.
-pub fn plan(shop: &Path, target: &str, has_types: bool, more: &str) -> String {
+/// The broker at `url`, which the program may make queues at.
+pub fn broker(url: &str) -> String {
+    format!("broker: {{ url: \"{url}\", declare: true }}\n")
+}
+
+/// How the rows get to their target.
+pub enum By<'a> {
+    /// They are written there. The broken row of `url` goes to a publisher.
+    Writing,
+    /// The same, with resources that have a type, as those of an index.
+    Documents,
+    /// As messages in queues whose names begin like this.
+    Queues(&'a str),
+}
+
+/// Returns the plan that restores the shop at `shop` to `target`, with `more` at its end.
+pub fn plan(shop: &Path, target: &str, by: &By, more: &str) -> String {
     let resource = |name: &str, after: &str| {
-        let fallback = if name == "url" {
+        let fallback = if name == "url" && !matches!(by, By::Queues(_)) {
             "    fallback:\n      ids: { table: url, column: id }\n      by: { sql: { url: \"sqlite:publisher.db\", \
              statement: \"INSERT OR REPLACE INTO called SELECT value FROM json_each('[{ids}]')\" } }\n"
         } else {
             ""
         };
-        let typed = if has_types {
-            format!("    type: {name}\n")
-        } else {
-            String::new()
+        let own = match by {
+            By::Writing => String::new(),
+            By::Documents => format!("    type: {name}\n"),
+            By::Queues(prefix) => format!("    sync: queue\n    queue: {prefix}.{name}\n"),
         };
         format!(
-            "  - name: {name}\n    after: [{after}]\n    to: storage\n{typed}    \
+            "  - name: {name}\n    after: [{after}]\n    to: storage\n{own}    \
              from: {{ table: {name}, cursor: [id], key: key, value: value, entity: id }}\n{fallback}"
         )
     };

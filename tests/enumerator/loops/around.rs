@@ -1,4 +1,4 @@
-//! Loops of what takes longer: rows into a search server, and steps around rows.
+//! Loops of what takes longer: rows into a search server, rows through queues, and steps around rows.
 
 use nix::errno::Errno;
 
@@ -21,6 +21,9 @@ const SAMPLED: [&str; 5] = ["connect", "sendto", "writev", "recvfrom", "pwrite64
 
 /// Most points of one loop of a sample there: a point costs two runs and three new indexes.
 const SAMPLE_SEARCH: u64 = 2;
+
+/// Most points of one loop of a sample through queues: a point costs two consumers besides its runs.
+const SAMPLE_QUEUES: u64 = 3;
 
 impl Enumerator {
     /// Rows into indexes: killed at calls and fail points, connections cut.
@@ -69,6 +72,42 @@ impl Enumerator {
             let choice = self.choice(&one, self.counted(to, watch), SAMPLE_SEARCH);
             self.go(&one, &choice);
         }
+    }
+
+    /// Rows through queues, with a consumer at work all the time: the publisher is killed at calls and fail points, its
+    /// connections are cut.
+    pub fn queues(&mut self) {
+        let to = "queues";
+        if !self.world.contains_key(to) {
+            return;
+        }
+        for kind in KINDS {
+            let total = self.counted(to, anywhere(kind));
+            if total == 0 || (!self.all && !SAMPLED.contains(&kind.name)) {
+                continue;
+            }
+            let one = Loop::new(to, Target::Call(anywhere(kind), Blow::Kill));
+            let choice = self.choice(&one, total, SAMPLE_QUEUES);
+            self.go(&one, &choice);
+        }
+        for name in ["after_ack", "after_commit"] {
+            let one = Loop::new(to, Target::FailPoint(name, Action::Kill));
+            let choice = if self.all {
+                Choice::All
+            } else {
+                Choice::Some(vec![2])
+            };
+            if let Some(points) = self.go(&one, &choice) {
+                assert!(!points.is_empty(), "{name} is never hit");
+            }
+        }
+        let watch = Watch {
+            kind: kind("recvfrom"),
+            place: Place::Socket,
+        };
+        let cut = Loop::new(to, Target::Call(watch, Blow::Fail(Errno::ECONNRESET)));
+        let choice = self.choice(&cut, self.counted(to, watch), SAMPLE_QUEUES);
+        self.go(&cut, &choice);
     }
 
     /// Steps around a restore to files: killed and failing at calls and fail points, also as it goes on.
