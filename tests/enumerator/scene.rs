@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::{
     broker::Queues,
+    consumer::Consumer,
     jenkins::Jenkins,
     search::Search,
     shop::{self, By, Row},
@@ -84,17 +85,6 @@ pub struct Scene {
     consumer: Option<Consumer>,
 }
 
-/// A `rekindle consume`, killed with this value: what it has in hand goes back.
-struct Consumer(Child);
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the runs then show.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Scene {
     /// Sets the scene for restoring the shop at `shop`. The target is emptied.
     pub fn set(shop: &Path, to: &To) -> Self {
@@ -122,11 +112,9 @@ impl Scene {
             To::Redis(url) => flush(url),
             To::Queues(url, _) => {
                 // Makes the queues, and takes what the scene before left in them.
-                let emptied = consume(&path, &["--until-empty"]).wait();
-                let emptied = emptied.expect("a consumer ends");
-                assert!(emptied.success(), "the queues are not emptied: {emptied}");
+                Consumer::empties(&path, &shortened(&[]));
                 flush(url);
-                consumer = Some(Consumer(consume(&path, &[])));
+                consumer = Some(Consumer::start(&path, &shortened(&[])));
             }
             To::Search(search) => search.reset(),
             To::Steps(jenkins) => {
@@ -385,20 +373,6 @@ impl Scene {
     pub fn keep(self) -> PathBuf {
         self.folder.keep()
     }
-}
-
-/// Starts a consumer of the plan in `folder`.
-fn consume(folder: &Path, more: &[&str]) -> Child {
-    Command::new(PROGRAM)
-        .args(["consume", "plan.yaml"])
-        .args(more)
-        .envs(shortened(&[]))
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts")
 }
 
 fn flush(url: &str) {
