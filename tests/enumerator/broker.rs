@@ -29,13 +29,21 @@ impl Vhost {
         Self { name }
     }
 
-    /// Returns the queues of worker `lane`. The program makes them.
+    /// Makes the queues of worker `lane`, for a consumer waits for nobody to make them. What they are bound to the program
+    /// makes.
     pub fn queues(&self, lane: u32) -> Queues {
+        let prefix = format!("rk.{lane}");
+        for resource in ["url", "page", "menu"] {
+            for end in ["", ".error"] {
+                let path = format!("queues/{}/{prefix}.{resource}{end}", self.name);
+                assert!(ask("PUT", &path, r#"{"durable":true}"#), "no {path}");
+            }
+        }
         let url = server_url("RABBITMQ_URL");
         let (server, _) = url.rsplit_once('/').expect("a URL with a vhost");
         Queues {
             url: format!("{server}/{}", self.name),
-            prefix: format!("rk.{lane}"),
+            prefix,
         }
     }
 }

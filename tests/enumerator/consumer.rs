@@ -16,7 +16,7 @@ impl Consumer {
         Self(consume(folder, environment, &[]))
     }
 
-    /// Makes the queues of the plan in `folder` where they are missing, and takes what is in them.
+    /// Takes everything that is in the queues of the plan in `folder`.
     pub fn empties(folder: &Path, environment: &[(&str, String)]) {
         let ended = consume(folder, environment, &["--until-empty"]).wait();
         let ended = ended.expect("a consumer ends");

@@ -111,7 +111,7 @@ impl Scene {
             To::Files => {}
             To::Redis(url) => flush(url),
             To::Queues(url, _) => {
-                // Makes the queues, and takes what the scene before left in them.
+                // What the scene before left in them.
                 Consumer::empties(&path, &shortened(&[]));
                 flush(url);
                 consumer = Some(Consumer::start(&path, &shortened(&[])));

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::shop::Shop;
@@ -115,10 +114,8 @@ fn x6_nobody_can_connect_to_a_run() {
     is_at_work(&shop, &mut run);
     let family = family(run.id());
     let open: Vec<_> = family.iter().map(|process| listening(*process)).collect();
-    for process in &family {
-        let process = Pid::from_raw(process.cast_signed()).unwrap();
-        kill_process(process, Signal::KILL).unwrap();
-    }
+    // Its worker dies with it.
+    run.kill().unwrap();
     run.wait().unwrap();
     assert_eq!(family.len(), 2, "a parent and its worker: {family:?}");
     assert!(open.iter().all(BTreeSet::is_empty), "{open:?}");
