@@ -74,7 +74,7 @@ const STRUCK_ELSEWHERE: [&str; 13] = [
     "step_reversed",
 ];
 
-/// The labels of the targets.
+/// What the targets are called.
 const TARGETS: [&str; 5] = ["files", "redis", "search", "queues", "steps"];
 
 /// The deliberate defects (`RK_MUTANT`).

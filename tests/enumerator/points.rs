@@ -49,7 +49,7 @@ pub enum Action {
 /// Points n = 1, 2, 3, ... of one sort.
 #[derive(Debug, Clone)]
 pub struct Loop {
-    /// Where the rows go: a label of [`To`].
+    /// Where the rows go: what [`Lane::to`] calls it.
     pub to: &'static str,
     /// What is struck.
     pub target: Target,
@@ -127,7 +127,7 @@ pub struct Wrong {
     pub kept: Option<PathBuf>,
 }
 
-/// What every point needs, by the label of its target.
+/// What every point needs, by what its target is called.
 pub type World = BTreeMap<&'static str, Ground>;
 
 /// What is restored, and what an undisturbed run ends in.
@@ -153,9 +153,9 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Returns the target called `label`.
-    pub fn to(&self, label: &str) -> To {
-        match label {
+    /// Returns the target called `name`.
+    pub fn to(&self, name: &str) -> To {
+        match name {
             "files" => To::Files,
             "redis" => To::Redis(self.redis.clone()),
             "search" => To::Search(self.search.expect("a server was looked for")),

@@ -54,19 +54,6 @@ pub enum To {
     Steps(Jenkins),
 }
 
-impl To {
-    /// Names the target in loops.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Files => "files",
-            Self::Redis(_) => "redis",
-            Self::Search(_) => "search",
-            Self::Queues(..) => "queues",
-            Self::Steps(_) => "steps",
-        }
-    }
-}
-
 /// What a run left behind.
 #[derive(Debug)]
 pub struct Ran {
