@@ -137,7 +137,7 @@ mod active {
     pub(super) fn numbers(text: &str) -> Vec<(String, u32)> {
         let read = |part: &str| {
             let (name, number) = part.split_once(':')?;
-            Some((name.to_owned(), number.parse().ok()?))
+            Some((name.to_owned(), number.parse::<u32>().ok()?))
         };
         let read =
             |part| read(part).unwrap_or_else(|| panic!("RK_SET is `{text}`; use name:number"));
