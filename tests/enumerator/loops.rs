@@ -146,6 +146,8 @@ impl Enumerator {
             let target = lanes[0].to(to);
             let scene = Scene::set(&shop_path, &target);
             let reference = oracle::reference(&shop, &scene, &target);
+            // Its consumer would go on.
+            drop(scene);
             counts.push((to, count(&shop_path, &target, &watches)));
             let ground = Ground {
                 shop,
