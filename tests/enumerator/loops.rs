@@ -77,9 +77,6 @@ const STRUCK_ELSEWHERE: [&str; 13] = [
 /// What the targets are called.
 const TARGETS: [&str; 5] = ["files", "redis", "search", "queues", "steps"];
 
-/// The deliberate defects (`RK_MUTANT`).
-const MUTANTS: [&str; 3] = ["journal_first", "ack_ignored", "cursor_off_by_one"];
-
 /// Most points of one loop in a sample.
 const SAMPLE: u64 = 12;
 
@@ -321,13 +318,13 @@ impl Enumerator {
         println!(
             "enumerator: {points} points, {right} right, {} of {} mutants caught, {:.0} s",
             self.caught.len(),
-            MUTANTS.len(),
+            mutants::COUNT,
             self.started.elapsed().as_secs_f64()
         );
         assert_eq!(right, points, "the lines that begin with WRONG say where");
         if self.only.is_empty() {
             assert!(points > 0);
-            assert_eq!(self.caught.len(), MUTANTS.len(), "a defect went unnoticed");
+            assert_eq!(self.caught.len(), mutants::COUNT, "a defect went unnoticed");
         }
     }
 

@@ -55,7 +55,7 @@ pub fn reference(shop: &Shop, scene: &Scene, to: &To) -> Reference {
     }
     match to {
         To::Redis(_) | To::Queues(..) => {
-            assert_eq!(content.len(), expected, "{:?}", content.keys())
+            assert_eq!(content.len(), expected, "{:?}", content.keys());
         }
         // One more for the row that is read again after its publisher was called.
         To::Files => assert_eq!(content.len(), shop.len() + 1, "{:?}", content.keys()),

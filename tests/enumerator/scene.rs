@@ -33,7 +33,8 @@ const PREFIX: &str = "kv:";
 /// Numbers of the program that are too long for a test: builds and queues are looked at once a second.
 const SHORTENED: (&str, &str) = (
     "RK_SET",
-    "jenkins_look_ms:5,drain_look_ms:10,consume_silence_ms:20,consume_rest_ms:20",
+    "jenkins_look_ms:5,drain_look_ms:10,consume_silence_ms:20,consume_rest_ms:20,\
+     presence_wait_ms:20,presence_within_ms:5000",
 );
 
 /// Directories that steps make.
@@ -295,7 +296,7 @@ impl Scene {
             .map(|entry| entry.expect("an entry").file_name())
             .map(|name| name.to_string_lossy().into_owned())
             // What a command printed: a step that is done already has none to run.
-            .filter(|name| !name.ends_with(".log"))
+            .filter(|name| Path::new(name).extension() != Some(OsStr::new("log")))
             .collect();
         names.sort();
         names

@@ -54,7 +54,7 @@ pub fn documents() -> Shop {
         match row.key.as_str() {
             "url:7" => row.value = Some("{\"empty\": \"\"}".to_owned()),
             "page:104" => {
-                row.value = Some(format!("{{\"text\": \"{}\"}}", "ä\\r\\n$3".repeat(100)))
+                row.value = Some(format!("{{\"text\": \"{}\"}}", "ä\\r\\n$3".repeat(100)));
             }
             _ => {}
         }

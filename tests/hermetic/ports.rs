@@ -57,12 +57,12 @@ fn family(process: u32) -> Vec<u32> {
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
             // After the name, which may hold anything: state, parent.
-            let Some((start, rest)) = stat.rsplit_once(')') else {
+            let Some((head, tail)) = stat.rsplit_once(')') else {
                 continue;
             };
             let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
-            if number(rest.split_whitespace().nth(1)) == Some(parent) {
-                family.extend(number(start.split_whitespace().next()));
+            if number(tail.split_whitespace().nth(1)) == Some(parent) {
+                family.extend(number(head.split_whitespace().next()));
             }
         }
     }

@@ -26,6 +26,7 @@ use super::retry::{Waits, retrying};
 use crate::{
     cutover::{Action, Observed, Scene},
     error::{EdgeError, chain},
+    failpoint,
     failure::{Exit, Failure},
     ids::StepNumber,
     machine::{Facts, PlannedStep, RunLedger, Scope, StepEvent, StepLedger, StepPlace, StepState},
@@ -116,8 +117,9 @@ impl Work {
             || self.action.observe(&self.scene, facts),
         );
         match seen.await.map_err(|error| one_line(&error))? {
-            Observed::Done(how) => Ok(Looked::Done(how)),
-            Observed::NotDone(_) => {
+            // A deliberate defect: nobody looks whether it is done already.
+            Observed::Done(how) if !failpoint::mutant("step_unseen") => Ok(Looked::Done(how)),
+            Observed::Done(_) | Observed::NotDone(_) => {
                 let intend = || self.action.intend(&self.scene, facts);
                 let chosen = retrying(&self.retry, |_, _| {}, intend).await;
                 let chosen = chosen.map_err(|error| one_line(&error))?;

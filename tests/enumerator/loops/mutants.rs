@@ -2,16 +2,29 @@
 
 use nix::errno::Errno;
 
-use super::{Enumerator, MUTANTS, SAMPLE, anywhere};
+use super::{Enumerator, SAMPLE, anywhere};
 use crate::{
-    points::{Choice, Loop, Target, go_through},
+    points::{Action, Choice, Loop, Tally, Target, go_through},
     tracer::{Blow, Place, Watch, kind},
 };
 
+/// How many there are.
+pub const COUNT: usize = WRITING.len() + PUBLISHING.len() + STEPPING.len();
+
+/// Defects of what is written to a target directly (`RK_MUTANT`).
+const WRITING: [&str; 3] = ["journal_first", "ack_ignored", "cursor_off_by_one"];
+
+/// Defects of what goes through queues.
+const PUBLISHING: [&str; 2] = ["published_is_done", "unconfirmed"];
+
+/// Defects of steps.
+const STEPPING: [&str; 2] = ["step_unseen", "step_first"];
+
 impl Enumerator {
-    /// The three defects have to be noticed.
+    /// Every defect has to be noticed.
     pub fn mutants(&mut self) {
         let kill = |to, name| Loop::new(to, Target::Call(anywhere(kind(name)), Blow::Kill));
+        let kill_at = |to, name| Loop::new(to, Target::FailPoint(name, Action::Kill));
         let fail = |to, name, place, error| {
             let watch = Watch {
                 kind: kind(name),
@@ -19,7 +32,7 @@ impl Enumerator {
             };
             Loop::new(to, Target::Call(watch, Blow::Fail(error)))
         };
-        let loops = [
+        let writing = [
             kill("redis", "sendto"),
             kill("redis", "recvfrom"),
             kill("files", "write"),
@@ -32,58 +45,87 @@ impl Enumerator {
             kill("search", "recvfrom"),
             fail("search", "recvfrom", Place::Socket, Errno::ECONNRESET),
         ];
-        for mutant in MUTANTS {
-            let mut noticed = Vec::new();
-            for one in &loops {
-                let one = Loop {
-                    mutant: Some(mutant),
-                    ..one.clone()
-                };
-                if !one.name().contains(&self.only)
-                    || !self.world.contains_key(one.to)
-                    || (!self.all && !noticed.is_empty())
-                {
-                    continue;
-                }
-                let Target::Call(watch, _) = one.target else {
-                    continue;
-                };
-                let total = self.counted(one.to, watch);
-                let choice = if one.to == "search" {
-                    // Every point of them would take an hour, and tell no more.
-                    Choice::spread(total, 2 * SAMPLE, &self.seed, &one.name())
-                } else {
-                    self.choice(&one, total, 2 * SAMPLE)
-                };
-                let tally =
-                    go_through(&self.world, self.lanes_to(one.to), &one, &choice, !self.all);
-                println!(
-                    "  {:<62} {:>4} points, {:>4} noticed, {:>5.1} s",
-                    tally.name,
-                    tally.points.len(),
-                    tally.wrong.len(),
-                    tally.wall.as_secs_f64()
-                );
-                if let Some(wrong) = tally.wrong.first() {
-                    let mut oracles: Vec<_> = tally
-                        .wrong
-                        .iter()
-                        .map(|wrong| wrong.complaint.oracle)
-                        .collect();
-                    oracles.sort_unstable();
-                    oracles.dedup();
-                    noticed.push(format!(
-                        "{} by {} (at {}, {})",
-                        tally.name,
-                        oracles.join(", "),
-                        wrong.nth,
-                        wrong.complaint.text.lines().next().unwrap_or_default()
-                    ));
-                }
-            }
-            if let Some(first) = noticed.first() {
-                self.caught.push(first.clone());
+        let publishing = [
+            kill_at("queues", "after_commit"),
+            kill("queues", "pwrite64"),
+            fail("queues", "sendto", Place::Socket, Errno::ECONNRESET),
+            fail("queues", "recvfrom", Place::Socket, Errno::ECONNRESET),
+        ];
+        let stepping = [
+            kill_at("steps", "step_intended"),
+            kill_at("steps", "step_performed"),
+            kill("steps", "pwrite64"),
+        ];
+        let all: [(&[&'static str], &[Loop]); 3] = [
+            (&WRITING, &writing),
+            (&PUBLISHING, &publishing),
+            (&STEPPING, &stepping),
+        ];
+        for (defects, loops) in all {
+            for defect in defects {
+                self.mutant(defect, loops);
             }
         }
     }
+
+    /// Goes through `loops` with a defect switched on; a sample ends with the first loop that notices it.
+    fn mutant(&mut self, defect: &'static str, loops: &[Loop]) {
+        let mut noticed = Vec::new();
+        for one in loops {
+            let one = Loop {
+                mutant: Some(defect),
+                ..one.clone()
+            };
+            if !one.name().contains(&self.only)
+                || !self.world.contains_key(one.to)
+                || (!self.all && !noticed.is_empty())
+            {
+                continue;
+            }
+            let choice = self.choice_with_defect(&one);
+            let tally = go_through(&self.world, self.lanes_to(one.to), &one, &choice, !self.all);
+            println!(
+                "  {:<62} {:>4} points, {:>4} noticed, {:>5.1} s",
+                tally.name,
+                tally.points.len(),
+                tally.wrong.len(),
+                tally.wall.as_secs_f64()
+            );
+            noticed.extend(first_noticed(&tally));
+        }
+        self.caught.extend(noticed.into_iter().next());
+    }
+
+    fn choice_with_defect(&self, one: &Loop) -> Choice {
+        let Target::Call(watch, _) = one.target else {
+            // A loop of few points.
+            return Choice::All;
+        };
+        let total = self.counted(one.to, watch);
+        if ["search", "queues"].contains(&one.to) {
+            // Every point of them would take an hour, and tell no more.
+            Choice::spread(total, 2 * SAMPLE, &self.seed, &one.name())
+        } else {
+            self.choice(one, total, 2 * SAMPLE)
+        }
+    }
+}
+
+/// Says by which rules a defect was noticed, and where first.
+fn first_noticed(tally: &Tally) -> Option<String> {
+    let wrong = tally.wrong.first()?;
+    let mut oracles: Vec<_> = tally
+        .wrong
+        .iter()
+        .map(|wrong| wrong.complaint.oracle)
+        .collect();
+    oracles.sort_unstable();
+    oracles.dedup();
+    Some(format!(
+        "{} by {} (at {}, {})",
+        tally.name,
+        oracles.join(", "),
+        wrong.nth,
+        wrong.complaint.text.lines().next().unwrap_or_default()
+    ))
 }
