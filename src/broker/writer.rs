@@ -21,7 +21,6 @@ use super::{
 use crate::{
     chunk::{Chunk, Row},
     error::{EdgeError, ErrorKind},
-    failpoint,
     ids::ChunkSeq,
     plan::QueueConfig,
     target::{ChunkWriter, Rejected, Written},
@@ -143,10 +142,6 @@ pub(super) async fn publish(
         .basic_publish(queue.into(), routing_key.into(), options, body, properties)
         .await
         .map_err(failed)?;
-    if failpoint::mutant("unconfirmed") {
-        // A deliberate defect: what was sent counts as if the broker had it.
-        return Ok(());
-    }
     match confirm.await.map_err(failed)? {
         Confirmation::Ack(None) => Ok(()),
         Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Err(EdgeError::new(
