@@ -4,6 +4,12 @@ use std::process::{self, Command};
 
 use crate::support::server_url;
 
+/// The resources, each with an exchange of its own.
+const RESOURCES: [&str; 3] = ["url", "page", "menu"];
+
+/// The queues of one exchange: how their names end, and what is routed there.
+const ENDS: [(&str, &str); 2] = [("", ""), (".error", "error")];
+
 /// A vhost, gone with this value.
 pub struct Vhost {
     name: String,
@@ -14,6 +20,7 @@ pub struct Vhost {
 pub struct Queues {
     /// The URL of the vhost.
     pub url: String,
+    vhost: String,
     /// What the names of its queues begin with.
     pub prefix: String,
 }
@@ -29,21 +36,42 @@ impl Vhost {
         Self { name }
     }
 
-    /// Makes the queues of worker `lane`, for a consumer waits for nobody to make them. What they are bound to the program
-    /// makes.
+    /// Makes the queues of worker `lane` as the shop sets them up: a consumer does not wait until a run has.
     pub fn queues(&self, lane: u32) -> Queues {
         let prefix = format!("rk.{lane}");
-        for resource in ["url", "page", "menu"] {
-            for end in ["", ".error"] {
-                let path = format!("queues/{}/{prefix}.{resource}{end}", self.name);
+        for resource in RESOURCES {
+            let (vhost, exchange) = (&self.name, format!("{prefix}.{resource}"));
+            let durable = r#"{"type":"direct","durable":true}"#;
+            let path = format!("exchanges/{vhost}/{exchange}");
+            assert!(ask("PUT", &path, durable), "no {path}");
+            for (end, key) in ENDS {
+                let queue = format!("{exchange}{end}");
+                let path = format!("queues/{vhost}/{queue}");
                 assert!(ask("PUT", &path, r#"{"durable":true}"#), "no {path}");
+                let path = format!("bindings/{vhost}/e/{exchange}/q/{queue}");
+                let key = format!(r#"{{"routing_key":"{key}"}}"#);
+                assert!(ask("POST", &path, &key), "no {path}");
             }
         }
         let url = server_url("RABBITMQ_URL");
         let (server, _) = url.rsplit_once('/').expect("a URL with a vhost");
         Queues {
             url: format!("{server}/{}", self.name),
+            vhost: self.name.clone(),
             prefix,
+        }
+    }
+}
+
+impl Queues {
+    /// Throws away what is in them.
+    pub fn purge(&self) {
+        for resource in RESOURCES {
+            for (end, _) in ENDS {
+                let queue = format!("{}.{resource}{end}", self.prefix);
+                let path = format!("queues/{}/{queue}/contents", self.vhost);
+                assert!(ask("DELETE", &path, ""), "{queue} is not emptied");
+            }
         }
     }
 }

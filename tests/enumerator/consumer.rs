@@ -1,6 +1,7 @@
 //! Whoever takes messages from queues while a run is struck: the program itself.
 
 use std::{
+    fs::File,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -13,14 +14,16 @@ pub struct Consumer(Child);
 impl Consumer {
     /// Starts one of the plan in `folder`.
     pub fn start(folder: &Path, environment: &[(&str, String)]) -> Self {
-        Self(consume(folder, environment, &[]))
-    }
-
-    /// Takes everything that is in the queues of the plan in `folder`.
-    pub fn empties(folder: &Path, environment: &[(&str, String)]) {
-        let ended = consume(folder, environment, &["--until-empty"]).wait();
-        let ended = ended.expect("a consumer ends");
-        assert!(ended.success(), "the queues are not emptied: {ended}");
+        let started = Command::new(PROGRAM)
+            .args(["consume", "plan.yaml"])
+            .envs(environment.iter().map(|(name, value)| (*name, value)))
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            // For a person who looks at the remains.
+            .stderr(File::create(folder.join("consumer")).expect("a file for its output"))
+            .spawn();
+        Self(started.expect("the program starts"))
     }
 }
 
@@ -30,17 +33,4 @@ impl Drop for Consumer {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn consume(folder: &Path, environment: &[(&str, String)], more: &[&str]) -> Child {
-    Command::new(PROGRAM)
-        .args(["consume", "plan.yaml"])
-        .args(more)
-        .envs(environment.iter().map(|(name, value)| (*name, value)))
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts")
 }

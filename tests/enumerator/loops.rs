@@ -95,6 +95,9 @@ pub struct Enumerator {
     /// How many calls of each of [`KINDS`] an undisturbed run makes, by target.
     counts: Vec<(&'static str, Vec<u64>)>,
     tallies: Vec<Tally>,
+    /// How many defects were switched on.
+    defects: usize,
+    /// What was noticed of them.
     caught: Vec<String>,
     started: Instant,
 }
@@ -162,6 +165,7 @@ impl Enumerator {
             _vhost: vhost,
             counts,
             tallies: Vec::new(),
+            defects: 0,
             caught: Vec::new(),
             started,
         }
@@ -318,13 +322,13 @@ impl Enumerator {
         println!(
             "enumerator: {points} points, {right} right, {} of {} mutants caught, {:.0} s",
             self.caught.len(),
-            mutants::COUNT,
+            self.defects,
             self.started.elapsed().as_secs_f64()
         );
         assert_eq!(right, points, "the lines that begin with WRONG say where");
         if self.only.is_empty() {
             assert!(points > 0);
-            assert_eq!(self.caught.len(), mutants::COUNT, "a defect went unnoticed");
+            assert_eq!(self.caught.len(), self.defects, "a defect went unnoticed");
         }
     }
 

@@ -21,7 +21,7 @@ pub struct Complaint {
 }
 
 /// What an undisturbed run ends in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Reference {
     /// Its exit code.
     pub code: i32,
@@ -31,6 +31,17 @@ pub struct Reference {
     pub state_files: Vec<String>,
     /// Rows, bytes and dead letters by its own count.
     totals: [Value; 3],
+}
+
+impl Reference {
+    /// Returns what a second run ends in: it builds once more, and finds its other steps done.
+    pub fn once_more(&self) -> Self {
+        let mut twice = self.clone();
+        if let Some(builds) = twice.content.get_mut("builds") {
+            *builds = b"2".to_vec();
+        }
+        twice
+    }
 }
 
 type Verdict = Result<(), Complaint>;
@@ -169,6 +180,12 @@ pub fn ends_as(reference: &Reference, scene: &Scene, ran: &Ran) -> Verdict {
         Ok(status) => complain("totals", format!("{status:?}")),
         Err(text) => complain("status", text),
     }
+}
+
+/// Returns whether the run is done by its own journal: the next one is a new run.
+pub fn is_done(scene: &Scene) -> bool {
+    let status = scene.status().ok().flatten();
+    status.is_some_and(|status| status["state"] == "done")
 }
 
 /// Rule: nobody touched the target, so work that is void was recorded before it was done.

@@ -98,9 +98,8 @@ impl Scene {
         match to {
             To::Files => {}
             To::Redis(url) => flush(url),
-            To::Queues(url, _) => {
-                // What the scene before left in them.
-                Consumer::empties(&path, &shortened(&[]));
+            To::Queues(url, queues) => {
+                queues.purge();
                 flush(url);
                 consumer = Some(Consumer::start(&path, &shortened(&[])));
             }
@@ -285,6 +284,11 @@ impl Scene {
             // The page is up from the first step to the fourth.
             _ => true,
         }
+    }
+
+    /// Returns whether what a run leaves tells how often it was run: a new run carries its steps out once more.
+    pub fn counts_runs(&self) -> bool {
+        matches!(self.to, To::Steps(_))
     }
 
     /// Returns the names of the files beside the state file.

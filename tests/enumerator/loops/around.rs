@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::{Enumerator, SAMPLE_AGAIN, anywhere};
+use super::{Enumerator, anywhere};
 use crate::{
     points::{Action, Choice, Loop, Target},
     tracer::{Blow, KINDS, Place, Watch, kind},
@@ -20,10 +20,13 @@ const STEP_POINTS: [&str; 4] = [
 const SAMPLED: [&str; 5] = ["connect", "sendto", "writev", "recvfrom", "pwrite64"];
 
 /// Most points of one loop of a sample there: a point costs two runs and three new indexes.
-const SAMPLE_SEARCH: u64 = 2;
+const SAMPLE_SEARCH: u64 = 1;
 
-/// Most points of one loop of a sample through queues: a point costs two consumers besides its runs.
-const SAMPLE_QUEUES: u64 = 3;
+/// Most points of one loop of a sample through queues: a point costs a consumer besides its runs.
+const SAMPLE_QUEUES: u64 = 2;
+
+/// Most points of one loop of a sample around steps.
+const SAMPLE_STEPS: u64 = 3;
 
 impl Enumerator {
     /// Rows into indexes: killed at calls and fail points, connections cut.
@@ -57,7 +60,6 @@ impl Enumerator {
         let to = "search";
         for (name, blow) in [
             ("recvfrom", Blow::Fail(Errno::ECONNRESET)),
-            ("sendto", Blow::Fail(Errno::ECONNRESET)),
             ("writev", Blow::Fail(Errno::ECONNRESET)),
             ("connect", Blow::FailFromThere(Errno::ECONNREFUSED)),
         ] {
@@ -127,7 +129,7 @@ impl Enumerator {
                 after,
                 ..Loop::new(to, Target::Call(watch, Blow::Kill))
             };
-            let choice = self.choice(&one, total, SAMPLE_AGAIN);
+            let choice = self.choice(&one, total, SAMPLE_STEPS);
             self.go(&one, &choice);
         }
         for name in STEP_POINTS {
@@ -137,8 +139,10 @@ impl Enumerator {
                 continue;
             };
             assert_eq!(points, [1, 2, 3, 4, 5], "{name}");
-            let error = Loop::new(to, Target::FailPoint(name, Action::Error));
-            self.go(&error, &Choice::Some(points));
+            if self.all {
+                let error = Loop::new(to, Target::FailPoint(name, Action::Error));
+                self.go(&error, &Choice::Some(points));
+            }
         }
         for (name, blow) in [
             ("pwrite64", Blow::Fail(Errno::EIO)),
@@ -149,7 +153,7 @@ impl Enumerator {
                 place: Place::State,
             };
             let one = Loop::new(to, Target::Call(watch, blow));
-            let choice = self.choice(&one, self.counted(to, watch), SAMPLE_AGAIN);
+            let choice = self.choice(&one, self.counted(to, watch), SAMPLE_STEPS);
             self.go(&one, &choice);
         }
     }
