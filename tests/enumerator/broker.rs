@@ -21,6 +21,8 @@ pub struct Queues {
     /// The URL of the vhost.
     pub url: String,
     vhost: String,
+    /// How long their consumer rests when they are empty, in milliseconds.
+    pub rest_ms: u32,
     /// What the names of its queues begin with.
     pub prefix: String,
 }
@@ -58,6 +60,7 @@ impl Vhost {
         Queues {
             url: format!("{server}/{}", self.name),
             vhost: self.name.clone(),
+            rest_ms: 20,
             prefix,
         }
     }

@@ -299,25 +299,12 @@ impl Enumerator {
         }
     }
 
-    /// Prints what is wrong and the score, and fails the test unless every point is right and every defect noticed.
+    /// Prints the score, and fails the test unless every point is right and every defect noticed.
     pub fn conclude(self) {
         let points: usize = self.tallies.iter().map(|tally| tally.points.len()).sum();
         let right: usize = self.tallies.iter().map(Tally::right).sum();
         for caught in &self.caught {
             println!("  caught: {caught}");
-        }
-        for tally in &self.tallies {
-            for wrong in &tally.wrong {
-                println!(
-                    "WRONG: {} {} ({}): {}: {}\n  remains in {}",
-                    tally.name,
-                    wrong.nth,
-                    wrong.struck,
-                    wrong.complaint.oracle,
-                    wrong.complaint.text,
-                    wrong.kept.as_deref().unwrap_or(Path::new("?")).display()
-                );
-            }
         }
         println!(
             "enumerator: {points} points, {right} right, {} of {} mutants caught, {:.0} s",
@@ -359,6 +346,18 @@ impl Enumerator {
             tally.right(),
             tally.wall.as_secs_f64()
         );
+        // At once: all loops take hours.
+        for wrong in &tally.wrong {
+            println!(
+                "WRONG: {} {} ({}): {}: {}\n  remains in {}",
+                tally.name,
+                wrong.nth,
+                wrong.struck,
+                wrong.complaint.oracle,
+                wrong.complaint.text,
+                wrong.kept.as_deref().unwrap_or(Path::new("?")).display()
+            );
+        }
         let points = tally.points.clone();
         self.tallies.push(tally);
         Some(points)

@@ -16,8 +16,11 @@ const STEP_POINTS: [&str; 4] = [
     "step_done",
 ];
 
-/// What a sample strikes at on the way to a search server: the requests, and the journal beside them.
-const SAMPLED: [&str; 5] = ["connect", "sendto", "writev", "recvfrom", "pwrite64"];
+/// What a sample strikes at on the way to a search server: requests and answers.
+const SAMPLED_SEARCH: [&str; 2] = ["writev", "recvfrom"];
+
+/// What it strikes at on the way to queues: the same, connections, and the journal beside them.
+const SAMPLED_QUEUES: [&str; 5] = ["connect", "sendto", "writev", "recvfrom", "pwrite64"];
 
 /// Most points of one loop of a sample there: a point costs two runs and three new indexes.
 const SAMPLE_SEARCH: u64 = 1;
@@ -37,14 +40,15 @@ impl Enumerator {
         }
         for kind in KINDS {
             let total = self.counted(to, anywhere(kind));
-            if total == 0 || (!self.all && !SAMPLED.contains(&kind.name)) {
+            if total == 0 || (!self.all && !SAMPLED_SEARCH.contains(&kind.name)) {
                 continue;
             }
             let one = Loop::new(to, Target::Call(anywhere(kind), Blow::Kill));
             let choice = self.choice(&one, total, SAMPLE_SEARCH);
             self.go(&one, &choice);
         }
-        for name in ["before_write", "after_ack", "before_forget", "after_forget"] {
+        let points = ["after_ack", "after_forget", "before_write", "before_forget"];
+        for name in &points[..if self.all { points.len() } else { 2 }] {
             let one = Loop::new(to, Target::FailPoint(name, Action::Kill));
             let first = Choice::Some(vec![1]);
             let choice = if self.all { Choice::All } else { first };
@@ -85,7 +89,7 @@ impl Enumerator {
         }
         for kind in KINDS {
             let total = self.counted(to, anywhere(kind));
-            if total == 0 || (!self.all && !SAMPLED.contains(&kind.name)) {
+            if total == 0 || (!self.all && !SAMPLED_QUEUES.contains(&kind.name)) {
                 continue;
             }
             let one = Loop::new(to, Target::Call(anywhere(kind), Blow::Kill));

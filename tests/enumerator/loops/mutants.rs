@@ -40,11 +40,8 @@ impl Enumerator {
             self.mutant(defect, &writing);
         }
         // Each where it shows: a loop in which nothing is noticed costs a quarter of a minute.
-        let published = [kill("queues", "pwrite64"), kill("queues", "sendto")];
-        self.mutant("published_is_done", &published);
-        self.mutant("journal_first", &[kill("queues", "sendto")]);
-        let cut = fail("queues", "sendto", Place::Socket, Errno::ECONNRESET);
-        self.mutant("ack_ignored", &[cut]);
+        self.mutant("published_is_done", &[kill("queues", "pwrite64")]);
+        self.mutant("journal_first", &[kill_at("queues", "before_write")]);
         self.mutant("step_unseen", &[kill_at("steps", "step_performed")]);
         self.mutant("step_first", &[kill_at("steps", "step_intended")]);
     }
@@ -80,8 +77,11 @@ impl Enumerator {
 
     fn choice_with_defect(&self, one: &Loop) -> Choice {
         let Target::Call(watch, _) = one.target else {
-            // Steps are few.
-            return Choice::All;
+            // Steps are few, and whatever reaches a queue is noticed at the first points.
+            return match one.to {
+                "steps" => Choice::All,
+                _ => Choice::doubling(&self.seed, &one.name()),
+            };
         };
         let total = self.counted(one.to, watch);
         if ["search", "queues"].contains(&one.to) {
