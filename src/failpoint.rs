@@ -1,7 +1,8 @@
-//! Named points where a test can kill, fail, hold or panic the program. Nothing of it is in a normal build.
+//! Named points where a test can kill, fail, hold or panic the program, and numbers that it can set. Nothing of it is in a
+//! normal build.
 //!
 //! `RK_FAIL=journal_after_commit:3:kill` kills the process at the third hit of that point; the actions are `kill`,
-//! `error`, `sleep` (until killed) and `panic`.
+//! `error`, `sleep` (until killed) and `panic`. `RK_SET=jenkins_look_ms:20,jenkins_grace_ms:20` sets two numbers.
 
 use std::io;
 
@@ -37,6 +38,30 @@ pub fn hit(name: &'static str) -> io::Result<()> {
         Some(point) if point.is_due(name) => active::act(name, point.action),
         _ => Ok(()),
     }
+}
+
+/// Returns `usual`, the number called `name`.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+#[must_use]
+pub const fn number(_name: &'static str, usual: u32) -> u32 {
+    usual
+}
+
+/// Returns what `RK_SET` says the number called `name` is, without it `usual`: for waits that no test can sit through.
+///
+/// # Panics
+///
+/// Where `RK_SET` cannot be read.
+#[cfg(feature = "failpoints")]
+#[must_use]
+pub fn number(name: &'static str, usual: u32) -> u32 {
+    use std::sync::LazyLock;
+    static ASKED: LazyLock<Vec<(String, u32)>> = LazyLock::new(|| {
+        std::env::var("RK_SET").map_or_else(|_| Vec::new(), |text| active::numbers(&text))
+    });
+    let asked = ASKED.iter().find(|(asked, _)| asked == name);
+    asked.map_or(usual, |(_, number)| *number)
 }
 
 /// Returns whether the deliberate defect called `name` is switched on (`RK_MUTANT=name`). Never in a normal build.
@@ -108,6 +133,17 @@ mod active {
         }
     }
 
+    /// Reads `name:number,name:number`. Panics on anything else, as [`parse`] does.
+    pub(super) fn numbers(text: &str) -> Vec<(String, u32)> {
+        let read = |part: &str| {
+            let (name, number) = part.split_once(':')?;
+            Some((name.to_owned(), number.parse::<u32>().ok()?))
+        };
+        let read =
+            |part| read(part).unwrap_or_else(|| panic!("RK_SET is `{text}`; use name:number"));
+        text.split(',').map(read).collect()
+    }
+
     pub(super) fn act(name: &str, action: Action) -> io::Result<()> {
         match action {
             Action::Error => Err(io::Error::other(format!("fail point `{name}`"))),
@@ -132,7 +168,7 @@ mod active {
 
 #[cfg(all(test, feature = "failpoints"))]
 mod tests {
-    use super::active::{Action, act, parse};
+    use super::active::{Action, act, numbers, parse};
 
     #[test]
     fn a_point_is_due_at_its_nth_hit_alone() {
@@ -142,6 +178,18 @@ mod tests {
         assert_eq!(due, [false, true, false, false]);
         assert!(!parse("after_ack:1:kill").is_due("before_ack"));
         assert!(act("after_ack", Action::Error).is_err());
+    }
+
+    #[test]
+    fn numbers_are_set_by_name() {
+        let wanted = [("look".to_owned(), 20), ("grace".to_owned(), 1)];
+        assert_eq!(numbers("look:20,grace:1"), wanted);
+    }
+
+    #[test]
+    #[should_panic(expected = "use name:number")]
+    fn a_number_that_is_none_is_refused() {
+        let _ = numbers("look:soon");
     }
 
     #[test]

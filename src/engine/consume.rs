@@ -36,11 +36,20 @@ const AHEAD: u16 = 1_000;
 /// Batches of one queue before the next is looked at, so that one that never runs empty does not keep the others waiting.
 const TURN: u32 = 20;
 
-/// How long a queue may be silent before the next one is looked at. Long enough for a broker that is busy to send on.
-const SILENCE: Duration = Duration::from_millis(250);
+/// How long a queue may be silent before the next one is looked at, in milliseconds. Long enough for a broker that is busy
+/// to send on.
+const SILENCE_MS: u32 = 250;
 
-/// How long nothing is done when every queue was empty.
-const REST: Duration = Duration::from_secs(1);
+/// How long nothing is done when every queue was empty, in milliseconds.
+const REST_MS: u32 = 1_000;
+
+fn silence() -> Duration {
+    Duration::from_millis(failpoint::number("consume_silence_ms", SILENCE_MS).into())
+}
+
+fn rest() -> Duration {
+    Duration::from_millis(failpoint::number("consume_rest_ms", REST_MS).into())
+}
 
 /// What to consume, and until when.
 pub struct Consume {
@@ -104,7 +113,7 @@ impl Consume {
                 Err(error) if error.kind.disposition().passes() => {
                     // Connections of the target may be half used.
                     outlets.clear();
-                    let wait = waits.next().unwrap_or(REST);
+                    let wait = waits.next().unwrap_or_else(rest);
                     told(&error, wait);
                     if self.rest(wait).await {
                         return Ok(served);
@@ -136,7 +145,7 @@ impl Consume {
         if any || more {
             return Ok(false);
         }
-        Ok(self.rest(REST).await)
+        Ok(self.rest(rest()).await)
     }
 
     fn inlets(&self) -> impl Iterator<Item = Inlet<'_>> {
@@ -201,7 +210,7 @@ impl Consume {
         while left > 0 {
             // Where nobody else waits, a turn has no end.
             left -= u32::from(!is_alone);
-            let batch = intake.next(BATCH, SILENCE).await?;
+            let batch = intake.next(BATCH, silence()).await?;
             if batch.is_empty() {
                 return Ok(Turn::Silent(count));
             }

@@ -8,14 +8,15 @@ use std::{
 use super::retry::Waits;
 use crate::{
     error::EdgeError,
+    failpoint,
     ids::ResourceName,
     plan::RetryPolicy,
     report::human::{count, counted, in_queue},
     target::{Backlog, Target},
 };
 
-/// How often the queues are looked at. It is a question to the broker, and nobody waits for the answer but us.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the queues are looked at, in milliseconds. It is a question to the broker, and nobody waits for the answer but us.
+const LOOK_MS: u32 = 500;
 
 /// How long queues may stand still before somebody is told: consumers come and go, and some poll once a minute.
 const STILL: Duration = Duration::from_secs(10);
@@ -50,6 +51,10 @@ impl Drain {
     /// When they stand still for too long, or cannot be looked at.
     pub async fn run(&self, told: impl Fn(String)) -> Result<bool, NotDrained> {
         let mut waits = Waits::endless(&self.retry);
+        if failpoint::mutant("published_is_done") {
+            // A deliberate defect: what the broker has counts as if the target had it.
+            return Ok(false);
+        }
         let mut last = None;
         let mut moved = Instant::now();
         let (mut said, mut failing) = (false, false);
@@ -76,10 +81,10 @@ impl Drain {
                     if still >= STILL.min(self.within) && !std::mem::replace(&mut said, true) {
                         told(format!("`{}` waits: {}", self.resource, stalled(&backlog)));
                     }
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(look()).await;
                 }
                 Err(error) if error.kind.disposition().passes() => {
-                    let wait = waits.next().unwrap_or(LOOK);
+                    let wait = waits.next().unwrap_or_else(look);
                     // Once for all tries in a row.
                     if !std::mem::replace(&mut failing, true) {
                         told(format!("`{}` waits: {error}", self.resource));
@@ -101,6 +106,10 @@ impl Drain {
             queues.join("; ")
         )
     }
+}
+
+fn look() -> Duration {
+    Duration::from_millis(failpoint::number("drain_look_ms", LOOK_MS).into())
 }
 
 /// `2,050 messages in `sync.storage.url`, no consumer yet`

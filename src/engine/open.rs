@@ -40,6 +40,7 @@ use crate::{
         RunLedger, RunState, Scope,
     },
     plan::Plan,
+    process::remove_halves,
     source::{self, Source, TableShape},
     target::{LeaseOwner, PartitionKey, Target},
 };
@@ -200,8 +201,11 @@ fn open_journal(request: &OpenRun) -> Result<(Journal, Ledger, Vec<Notice>), Fai
     } else {
         OpenMode::Normal
     };
-    Journal::open(&request.state_path, mode)
-        .map_err(|error| refused_by_journal(&error, &request.typed))
+    let opened = Journal::open(&request.state_path, mode)
+        .map_err(|error| refused_by_journal(&error, &request.typed))?;
+    // Of the step that a process died over, which may be done by now.
+    remove_halves(&request.state_path);
+    Ok(opened)
 }
 
 /// Returns the source, and what had to be taken back in it first.

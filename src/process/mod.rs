@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::output::{Redacted, Tail, keep, log};
+pub use self::output::{Redacted, Tail, keep, log, remove_halves};
 use crate::supervisor::CHILD_VARIABLE;
 
 /// How long output may still come after the program ended: something it left behind holds the pipes.

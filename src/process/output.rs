@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     env,
+    ffi::OsStr,
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -256,12 +257,43 @@ pub fn log(path: &Path, which: &str, text: &str) -> io::Result<()> {
     keep(path, &all)
 }
 
+/// What the name of a log ends with that is not whole yet.
+const HALF: &str = "log.new";
+
+/// Removes logs beside the state file at `state` that a process died over. The caller has the state file for itself.
+pub fn remove_halves(state: &Path) {
+    let (Some(folder), Some(own)) = (state.parent(), state.file_name().and_then(OsStr::to_str))
+    else {
+        return;
+    };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let rest = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(own)?.strip_prefix('.'));
+        if rest.is_some_and(|rest| rest.ends_with(HALF))
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            // Only its owner can read it, and the next log of that name takes its place.
+            tracing::debug!(%error, path = %entry.path().display(), "half a log stays behind");
+        }
+    }
+}
+
 /// Replaces the file at `path`, which nobody else may read.
 pub fn keep(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let half = path.with_extension("log.new");
+    let half = path.with_extension(HALF);
     // Left over from a process that died; never followed if it is a link.
     match fs::remove_file(&half) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -355,5 +387,27 @@ mod tests {
                 0o600
             );
         }
+    }
+
+    #[test]
+    fn half_a_log_goes_and_nothing_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let others = [
+            "x.sqlite",
+            "x.sqlite.prepare-1.log",
+            "y.sqlite.prepare-1.log.new",
+        ];
+        for name in others {
+            fs::write(at(name), "").unwrap();
+        }
+        fs::write(at("x.sqlite.prepare-1.log.new"), "").unwrap();
+        remove_halves(&at("x.sqlite"));
+        let mut left: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, others);
     }
 }

@@ -1,15 +1,21 @@
 //! The loops: which calls and fail points are struck, and the score.
 
+mod around;
+mod mutants;
+
 use std::{path::Path, process::Command, thread, time::Instant};
 
 use nix::errno::Errno;
 use tempfile::TempDir;
 
 use crate::{
+    broker::Vhost,
+    jenkins::Jenkins,
     oracle,
-    points::{Action, Choice, Lane, Loop, Tally, Target, World, count, go_through},
+    points::{Action, Choice, Ground, Lane, Loop, Tally, Target, World, count, go_through},
     redis_server::RedisServer,
-    scene::{Scene, To},
+    scene::Scene,
+    search::Search,
     shop,
     tracer::{self, Blow, KINDS, Place, Watch, kind},
 };
@@ -48,7 +54,8 @@ pub const FAIL_POINTS: [&str; 30] = [
     "step_reversed",
 ];
 
-/// Those that other tests kill at: `tests/services/sharing.rs` around the cuts of keys without arithmetic, which the shop
+/// Those that a restore into files or Redis does not pass, and the loops around steps or other tests kill at:
+/// `tests/services/sharing.rs` around the cuts of keys without arithmetic, which the shop
 /// here does not have, `tests/services/verify.rs` in a comparison, `tests/services/queues.rs` in a consumer,
 /// `tests/hermetic/steps.rs` and `tests/services/rds.rs` around steps.
 const STRUCK_ELSEWHERE: [&str; 13] = [
@@ -67,8 +74,8 @@ const STRUCK_ELSEWHERE: [&str; 13] = [
     "step_reversed",
 ];
 
-/// The deliberate defects (`RK_MUTANT`).
-const MUTANTS: [&str; 3] = ["journal_first", "ack_ignored", "cursor_off_by_one"];
+/// What the targets are called.
+const TARGETS: [&str; 5] = ["files", "redis", "search", "queues", "steps"];
 
 /// Most points of one loop in a sample.
 const SAMPLE: u64 = 12;
@@ -83,9 +90,14 @@ pub struct Enumerator {
     only: String,
     world: World,
     lanes: Vec<Lane>,
+    /// Kept: the queues of the lanes end with it.
+    _vhost: Option<Vhost>,
     /// How many calls of each of [`KINDS`] an undisturbed run makes, by target.
-    counts: [(&'static str, Vec<u64>); 2],
+    counts: Vec<(&'static str, Vec<u64>)>,
     tallies: Vec<Tally>,
+    /// How many defects were switched on.
+    defects: usize,
+    /// What was noticed of them.
     caught: Vec<String>,
     started: Instant,
 }
@@ -99,38 +111,61 @@ impl Enumerator {
             Ok("sample") | Err(_) => false,
             Ok(other) => panic!("RK_ENUMERATOR is `{other}`; use sample or all"),
         };
-        let shop = shop::shop();
-        let shop_path = folder.path().canonicalize().unwrap().join("shop.db");
-        shop::write(&shop, &shop_path);
-        let reference = |to: &To| {
-            let scene = Scene::set(&shop_path, to);
-            oracle::reference(&shop, &scene, to)
+        let only = std::env::var("RK_ENUMERATOR_ONLY").unwrap_or_default();
+        // Whoever goes through loops of one target needs no server of another.
+        let is_wanted = |to: &str| {
+            let asked = TARGETS.iter().find(|to| only.starts_with(*to));
+            asked.is_none_or(|asked| *asked == to)
         };
-        let files = reference(&To::Files);
-        let redis = reference(&To::Redis(server.url(0)));
+        let search = is_wanted("search").then(Search::shared);
+        let vhost = is_wanted("queues").then(Vhost::create);
+        let lane = |db| Lane {
+            redis: server.url(db),
+            jenkins: Jenkins::start(),
+            queues: vhost.as_ref().map(|vhost| vhost.queues(db)),
+            search,
+        };
         // One more than cores: a run waits for its disk and its server now and then.
         let workers = thread::available_parallelism().map_or(2, |cores| cores.get() + 1);
         // A database each, never 0: a login has one step more then.
-        let lanes: Vec<Lane> = (1..)
-            .map(|db| server.url(db))
-            .take(workers.min(60))
-            .collect();
+        let lanes: Vec<Lane> = (1..).map(lane).take(workers.min(60)).collect();
         let watches: Vec<Watch> = KINDS.iter().map(anywhere).collect();
-        let counts = [To::Files, To::Redis(lanes[0].clone())]
-            .map(|to| (to.label(), count(&shop_path, &to, &watches)));
+        let mut world = World::new();
+        let mut counts = Vec::new();
+        for to in TARGETS {
+            if !is_wanted(to) {
+                continue;
+            }
+            let shop = match to {
+                "search" | "queues" => shop::documents(),
+                _ => shop::shop(),
+            };
+            let folder = folder.path().canonicalize().unwrap();
+            let shop_path = folder.join(format!("{to}.db"));
+            shop::write(&shop, &shop_path);
+            let target = lanes[0].to(to);
+            let scene = Scene::set(&shop_path, &target);
+            let reference = oracle::reference(&shop, &scene, &target);
+            // Its consumer would go on.
+            drop(scene);
+            counts.push((to, count(&shop_path, &target, &watches)));
+            let ground = Ground {
+                shop,
+                shop_path,
+                reference,
+            };
+            world.insert(to, ground);
+        }
         Self {
             all,
             seed: seed(),
-            only: std::env::var("RK_ENUMERATOR_ONLY").unwrap_or_default(),
-            world: World {
-                shop,
-                shop_path,
-                files,
-                redis,
-            },
+            only,
+            world,
             lanes,
+            _vhost: vhost,
             counts,
             tallies: Vec::new(),
+            defects: 0,
             caught: Vec::new(),
             started,
         }
@@ -158,6 +193,9 @@ impl Enumerator {
     /// SIGKILL at the n-th call, a loop for each kind.
     pub fn kills(&mut self) {
         for (to, counts) in self.counts.clone() {
+            if !["files", "redis"].contains(&to) {
+                continue;
+            }
             for (kind, count) in KINDS.iter().zip(counts) {
                 if count > 0 {
                     let one = Loop::new(to, Target::Call(anywhere(kind), Blow::Kill));
@@ -171,6 +209,9 @@ impl Enumerator {
     /// SIGKILL, and an error, at the n-th hit of each fail point.
     pub fn fail_points(&mut self) {
         for to in ["files", "redis"] {
+            if !self.world.contains_key(to) {
+                continue;
+            }
             for name in FAIL_POINTS {
                 if STRUCK_ELSEWHERE.contains(&name) {
                     continue;
@@ -258,102 +299,23 @@ impl Enumerator {
         }
     }
 
-    /// The three defects have to be noticed.
-    pub fn mutants(&mut self) {
-        let kill = |to, name| Loop::new(to, Target::Call(anywhere(kind(name)), Blow::Kill));
-        let fail = |to, name, place, error| {
-            let watch = Watch {
-                kind: kind(name),
-                place,
-            };
-            Loop::new(to, Target::Call(watch, Blow::Fail(error)))
-        };
-        let loops = [
-            kill("redis", "sendto"),
-            kill("redis", "recvfrom"),
-            kill("files", "write"),
-            kill("files", "fdatasync"),
-            kill("files", "pwrite64"),
-            fail("redis", "recvfrom", Place::Socket, Errno::ECONNRESET),
-            fail("redis", "sendto", Place::Socket, Errno::ECONNRESET),
-            fail("files", "write", Place::Out, Errno::ENOSPC),
-        ];
-        for mutant in MUTANTS {
-            let mut noticed = Vec::new();
-            for one in &loops {
-                let one = Loop {
-                    mutant: Some(mutant),
-                    ..one.clone()
-                };
-                if !one.name().contains(&self.only) || (!self.all && !noticed.is_empty()) {
-                    continue;
-                }
-                let Target::Call(watch, _) = one.target else {
-                    continue;
-                };
-                let total = self.counted(one.to, watch);
-                let choice = self.choice(&one, total, 2 * SAMPLE);
-                let tally = go_through(&self.world, &self.lanes, &one, &choice, !self.all);
-                println!(
-                    "  {:<62} {:>4} points, {:>4} noticed, {:>5.1} s",
-                    tally.name,
-                    tally.points.len(),
-                    tally.wrong.len(),
-                    tally.wall.as_secs_f64()
-                );
-                if let Some(wrong) = tally.wrong.first() {
-                    let mut oracles: Vec<_> = tally
-                        .wrong
-                        .iter()
-                        .map(|wrong| wrong.complaint.oracle)
-                        .collect();
-                    oracles.sort_unstable();
-                    oracles.dedup();
-                    noticed.push(format!(
-                        "{} by {} (at {}, {})",
-                        tally.name,
-                        oracles.join(", "),
-                        wrong.nth,
-                        wrong.complaint.text.lines().next().unwrap_or_default()
-                    ));
-                }
-            }
-            if let Some(first) = noticed.first() {
-                self.caught.push(first.clone());
-            }
-        }
-    }
-
-    /// Prints what is wrong and the score, and fails the test unless every point is right and every defect noticed.
+    /// Prints the score, and fails the test unless every point is right and every defect noticed.
     pub fn conclude(self) {
         let points: usize = self.tallies.iter().map(|tally| tally.points.len()).sum();
         let right: usize = self.tallies.iter().map(Tally::right).sum();
         for caught in &self.caught {
             println!("  caught: {caught}");
         }
-        for tally in &self.tallies {
-            for wrong in &tally.wrong {
-                println!(
-                    "WRONG: {} {} ({}): {}: {}\n  remains in {}",
-                    tally.name,
-                    wrong.nth,
-                    wrong.struck,
-                    wrong.complaint.oracle,
-                    wrong.complaint.text,
-                    wrong.kept.as_deref().unwrap_or(Path::new("?")).display()
-                );
-            }
-        }
         println!(
             "enumerator: {points} points, {right} right, {} of {} mutants caught, {:.0} s",
             self.caught.len(),
-            MUTANTS.len(),
+            self.defects,
             self.started.elapsed().as_secs_f64()
         );
         assert_eq!(right, points, "the lines that begin with WRONG say where");
         if self.only.is_empty() {
             assert!(points > 0);
-            assert_eq!(self.caught.len(), MUTANTS.len(), "a defect went unnoticed");
+            assert_eq!(self.caught.len(), self.defects, "a defect went unnoticed");
         }
     }
 
@@ -370,7 +332,7 @@ impl Enumerator {
         if !one.name().contains(&self.only) {
             return None;
         }
-        let tally = go_through(&self.world, &self.lanes, one, choice, false);
+        let tally = go_through(&self.world, self.lanes_to(one.to), one, choice, false);
         let which = if self.all {
             String::new()
         } else {
@@ -384,6 +346,18 @@ impl Enumerator {
             tally.right(),
             tally.wall.as_secs_f64()
         );
+        // At once: all loops take hours.
+        for wrong in &tally.wrong {
+            println!(
+                "WRONG: {} {} ({}): {}: {}\n  remains in {}",
+                tally.name,
+                wrong.nth,
+                wrong.struck,
+                wrong.complaint.oracle,
+                wrong.complaint.text,
+                wrong.kept.as_deref().unwrap_or(Path::new("?")).display()
+            );
+        }
         let points = tally.points.clone();
         self.tallies.push(tally);
         Some(points)
@@ -398,11 +372,17 @@ impl Enumerator {
                 .zip(counts)
                 .map_or(0, |(index, (_, counts))| counts[index]);
         }
-        let to = match to {
-            "redis" => To::Redis(self.lanes[0].clone()),
-            _ => To::Files,
+        let Some(ground) = self.world.get(to) else {
+            return 0;
         };
-        count(&self.world.shop_path, &to, &[watch])[0]
+        count(&ground.shop_path, &self.lanes[0].to(to), &[watch])[0]
+    }
+
+    /// Returns who goes through loops of target `to`.
+    fn lanes_to(&self, to: &str) -> &[Lane] {
+        // The lease of a search server is one for the whole cluster.
+        let most = if to == "search" { 1 } else { self.lanes.len() };
+        &self.lanes[..most]
     }
 }
 

@@ -8,23 +8,38 @@
 //! Each kind of call has a loop of its own, for each sees other mistakes: a journal that is written before the target
 //! shows at every `fdatasync` of a target file, at a few `sendto`, and at no connection that is reset; an
 //! acknowledgement that is ignored shows where calls fail and at no kill. And since a test that never fails proves
-//! nothing, three such defects are built in (`RK_MUTANT`) and have to be noticed in the same run.
+//! nothing, such defects are built in (`RK_MUTANT`) and have to be noticed in the same run.
+//!
+//! The same rows go to files, to Redis, to indexes of a search server (a run there takes seconds, so a sample has few
+//! points), through queues of a broker, and to files with steps around them, which refuse to be done twice.
+//! `tests/servers/up elasticsearch rabbitmq` starts what that needs.
 //!
 //! A killed process loses nothing of the page cache: this is about the death of a process, not about power cuts.
 
 // Registers are read and written by name: elsewhere these tests are empty.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod broker;
+mod consumer;
+mod jenkins;
 mod loops;
 mod oracle;
 mod points;
 mod scene;
+mod search;
 mod shop;
 mod tracer;
+
+#[path = "../hermetic/fake_jenkins.rs"]
+mod fake_jenkins;
 
 #[path = "../services/redis_server.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod redis_server;
+
+#[path = "../services/support.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod support;
 
 use std::{
     fs,
@@ -61,7 +76,7 @@ fn every_fail_point_has_a_loop() {
 }
 
 #[test]
-fn p1_p2_p3_j2_killed_anywhere_the_next_run_ends_the_same_and_three_defects_are_noticed() {
+fn p1_p2_p3_j2_killed_anywhere_the_next_run_ends_the_same_and_every_defect_is_noticed() {
     if let Err(why) = can_trace() {
         // Plain and greppable: a test that does nothing must not look as if it had passed.
         println!("enumerator: LEFT OUT, nothing was tried: {why}");
@@ -75,6 +90,9 @@ fn p1_p2_p3_j2_killed_anywhere_the_next_run_ends_the_same_and_three_defects_are_
     enumerator.fail_points();
     enumerator.errors();
     enumerator.kills_again();
+    enumerator.search();
+    enumerator.queues();
+    enumerator.steps();
     enumerator.mutants();
     enumerator.conclude();
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     scene::{Ran, Scene, To},
+    search::Search,
     shop::Shop,
     tracer::End,
 };
@@ -20,7 +21,7 @@ pub struct Complaint {
 }
 
 /// What an undisturbed run ends in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Reference {
     /// Its exit code.
     pub code: i32,
@@ -30,6 +31,17 @@ pub struct Reference {
     pub state_files: Vec<String>,
     /// Rows, bytes and dead letters by its own count.
     totals: [Value; 3],
+}
+
+impl Reference {
+    /// Returns what a second run ends in: it builds once more, and finds its other steps done.
+    pub fn once_more(&self) -> Self {
+        let mut twice = self.clone();
+        if let Some(builds) = twice.content.get_mut("builds") {
+            *builds = b"2".to_vec();
+        }
+        twice
+    }
 }
 
 type Verdict = Result<(), Complaint>;
@@ -53,9 +65,20 @@ pub fn reference(shop: &Shop, scene: &Scene, to: &To) -> Reference {
         }
     }
     match to {
-        To::Redis(_) => assert_eq!(content.len(), expected, "{:?}", content.keys()),
+        To::Redis(_) | To::Queues(..) => {
+            assert_eq!(content.len(), expected, "{:?}", content.keys());
+        }
         // One more for the row that is read again after its publisher was called.
         To::Files => assert_eq!(content.len(), shop.len() + 1, "{:?}", content.keys()),
+        To::Search(_) => Search::check(&content, expected),
+        To::Steps(_) => {
+            for index in 0..5 {
+                assert!(scene.is_done(&content, index), "step {index}");
+            }
+            assert_eq!(content["calls"], b"migrate\nwarm\n");
+            // Files as above, two folders, and what was called and built.
+            assert_eq!(content.len(), shop.len() + 1 + 4, "{:?}", content.keys());
+        }
     }
     let status = scene
         .status()
@@ -77,11 +100,21 @@ pub fn journal_does_not_lead(shop: &Shop, scene: &Scene) -> Verdict {
         Err(text) => return complain("status", text),
     };
     let content = scene.content();
+    let steps = status["steps"].as_array();
+    for (index, step) in steps.into_iter().flatten().enumerate() {
+        if step["state"] == "done" && !scene.is_done(&content, index) {
+            return complain("step", format!("the journal says done of {step}"));
+        }
+    }
     let run = status["run"].as_str().unwrap_or_default();
     // From `finishing` on the markers may be gone; the rows may not.
     let marked = !matches!(status["state"].as_str(), Some("finishing" | "done"));
     for resource in status["resources"].as_array().into_iter().flatten() {
         let name = resource["resource"].as_str().unwrap_or_default();
+        // What is published is not in the target yet, and the journal says no more than that.
+        if !scene.is_direct() && resource["state"] != "done" {
+            continue;
+        }
         let partitions = resource["partitions"].as_array();
         for partition in partitions.into_iter().flatten() {
             let chunk = partition["chunk"].as_u64().unwrap_or_default();
@@ -147,6 +180,12 @@ pub fn ends_as(reference: &Reference, scene: &Scene, ran: &Ran) -> Verdict {
         Ok(status) => complain("totals", format!("{status:?}")),
         Err(text) => complain("status", text),
     }
+}
+
+/// Returns whether the run is done by its own journal: the next one is a new run.
+pub fn is_done(scene: &Scene) -> bool {
+    let status = scene.status().ok().flatten();
+    status.is_some_and(|status| status["state"] == "done")
 }
 
 /// Rule: nobody touched the target, so work that is void was recorded before it was done.

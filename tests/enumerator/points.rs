@@ -1,6 +1,7 @@
 //! One blow at one point, and what the oracles say of it; loops of such points.
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::{
@@ -12,8 +13,11 @@ use std::{
 };
 
 use crate::{
+    broker::Queues,
+    jenkins::Jenkins,
     oracle::{self, Complaint, Reference},
     scene::{Ran, Scene, To},
+    search::Search,
     shop::Shop,
     tracer::{Blow, End, Place, Strike, Watch},
 };
@@ -45,7 +49,7 @@ pub enum Action {
 /// Points n = 1, 2, 3, ... of one sort.
 #[derive(Debug, Clone)]
 pub struct Loop {
-    /// Where the rows go: `files` or `redis`.
+    /// Where the rows go: what [`Lane::to`] calls it.
     pub to: &'static str,
     /// What is struck.
     pub target: Target,
@@ -123,38 +127,59 @@ pub struct Wrong {
     pub kept: Option<PathBuf>,
 }
 
-/// What every point needs.
-pub struct World {
+/// What every point needs, by what its target is called.
+pub type World = BTreeMap<&'static str, Ground>;
+
+/// What is restored, and what an undisturbed run ends in.
+pub struct Ground {
     /// The rows.
     pub shop: Shop,
     /// Where they are.
     pub shop_path: PathBuf,
-    /// What undisturbed runs end in, by target.
-    pub files: Reference,
-    /// The same for Redis.
-    pub redis: Reference,
+    /// What an undisturbed run ends in.
+    pub reference: Reference,
 }
 
-/// A database of its own for each worker.
-pub type Lane = String;
+/// What one worker has for itself.
+pub struct Lane {
+    /// The URL of a database.
+    pub redis: String,
+    /// A Jenkins.
+    pub jenkins: Jenkins,
+    /// Queues. `None` where no loop of them is asked for.
+    pub queues: Option<Queues>,
+    /// Not for itself: only one worker goes through loops of it. `None` where no loop of it is asked for.
+    pub search: Option<Search>,
+}
 
-impl World {
-    fn reference(&self, to: &To) -> &Reference {
-        match to {
-            To::Files => &self.files,
-            To::Redis(_) => &self.redis,
+impl Lane {
+    /// Returns the target called `name`.
+    pub fn to(&self, name: &str) -> To {
+        match name {
+            "files" => To::Files,
+            "redis" => To::Redis(self.redis.clone()),
+            "search" => To::Search(self.search.expect("a server was looked for")),
+            "queues" => {
+                let queues = self.queues.clone().expect("a broker was looked for");
+                To::Queues(self.redis.clone(), queues)
+            }
+            "steps" => To::Steps(self.jenkins.clone()),
+            other => panic!("no target is called {other}"),
         }
     }
+}
 
+impl Ground {
     /// Strikes at the `nth` point of `one`.
     fn strike(&self, one: &Loop, lane: &Lane, nth: u64) -> Outcome {
-        let to = match one.to {
-            "redis" => To::Redis(lane.clone()),
-            _ => To::Files,
-        };
+        let mut to = lane.to(one.to);
+        if let (To::Queues(_, queues), Some("published_is_done")) = (&mut to, one.mutant) {
+            // One that is quick hides that nobody waits for it.
+            queues.rest_ms = 60_000;
+        }
         let scene = Scene::set(&self.shop_path, &to);
         let mut fallen = Fallen::default();
-        let tried = self.try_point(one, &scene, &to, nth, &mut fallen);
+        let tried = self.try_point(one, &scene, nth, &mut fallen);
         match tried {
             Ok(()) if fallen.missed => Outcome::Through,
             Ok(()) => Outcome::Right,
@@ -178,11 +203,10 @@ impl World {
         &self,
         one: &Loop,
         scene: &Scene,
-        to: &To,
         nth: u64,
         fallen: &mut Fallen,
     ) -> Result<(), Complaint> {
-        let reference = self.reference(to);
+        let reference = &self.reference;
         let mut environment: Vec<(&str, String)> = Vec::new();
         if let Some(mutant) = one.mutant {
             environment.push(("RK_MUTANT", mutant.to_owned()));
@@ -217,7 +241,11 @@ impl World {
             }
         }
         oracle::journal_does_not_lead(&self.shop, scene)?;
+        let is_new = scene.counts_runs() && oracle::is_done(scene);
         let ran = scene.run(&environment);
+        if is_new {
+            return oracle::ends_as(&reference.once_more(), scene, &ran);
+        }
         oracle::ends_as(reference, scene, &ran)
     }
 }
@@ -348,6 +376,7 @@ pub fn go_through(
     until_wrong: bool,
 ) -> Tally {
     let started = Instant::now();
+    let ground = &world[one.to];
     let next = AtomicU64::new(0);
     let bound = AtomicU64::new(match choice {
         Choice::All => u64::MAX,
@@ -368,7 +397,7 @@ pub fn go_through(
                             points[usize::try_from(index).expect("a few points")]
                         }
                     };
-                    let outcome = world.strike(one, lane, nth);
+                    let outcome = ground.strike(one, lane, nth);
                     let mut found = found.lock().expect("no worker panicked");
                     match outcome {
                         Outcome::Through => {

@@ -7,6 +7,8 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::unistd::Pid;
@@ -14,7 +16,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    shop::{self, Row},
+    broker::Queues,
+    consumer::Consumer,
+    jenkins::Jenkins,
+    search::Search,
+    shop::{self, By, Row},
     tracer::{self, End, Strike, Traced, Watch, Watchdog},
 };
 
@@ -24,23 +30,28 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rekindle");
 /// Put before every key in Redis.
 const PREFIX: &str = "kv:";
 
+/// Numbers of the program that are too long for a test: builds and queues are looked at once a second.
+const SHORTENED: (&str, &str) = (
+    "RK_SET",
+    "jenkins_look_ms:5,drain_look_ms:10,presence_wait_ms:20",
+);
+
+/// Directories that steps make.
+const MADE: [&str; 3] = ["flag", "migrated", "warmed"];
+
 /// Where the rows go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum To {
     /// A folder.
     Files,
     /// The database of a server that is at this URL.
     Redis(String),
-}
-
-impl To {
-    /// Names the target in loops.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Files => "files",
-            Self::Redis(_) => "redis",
-        }
-    }
+    /// Indexes.
+    Search(Search),
+    /// Queues, from which a consumer writes to the database at this URL.
+    Queues(String, Queues),
+    /// A folder, with steps around, the last of which builds a job here.
+    Steps(Jenkins),
 }
 
 /// What a run left behind.
@@ -57,6 +68,8 @@ pub struct Scene {
     folder: TempDir,
     path: PathBuf,
     to: To,
+    /// Takes what is in the queues.
+    consumer: Option<Consumer>,
 }
 
 impl Scene {
@@ -65,20 +78,44 @@ impl Scene {
         let folder = TempDir::with_prefix_in("rekindle-enumerator-", scratch()).expect("a folder");
         let path = folder.path().canonicalize().expect("its path");
         let target = match to {
-            To::Files => "{ file: { path: out/, format: resp } }".to_owned(),
-            To::Redis(url) => format!("{{ redis: {{ url: \"{url}\", prefix: \"{PREFIX}\" }} }}"),
+            To::Files | To::Steps(_) => "{ file: { path: out/, format: resp } }".to_owned(),
+            To::Redis(url) | To::Queues(url, _) => {
+                format!("{{ redis: {{ url: \"{url}\", prefix: \"{PREFIX}\" }} }}")
+            }
+            To::Search(search) => search.target(),
         };
-        fs::write(path.join("plan.yaml"), shop::plan(shop, &target)).expect("a plan");
+        let (by, more) = match to {
+            To::Files | To::Redis(_) => (By::Writing, String::new()),
+            To::Search(_) => (By::Documents, String::new()),
+            To::Queues(_, queues) => (By::Queues(&queues.prefix), shop::broker(&queues.url)),
+            To::Steps(jenkins) => (By::Writing, shop::steps(jenkins.url())),
+        };
+        let plan = shop::plan(shop, &target, &by, &more);
+        fs::write(path.join("plan.yaml"), plan).expect("a plan");
         shop::write_publisher(&path.join("publisher.db"));
-        if let To::Redis(url) = to {
-            let _: () = redis::cmd("FLUSHDB")
-                .query(&mut connect(url))
-                .expect("FLUSHDB");
+        let mut consumer = None;
+        match to {
+            To::Files => {}
+            To::Redis(url) => flush(url),
+            To::Queues(url, queues) => {
+                queues.purge();
+                flush(url);
+                let rest = queues.rest_ms;
+                let numbers = format!("consume_silence_ms:20,consume_rest_ms:{rest}");
+                let environment = [(SHORTENED.0, numbers)];
+                consumer = Some(Consumer::start(&path, &environment));
+            }
+            To::Search(search) => search.reset(),
+            To::Steps(jenkins) => {
+                jenkins.reset();
+                fs::write(path.join("token"), "geheim").expect("a token");
+            }
         }
         Self {
             folder,
             path,
             to: to.clone(),
+            consumer,
         }
     }
 
@@ -92,12 +129,13 @@ impl Scene {
         let traced = tracer::trace(
             Path::new(PROGRAM),
             &ARGUMENTS.map(OsStr::new),
-            environment,
+            &shortened(environment),
             &self.path,
             watches,
             strike,
         )
         .expect("the program can be traced");
+        self.settle();
         (self.ran(traced.end), traced)
     }
 
@@ -106,7 +144,7 @@ impl Scene {
         let output = |name| File::create(self.path.join(name)).expect("a file for its output");
         let mut child = Command::new(PROGRAM)
             .args(ARGUMENTS)
-            .envs(environment.iter().map(|(name, value)| (*name, value)))
+            .envs(shortened(environment))
             .current_dir(&self.path)
             .stdin(Stdio::null())
             .stdout(output("stdout"))
@@ -120,7 +158,29 @@ impl Scene {
             (_, Some(code), _) => End::Code(code),
             (_, None, signal) => End::Signal(signal.unwrap_or_default()),
         };
+        self.settle();
         self.ran(end)
+    }
+
+    /// Waits until nothing works in the folder any more: the command of a step goes on when the program is killed.
+    fn settle(&self) {
+        if !matches!(self.to, To::Steps(_)) {
+            return;
+        }
+        let begun = Instant::now();
+        while self.is_worked_in() {
+            let path = self.path.display();
+            assert!(begun.elapsed() < SETTLED, "a process stays in {path}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_worked_in(&self) -> bool {
+        let processes = fs::read_dir("/proc").expect("/proc");
+        processes.flatten().any(|process| {
+            // Only processes have one, and of those that have ended it leads nowhere.
+            fs::read_link(process.path().join("cwd")).is_ok_and(|folder| folder == self.path)
+        })
     }
 
     fn ran(&self, end: End) -> Ran {
@@ -162,19 +222,22 @@ impl Scene {
     /// Returns everything in the target: bytes by file name, or values by key.
     pub fn content(&self) -> BTreeMap<String, Vec<u8>> {
         match &self.to {
-            To::Files => {
-                let Ok(entries) = fs::read_dir(self.path.join("out")) else {
-                    return BTreeMap::new();
-                };
-                entries
-                    .map(|entry| {
-                        let entry = entry.expect("a file of the target");
-                        let name = entry.file_name().to_string_lossy().into_owned();
-                        (name, fs::read(entry.path()).expect("its bytes"))
-                    })
-                    .collect()
+            To::Files => self.files(),
+            To::Steps(jenkins) => {
+                let mut content = self.files();
+                for name in MADE {
+                    if self.path.join(name).is_dir() {
+                        content.insert(format!("made {name}"), Vec::new());
+                    }
+                }
+                let calls = fs::read(self.path.join("calls")).unwrap_or_default();
+                content.insert("calls".to_owned(), calls);
+                let builds = jenkins.builds().to_string();
+                content.insert("builds".to_owned(), builds.into_bytes());
+                content
             }
-            To::Redis(url) => {
+            To::Search(search) => search.content(),
+            To::Redis(url) | To::Queues(url, _) => {
                 let mut connection = connect(url);
                 let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
                     .arg("*")
@@ -198,6 +261,38 @@ impl Scene {
         }
     }
 
+    /// Returns the bytes of the target's files by their names.
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let Ok(entries) = fs::read_dir(self.path.join("out")) else {
+            return BTreeMap::new();
+        };
+        entries
+            .map(|entry| {
+                let entry = entry.expect("a file of the target");
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (name, fs::read(entry.path()).expect("its bytes"))
+            })
+            .collect()
+    }
+
+    /// Returns whether `content` is as step `index` of the plan leaves it, as far as that can be seen.
+    pub fn is_done(&self, content: &BTreeMap<String, Vec<u8>>, index: usize) -> bool {
+        let is_made = |name: &str| content.contains_key(&format!("made {name}"));
+        match (&self.to, index) {
+            (To::Steps(_), 1) => is_made("migrated"),
+            (To::Steps(_), 2) => is_made("warmed"),
+            (To::Steps(_), 3) => !is_made("flag"),
+            (To::Steps(_), 4) => content["builds"] == b"1",
+            // The page is up from the first step to the fourth.
+            _ => true,
+        }
+    }
+
+    /// Returns whether what a run leaves tells how often it was run: a new run carries its steps out once more.
+    pub fn counts_runs(&self) -> bool {
+        matches!(self.to, To::Steps(_))
+    }
+
     /// Returns the names of the files beside the state file.
     pub fn state_files(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path.join("state")) else {
@@ -206,6 +301,8 @@ impl Scene {
         let mut names: Vec<String> = entries
             .map(|entry| entry.expect("an entry").file_name())
             .map(|name| name.to_string_lossy().into_owned())
+            // What a command printed: a step that is done already has none to run.
+            .filter(|name| Path::new(name).extension() != Some(OsStr::new("log")))
             .collect();
         names.sort();
         names
@@ -218,7 +315,14 @@ impl Scene {
             To::Redis(_) => content
                 .get(&format!("{PREFIX}{}", row.key))
                 .is_some_and(|found| found == value.as_bytes()),
-            To::Files => {
+            To::Search(_) => Search::holds(content, resource, row),
+            // A message has the value as PHP writes it: equal, not the same.
+            To::Queues(..) => {
+                let read = |text: &[u8]| serde_json::from_slice::<Value>(text).ok();
+                let found = content.get(&format!("{PREFIX}{}", row.key));
+                found.is_some_and(|found| read(found) == read(value.as_bytes()))
+            }
+            To::Files | To::Steps(_) => {
                 let wanted = format!(
                     "*3\r\n$3\r\nSET\r\n${}\r\n{}\r\n${}\r\n{value}\r\n",
                     row.key.len(),
@@ -236,6 +340,11 @@ impl Scene {
         }
     }
 
+    /// Returns whether a row that the journal has is in the target by then, though its resource is not done.
+    pub fn is_direct(&self) -> bool {
+        self.consumer.is_none()
+    }
+
     /// Returns the number in the marker of a partition, 0 for none; `None` for a target without markers.
     pub fn marker(
         &self,
@@ -243,9 +352,9 @@ impl Scene {
         run: &str,
         partition: u64,
     ) -> Option<u64> {
-        if self.to == To::Files {
+        let To::Redis(_) = &self.to else {
             return None;
-        }
+        };
         let text = content.get(&format!("rekindle:{run}:{partition}"));
         let chunk = |text: &Vec<u8>| {
             let text = String::from_utf8_lossy(text);
@@ -258,6 +367,27 @@ impl Scene {
     pub fn keep(self) -> PathBuf {
         self.folder.keep()
     }
+}
+
+fn flush(url: &str) {
+    let _: () = redis::cmd("FLUSHDB")
+        .query(&mut connect(url))
+        .expect("FLUSHDB");
+}
+
+/// How long a command of a step may outlive the program.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Returns `environment` with what shortens waits.
+fn shortened<'a>(environment: &[(&'a str, String)]) -> Vec<(&'a str, String)> {
+    let mut all = environment.to_vec();
+    let mut numbers = SHORTENED.1.to_owned();
+    if all.iter().any(|(name, _)| *name == "RK_MUTANT") {
+        // Nobody waits long for rows that a defect has lost.
+        numbers += ",presence_within_ms:3000";
+    }
+    all.push((SHORTENED.0, numbers));
+    all
 }
 
 const ARGUMENTS: [&str; 4] = ["run", "plan.yaml", "--single-process", "--json"];

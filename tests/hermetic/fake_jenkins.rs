@@ -27,6 +27,10 @@ pub struct Known {
     pub drop_reply: Option<&'static str>,
     /// The session that counts: another one's crumb is refused.
     pub session: u32,
+    /// How many builds are cancelled as they leave the queue: nothing is left of them.
+    pub cancelled: u32,
+    /// For how many looks a build that was asked for is neither in the queue nor among the builds.
+    pub unseen: u32,
     /// Whether a session ends with each change.
     pub restless: bool,
     /// Changes that were refused for their crumb.
@@ -45,12 +49,7 @@ pub struct Build {
 pub fn start() -> (String, Arc<Mutex<Known>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let known = Arc::new(Mutex::new(Known {
-        verdicts: vec!["SUCCESS"],
-        patience: 1,
-        session: 1,
-        ..Known::default()
-    }));
+    let known = Arc::new(Mutex::new(Known::new()));
     let shared = Arc::clone(&known);
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -122,6 +121,16 @@ fn nothing(status: u16) -> Answer {
 }
 
 impl Known {
+    /// Returns what one without jobs knows.
+    pub fn new() -> Self {
+        Self {
+            verdicts: vec!["SUCCESS"],
+            patience: 1,
+            session: 1,
+            ..Self::default()
+        }
+    }
+
     fn answer(&mut self, asked: &Asked) -> Answer {
         let authorized = "Basic ZGVwbG95OmdlaGVpbQ==";
         if asked.headers.get("authorization").map(String::as_str) != Some(authorized) {
@@ -204,10 +213,18 @@ impl Known {
     }
 
     fn queue(&mut self) -> serde_json::Value {
+        if !self.queue.is_empty() && self.unseen > 0 {
+            self.unseen -= 1;
+            return serde_json::json!({ "items": [] });
+        }
         self.looks += 1;
         if !self.queue.is_empty() && self.looks > self.patience {
             self.looks = 0;
             let (job, token) = self.queue.remove(0);
+            if self.cancelled > 0 {
+                self.cancelled -= 1;
+                return serde_json::json!({ "items": [] });
+            }
             let verdict = if self.verdicts.len() > 1 {
                 self.verdicts.remove(0)
             } else {

@@ -17,6 +17,8 @@ mod next;
 mod older;
 mod packages;
 mod plans;
+#[cfg(all(target_os = "linux", feature = "failpoints"))]
+mod ports;
 mod preset;
 mod rules;
 mod said;

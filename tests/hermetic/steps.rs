@@ -687,6 +687,45 @@ fn c8_a_build_that_failed_stops_the_run_and_the_next_one_builds_anew() {
     assert_eq!(builds(&known), 3);
 }
 
+/// What is half a minute otherwise.
+#[cfg(feature = "failpoints")]
+const SOON: (&str, &str) = ("RK_SET", "jenkins_look_ms:50,jenkins_grace_ms:150");
+
+#[test]
+#[cfg(feature = "failpoints")]
+fn c8_a_build_that_was_cancelled_in_the_queue_stops_the_run_and_the_next_one_asks_again() {
+    let (part, known) = jenkins("shell: a");
+    known.lock().unwrap().cancelled = 1;
+    let shop = jenkins_shop(&part);
+    let words = ["run", "shop.yaml", "--single-process"];
+    let mut command = shop.command(&words, None);
+    let output = command.env(SOON.0, SOON.1).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    for part in [
+        "step 1 of `finish` (jenkins_build shop/resync) could not be done",
+        "is neither in the queue nor among the builds: it was cancelled",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(builds(&known), 1, "a build that may still come");
+    shop.completes(&[]);
+    assert_eq!(builds(&known), 2);
+}
+
+#[test]
+#[cfg(feature = "failpoints")]
+fn c8_a_build_that_shows_late_is_waited_for() {
+    let (part, known) = jenkins("shell: a");
+    known.lock().unwrap().unseen = 2;
+    let shop = jenkins_shop(&part);
+    let mut command = shop.command(&["run", "shop.yaml", "--single-process"], None);
+    let output = command.env(SOON.0, SOON.1).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!((builds(&known), known.lock().unwrap().unseen), (1, 0));
+}
+
 #[test]
 fn a_job_of_somebody_else_is_copied_from_and_never_overwritten() {
     let theirs = "<project><description>Nightly</description><builders><hudson.tasks.Shell><command>vendor/bin/console \

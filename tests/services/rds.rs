@@ -251,6 +251,19 @@ async fn killed_at_any_point_the_next_run_ends_in_the_same_world() {
     }
 }
 
+/// Inside the transactions, which [`points`] has the two sides of: an intent that is lost, an outcome that is.
+#[tokio::test]
+async fn killed_inside_a_commit_around_steps_the_next_run_ends_in_the_same_world() {
+    for nth in [3, 5, 7] {
+        let shop = Shop::new(STEPS, 0).await;
+        let point = format!("journal_before_commit:{nth}:kill");
+        let (code, said) = shop.run(&[], Some(&point));
+        assert_eq!(code, None, "{point}: {said}");
+        shop.completes(&[], &point);
+        shop.is_cut_over(&point).await;
+    }
+}
+
 #[tokio::test]
 async fn with_the_state_file_lost_nothing_is_restored_twice() {
     // Where the journal is gone, a request that was answered and one that was recorded are the same.

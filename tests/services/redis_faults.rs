@@ -108,6 +108,21 @@ async fn r3_an_older_dump_in_mid_run_takes_each_partition_back_to_what_it_holds(
     shop.assert_redis_equals(&["url"]).await;
 }
 
+/// Markers are asked for whenever a run goes on, however long it lay; the lease is for those who come meanwhile.
+#[tokio::test]
+async fn r11_no_key_of_a_run_but_its_lease_has_a_time_to_live() {
+    let shop = shop("time_to_live").await;
+    let running = shop.held_after(&format!("run {PLAN}"), 20);
+    let ours: Vec<String> = shop.redis.ask(0, redis::cmd("KEYS").arg("rekindle:*"));
+    let keyspace: String = shop.redis.ask(0, redis::cmd("INFO").arg("keyspace"));
+    let left: i64 = shop.redis.ask(0, redis::cmd("PTTL").arg("rekindle:lease"));
+    running.kill_group();
+    // The lease, the claim, and a marker at least.
+    assert!(ours.len() >= 3, "{ours:?}");
+    assert!(left > 0, "{left}");
+    assert!(keyspace.contains(",expires=1,"), "{keyspace}");
+}
+
 /// Asserts that each partition that went back has one line that says so.
 fn went_back(stderr: &str) {
     let lines: Vec<_> = stderr

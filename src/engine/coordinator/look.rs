@@ -17,6 +17,7 @@ use crate::{
         drain::{Drain, NotDrained},
         verify::VerifyEnd,
     },
+    failpoint,
     machine::Scope,
     plan::Level,
 };
@@ -37,11 +38,19 @@ pub(super) enum Looked {
     Trouble(String),
 }
 
-/// How long rows that are not there are looked for: a consumer may hold messages that it has not written yet.
-const LOOKED_FOR: Duration = Duration::from_secs(20);
+/// How long rows that are not there are looked for, in milliseconds: a consumer may hold messages that it has not written yet.
+const LOOKED_FOR_MS: u32 = 20_000;
 
-/// The wait behind the first look.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// The wait behind the first look, in milliseconds.
+const FIRST_WAIT_MS: u32 = 2_000;
+
+fn looked_for() -> Duration {
+    Duration::from_millis(failpoint::number("presence_within_ms", LOOKED_FOR_MS).into())
+}
+
+fn first_wait() -> Duration {
+    Duration::from_millis(failpoint::number("presence_wait_ms", FIRST_WAIT_MS).into())
+}
 
 /// When to look again.
 struct Looks {
@@ -60,14 +69,14 @@ impl Looks {
             within,
             least: u64::MAX,
             appeared: now,
-            wait: FIRST_WAIT,
+            wait: first_wait(),
         }
     }
 
     /// Takes note that something is on its way.
     fn moved(&mut self, now: Instant) {
         self.appeared = now;
-        self.wait = FIRST_WAIT;
+        self.wait = first_wait();
     }
 
     /// Returns how long to wait after a look that took `took`, ended `now` and found `missing` rows not there; `None` where no more
@@ -96,8 +105,12 @@ impl Work {
             skip: Vec::new(),
             ..self.scope.clone()
         };
-        let mut looks = Looks::new(drain.within.min(LOOKED_FOR), Instant::now());
+        let mut looks = Looks::new(drain.within.min(looked_for()), Instant::now());
         loop {
+            if failpoint::mutant("published_is_done") {
+                // The deliberate defect of [`Drain::run`].
+                return Ok(Looked::All);
+            }
             // What a consumer had in hand when it died lies in its queue again.
             match drain.run(|text| tell(&self.reports, text)).await {
                 Ok(false) => {}

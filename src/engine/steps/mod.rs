@@ -30,6 +30,7 @@ use super::retry::{Waits, retrying};
 use crate::{
     cutover::{Action, Observed, Scene},
     error::{EdgeError, chain},
+    failpoint,
     failure::{Exit, Failure},
     ids::StepNumber,
     machine::{Facts, PlannedStep, RunLedger, Scope, StepEvent, StepLedger, StepPlace, StepState},
@@ -121,9 +122,11 @@ impl Work {
             |_, _| {},
             || self.action.observe(&self.scene, facts),
         );
+        // A deliberate defect: nobody looks whether it is done already.
+        let is_blind = failpoint::mutant("step_unseen");
         match seen.await.map_err(|error| one_line(&error))? {
-            Observed::Done(how) if facts.is_some() => Ok(Looked::Done(how)),
-            Observed::Done(how) => {
+            Observed::Done(how) if facts.is_some() && !is_blind => Ok(Looked::Done(how)),
+            Observed::Done(how) if !is_blind => {
                 let adopt = || self.action.adopt(&self.scene);
                 let known = retrying(&self.retry, |_, _| {}, adopt).await;
                 Ok(match known.map_err(|error| one_line(&error))? {
@@ -131,7 +134,7 @@ impl Work {
                     None => Looked::Done(how),
                 })
             }
-            Observed::NotDone(_) => {
+            Observed::Done(_) | Observed::NotDone(_) => {
                 let intend = || self.action.intend(&self.scene, facts);
                 let chosen = retrying(&self.retry, |_, _| {}, intend).await;
                 let chosen = chosen.map_err(|error| one_line(&error))?;

@@ -10,14 +10,16 @@ use tokio::time::sleep;
 use super::{Build, Found, Jenkins, Verdict, freestyle, has_parameter, is_ours, shell_steps};
 use crate::{
     error::{EdgeError, ErrorKind},
+    failpoint,
     process::{Redacted, Tail},
 };
 
-/// How often a build is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often a build is looked at, in milliseconds.
+const LOOK_MS: u32 = 500;
 
-/// How long a build that was asked for may be neither in the queue nor among the builds.
-const GRACE: Duration = Duration::from_secs(30);
+/// How long a build that was asked for may be neither in the queue nor among the builds, in milliseconds: long for a controller
+/// that is busy. A build that was cancelled in the queue is given up after it.
+const GRACE_MS: u32 = 30_000;
 
 /// A job whose builds are told apart by its first parameter: Jenkins does not say which build a request becomes.
 pub struct OwnJob {
@@ -135,6 +137,8 @@ impl OwnJob {
         mut found: Option<Found>,
         told: impl Fn(String) + Send,
     ) -> Result<u64, EdgeError> {
+        let grace = failpoint::number("jenkins_grace_ms", GRACE_MS);
+        let grace = Duration::from_millis(grace.into());
         let mut seen = Instant::now();
         loop {
             match found {
@@ -143,7 +147,7 @@ impl OwnJob {
                     seen = Instant::now();
                     told(format!("waits in the queue: {why}"));
                 }
-                None if seen.elapsed() > GRACE => {
+                None if seen.elapsed() > grace => {
                     return Err(EdgeError::new(
                         ErrorKind::Failed,
                         format!(
@@ -156,7 +160,7 @@ impl OwnJob {
                 }
                 None => {}
             }
-            sleep(LOOK).await;
+            pause().await;
             found = self.found(tokens, after).await?;
         }
     }
@@ -189,7 +193,13 @@ impl OwnJob {
             if let Some(verdict) = verdict {
                 return Ok(Ended { verdict, printed });
             }
-            sleep(LOOK).await;
+            pause().await;
         }
     }
+}
+
+/// Waits until a build is looked at again.
+async fn pause() {
+    let look = failpoint::number("jenkins_look_ms", LOOK_MS);
+    sleep(Duration::from_millis(look.into())).await;
 }
