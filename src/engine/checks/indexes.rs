@@ -22,7 +22,7 @@ pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
         let nothing_is_known = scene.answers.tables.is_empty();
         let place = scene.places.targets.get(name).map(place);
         for condition in &target.conditions {
-            let (Condition::IndexMissing { index }
+            let (Condition::IndexMissing { index, .. }
             | Condition::IndexDynamic { index }
             | Condition::IndexBlocked { index, .. }) = condition
             else {
@@ -82,10 +82,24 @@ fn problem(
         .help(format!(
             "delete it and create it anew, {made_by}, if it should have a mapping of its own"
         )),
-        _ => Diagnostic::new(
-            Code::MissingIndex,
-            format!("{place} has no index `{index}`{of}; a restore creates none, because its mapping would be guessed"),
-        )
-        .help(format!("create it: {made_by}")),
+        Condition::IndexMissing { prefixed, .. } if !prefixed.is_empty() => missing(place, index, &of)
+            .help(format!(
+                "`{}` is there: write its prefix at the target{}; or create `{index}`: {made_by}",
+                prefixed.join("`, `"),
+                match scene.plan.preset {
+                    Some(Preset::Spryker) => ", often `${SPRYKER_SEARCH_INDEX_PREFIX}`: is that set?",
+                    None => "",
+                }
+            )),
+        _ => missing(place, index, &of).help(format!("create it: {made_by}")),
     }
+}
+
+fn missing(place: &str, index: &str, of: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::MissingIndex,
+        format!(
+            "{place} has no index `{index}`{of}; a restore creates none, because its mapping would be guessed"
+        ),
+    )
 }
