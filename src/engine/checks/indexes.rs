@@ -82,15 +82,20 @@ fn problem(
         .help(format!(
             "delete it and create it anew, {made_by}, if it should have a mapping of its own"
         )),
-        Condition::IndexMissing { prefixed, .. } if !prefixed.is_empty() => missing(place, index, &of)
-            .help(format!(
-                "`{}` is there: write its prefix at the target{}; or create `{index}`: {made_by}",
-                prefixed.join("`, `"),
-                match scene.plan.preset {
-                    Some(Preset::Spryker) => ", often `${SPRYKER_SEARCH_INDEX_PREFIX}`: is that set?",
-                    None => "",
+        Condition::IndexMissing { prefixed, .. } if !prefixed.is_empty() => {
+            let verb = if prefixed.len() == 1 { "is" } else { "are" };
+            // What the preset's plan reads the prefix from is a variable, and unset it is no prefix.
+            let which = match scene.plan.preset {
+                Some(Preset::Spryker) => {
+                    "is `SPRYKER_SEARCH_INDEX_PREFIX` unset? Else write the prefix at the target"
                 }
-            )),
+                None => "write the prefix into `index` of the target",
+            };
+            missing(place, index, &of).help(format!(
+                "`{}` {verb} there: {which}; or create `{index}`: {made_by}",
+                prefixed.join("`, `"),
+            ))
+        }
         _ => missing(place, index, &of).help(format!("create it: {made_by}")),
     }
 }
