@@ -130,7 +130,7 @@ pub fn load(
     {
         return Err(refused(text, problems));
     }
-    let places = Places::of(&model);
+    let places = Places::of(&model, env);
     match resolve::resolve(model, path) {
         Some((plan, defaults_used)) => Ok(Loaded {
             plan,

@@ -21,6 +21,8 @@ pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
             .collect();
         let nothing_is_known = scene.answers.tables.is_empty();
         let place = scene.places.targets.get(name).map(place);
+        let typed = scene.places.targets.get(name).and_then(|one| one.index);
+        let defaulted = scene.places.defaulted(typed);
         for condition in &target.conditions {
             let (Condition::IndexMissing { index, .. }
             | Condition::IndexDynamic { index }
@@ -37,7 +39,7 @@ pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
             };
             let whose: Vec<_> = scene.plan.resources.iter().filter(is_of).collect();
             problems.push(
-                problem(scene, &target.place, condition, index, &whose)
+                problem(scene, (&target.place, defaulted), condition, index, &whose)
                     .at_known(place, "named here"),
             );
         }
@@ -50,7 +52,7 @@ fn place(places: &TargetPlaces) -> Span {
 
 fn problem(
     scene: &Scene<'_>,
-    place: &str,
+    (place, defaulted): (&str, &[String]),
     condition: &Condition,
     index: &str,
     whose: &[&Resource],
@@ -84,12 +86,12 @@ fn problem(
         )),
         Condition::IndexMissing { prefixed, .. } if !prefixed.is_empty() => {
             let verb = if prefixed.len() == 1 { "is" } else { "are" };
-            // What the preset's plan reads the prefix from is a variable, and unset it is no prefix.
-            let which = match scene.plan.preset {
-                Some(Preset::Spryker) => {
-                    "is `SPRYKER_SEARCH_INDEX_PREFIX` unset? Else write the prefix at the target"
+            let which = match (defaulted, scene.plan.preset) {
+                ([], Some(Preset::Spryker)) => {
+                    "write its prefix as `prefix` of the target".to_owned()
                 }
-                None => "write the prefix into `index` of the target",
+                ([], None) => "write its prefix into `index` of the target".to_owned(),
+                (names, _) => format!("set `{}`, which is unset, to its prefix", names.join("`, `")),
             };
             missing(place, index, &of).help(format!(
                 "`{}` {verb} there: {which}; or create `{index}`: {made_by}",
