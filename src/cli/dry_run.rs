@@ -129,6 +129,16 @@ pub fn dry_run(
         why.push(render::strict(count));
     }
     if why.is_empty() {
+        if !screen.json {
+            let flags = if how.accept {
+                " --accept-plan-change"
+            } else {
+                ""
+            };
+            let run = format!("{}{flags}", connect::typed(&plan.path, scope, global));
+            let whole = connect::typed(&plan.path, &Scope::default(), global);
+            say_wrapped(&format!("  next:  {}", next(&seen.preview, &run, &whole)));
+        }
         return Ok(Exit::Done);
     }
     Err(Stop::Failed(Failure {
@@ -140,6 +150,20 @@ pub fn dry_run(
             format!("mend the causes, then `rekindle run {}`", file.plan),
         )
     }))
+}
+
+/// Returns what to type after a dry run that found nothing in the way. `run` follows `rekindle run`, `plan` is the same without a
+/// scope.
+fn next(preview: &Preview, run: &str, plan: &str) -> String {
+    let resources = preview.resources.iter();
+    let blocked: Vec<_> = resources
+        .filter_map(|one| one.blocks_again.as_deref())
+        .collect();
+    if blocked.is_empty() {
+        format!("`rekindle run {run}` does this")
+    } else {
+        engine::next_of_blocked(blocked, run, plan)
+    }
 }
 
 /// Returns whether the source does not answer, and a step may be what brings it there.
@@ -257,6 +281,7 @@ fn measured_rate(ledger: &crate::machine::Ledger) -> Option<f64> {
     })
 }
 
+/// What a run would restore.
 struct Totals {
     rows: u64,
     bytes: u64,
@@ -266,6 +291,7 @@ fn totals(preview: &Preview) -> Totals {
     preview
         .resources
         .iter()
+        .filter(|one| one.blocks_again.is_none())
         .fold(Totals { rows: 0, bytes: 0 }, |sum, one| Totals {
             rows: sum.rows + one.rows_left,
             bytes: sum.bytes + bytes_left(one).unwrap_or(0),
@@ -275,6 +301,14 @@ fn totals(preview: &Preview) -> Totals {
 /// Returns the bytes of the rows that are left of a resource; `None` where no row is known.
 fn bytes_left(one: &ResourcePreview) -> Option<u64> {
     one.row.map(|row| times(one.rows_left, row.bytes))
+}
+
+fn bytes_text(one: &ResourcePreview) -> String {
+    match bytes_left(one) {
+        Some(left) => bytes(left),
+        None if one.rows_left > 0 => "unknown".to_owned(),
+        None => String::new(),
+    }
 }
 
 /// Returns `rows` times a mean size.
@@ -328,7 +362,7 @@ fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
                 one.to.clone(),
                 count(one.rows),
                 count(one.rows_left),
-                bytes_left(one).map_or_else(String::new, bytes),
+                bytes_text(one),
                 one.standing.clone(),
             ];
             cells.extend(has_more.then(|| printable(&one.key_columns.join(", "))));
@@ -362,11 +396,22 @@ fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
         bytes(sum.bytes)
     ));
     tell_steps(&preview.steps, StepPlace::Finish);
+    let part = if preview.goes_on.is_some() {
+        " for what is left"
+    } else {
+        ""
+    };
     for (target, needed) in target_memory(plan, preview) {
         say(&format!(
-            "  target `{target}` needs about {} of memory",
+            "  target `{target}` needs about {} of memory{part}",
             bytes(needed)
         ));
+    }
+    for one in &preview.resources {
+        if let Some(why) = &one.blocks_again {
+            let name = printable(one.name.as_str());
+            say_wrapped(&format!("  {name} is blocked: {}", printable(why)));
+        }
     }
     for redo in &preview.redo {
         say_wrapped(&format!("  {}", printable(redo)));
@@ -418,6 +463,7 @@ fn tell_ids(plan: &Plan, preview: &Preview) {
     }
 }
 
+/// Returns the memory that each Redis needs for the rows that are left: what is stored already takes its own.
 fn target_memory(plan: &Plan, preview: &Preview) -> BTreeMap<String, u64> {
     let mut needed = BTreeMap::new();
     for one in &preview.resources {
@@ -426,7 +472,7 @@ fn target_memory(plan: &Plan, preview: &Preview) -> BTreeMap<String, u64> {
             Some(crate::plan::TargetConfig::Redis(_))
         ) {
             let row = one.row.map_or(0.0, |row| row.memory);
-            *needed.entry(one.to.clone()).or_default() += times(one.rows, row);
+            *needed.entry(one.to.clone()).or_default() += times(one.rows_left, row);
         }
     }
     needed
@@ -441,7 +487,7 @@ fn json(loaded: &Loaded, seen: &Seen) -> serde_json::Value {
         .map(|one| {
             serde_json::json!({
                 "resource": one.name, "after": one.after, "to": one.to, "rows": one.rows, "rows_left": one.rows_left,
-                "row_bytes": one.row.map(|row| times(1, row.bytes)), "bytes_left": bytes_left(one), "what": one.standing, "fallback": one.fallback,
+                "row_bytes": one.row.map(|row| times(1, row.bytes)), "bytes_left": bytes_left(one), "what": one.standing, "blocks_again": one.blocks_again, "fallback": one.fallback,
                 "ids_column": plan.resource(&one.name).and_then(|resource| resource.from.ids_column()),
                 "ids_asked": one.ids.as_ref().map(|ids| ids.asked),
                 "ids_without_row": one.ids.as_ref().map(|ids| ids.without_row), "key_columns": one.key_columns,

@@ -9,6 +9,7 @@ use super::{
     state_files::{self, StateFile},
     status,
     table::table,
+    wrap::say_wrapped,
 };
 use crate::{
     engine::refused_by_journal,
@@ -205,7 +206,7 @@ fn story(
 ) -> Outcome {
     if !screen.json {
         let (rows, stored, dead) = totals(run);
-        say(&format!(
+        say_wrapped(&format!(
             "run {} is {}: {}, {}, {}, {}",
             run.id,
             run.state.label(),
@@ -225,7 +226,7 @@ fn story(
                         duration(Duration::from_millis((ended - begun).max(0).unsigned_abs()))
                     )
                 });
-            say(&format!(
+            say_wrapped(&format!(
                 "  {}: {}, {}, {}, {}{}",
                 printable(resource.name.as_str()),
                 resource.state.label(),
@@ -258,7 +259,7 @@ fn story(
             } else if let Some(text) = told(logged, ledger) {
                 tell_chunks(&mut chunks);
                 let at_ms = happened_ms(logged, last_ms);
-                say(&format!("{}  {}", moment(at_ms), printable(&text)));
+                say_wrapped(&format!("{}  {}", moment(at_ms), printable(&text)));
             }
             last_ms = logged.at_ms;
         }

@@ -11,7 +11,7 @@ use super::{
     connect,
     render::{Screen, say},
     state_files::{self, StateFile},
-    table::table,
+    table,
     wrap::say_wrapped,
 };
 use crate::{
@@ -288,7 +288,8 @@ fn text(
     }
     text += &steps(run, beside);
     let lines: Vec<_> = run.resources.iter().map(line).collect();
-    text += &indent(&table(
+    text += &table::set_in(
+        2,
         &[
             "resource",
             "state",
@@ -300,7 +301,7 @@ fn text(
         ],
         &lines,
         &[2, 3, 4, 5],
-    ));
+    );
     text.push('\n');
     for resource in &run.resources {
         if let Some(handover) = &resource.fallback.handover {
@@ -513,13 +514,6 @@ fn line(resource: &ResourceLedger) -> Vec<String> {
         if dead > 0 { count(dead) } else { String::new() },
         remarks.join(", "),
     ]
-}
-
-fn indent(text: &str) -> String {
-    text.lines()
-        .map(|line| format!("  {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>, beside: &Beside) -> String {

@@ -108,7 +108,7 @@ fn tell_next(loaded: &Loaded, offline: bool) {
         )
     };
     say(&format!("plan {path} is valid ({checked})"));
-    say(&format!("  next:  {next}"));
+    say_wrapped(&format!("  next:  {next}"));
 }
 
 /// Returns the error for a plan that its servers refuse, each problem drawn with its part of the file.
@@ -121,7 +121,7 @@ fn refused(loaded: &Loaded, connected: &Connected, screen: Screen) -> String {
         "{} plan `{path}` has {}\n\n{drawn}  {}  nothing was written\n  {}  correct what is named above, then run \
          `rekindle validate {path}`",
         screen.paint("error:", "1;31"),
-        problems::counts(&connected.problems),
+        problems::counts(loaded.warnings.iter().chain(&connected.problems)),
         screen.paint("safe:", "1;32"),
         screen.paint("next:", "1;36"),
     )
@@ -273,7 +273,7 @@ fn tell_defaults(loaded: &Loaded, connected: &Connected) {
     if !used.is_empty() {
         say("defaults used:");
         for (path, value) in used {
-            say(&format!("  {path}: {value}"));
+            say_wrapped(&format!("  {path}: {value}"));
         }
     }
 }
