@@ -183,7 +183,7 @@ pub fn ways(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure> {
 
 /// Returns the names typed for `flag`, each checked against the plan.
 pub fn chosen(plan: &Plan, flag: &str, typed: &[String]) -> Result<Vec<ResourceName>, Failure> {
-    let mut names = Vec::new();
+    let (mut names, mut wrong) = (Vec::new(), Vec::new());
     for text in typed
         .iter()
         .map(|text| text.trim())
@@ -191,7 +191,7 @@ pub fn chosen(plan: &Plan, flag: &str, typed: &[String]) -> Result<Vec<ResourceN
     {
         let meant = plan.meant(text);
         if meant.is_empty() {
-            return Err(unknown(plan, flag, text));
+            wrong.push(text);
         }
         for name in meant {
             if !names.contains(&name) {
@@ -199,22 +199,15 @@ pub fn chosen(plan: &Plan, flag: &str, typed: &[String]) -> Result<Vec<ResourceN
             }
         }
     }
-    Ok(names)
+    if wrong.is_empty() {
+        Ok(names)
+    } else {
+        Err(unknown(plan, flag, &wrong))
+    }
 }
 
-fn unknown(plan: &Plan, flag: &str, text: &str) -> Failure {
-    let names = plan.resources.iter().map(|resource| resource.name.as_str());
-    // Two halves of one name are both meant by it.
-    let bases = names.clone().filter_map(|name| {
-        let (base, _) = name.split_once('/')?;
-        (!plan.meant(base).is_empty()).then_some(base)
-    });
-    let of_table = plan.resources.iter().find(|one| one.from.table == text);
-    let hint = match (of_table, nearest(text, bases.chain(names), 1).first()) {
-        (Some(one), _) => format!("`{text}` is a table: its resource is `{}`", one.name),
-        (None, Some(name)) => format!("did you mean `{name}`?"),
-        (None, None) => "no resource of the plan has a name like it".to_owned(),
-    };
+/// Returns the failure for names that are in no plan, each with what was probably meant.
+fn unknown(plan: &Plan, flag: &str, wrong: &[&str]) -> Failure {
     let all: Vec<_> = plan
         .resources
         .iter()
@@ -227,13 +220,39 @@ fn unknown(plan: &Plan, flag: &str, text: &str) -> Failure {
     } else {
         String::new()
     };
-    Failure::new(
-        Exit::Usage,
-        format!("`{flag} {text}` names no resource of plan `{}`", plan.name),
-        "nothing was written",
-        format!("use one of: {}{more}", all.join(", ")),
-    )
-    .why(hint)
+    let why = wrong.iter().map(|text| match wrong {
+        [_] => hint(plan, text),
+        _ => format!("`{text}`: {}", hint(plan, text)),
+    });
+    Failure {
+        why: why.collect(),
+        ..Failure::new(
+            Exit::Usage,
+            format!(
+                "`{flag} {}` names no resource of plan `{}`",
+                wrong.join(","),
+                plan.name
+            ),
+            "nothing was written",
+            format!("use one of: {}{more}", all.join(", ")),
+        )
+    }
+}
+
+/// Returns what somebody probably meant who typed `text` for a resource.
+fn hint(plan: &Plan, text: &str) -> String {
+    let names = plan.resources.iter().map(|resource| resource.name.as_str());
+    // Two halves of one name are both meant by it.
+    let bases = names.clone().filter_map(|name| {
+        let (base, _) = name.split_once('/')?;
+        (!plan.meant(base).is_empty()).then_some(base)
+    });
+    let of_table = plan.resources.iter().find(|one| one.from.table == text);
+    match (of_table, nearest(text, bases.chain(names), 1).first()) {
+        (Some(one), _) => format!("`{text}` is a table: its resource is `{}`", one.name),
+        (None, Some(name)) => format!("did you mean `{name}`?"),
+        (None, None) => "no resource of the plan has a name like it".to_owned(),
+    }
 }
 
 /// Returns a runtime for commands that only ask.
