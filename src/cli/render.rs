@@ -180,8 +180,10 @@ pub fn say(line: &str) {
 
 /// Prints lines to stderr; one that is longer than the terminal goes on below, set in. In a pipe a line stays one.
 pub fn complain_wrapped(text: &str) {
-    let width = std::io::stderr().is_terminal().then(Screen::width);
-    complain(&wrapped(text, width));
+    // A terminal that does not know its width is none that breaks lines.
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    let size = size.ok().filter(|size| size.ws_col > 0);
+    complain(&wrapped(text, size.map(|_| Screen::width())));
 }
 
 /// Prints one line to stderr. Nobody there to read it is no error.

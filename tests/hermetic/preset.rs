@@ -303,6 +303,41 @@ resources: [{ name: product_abstract }]
             r#"{"url":"\/ü"}"#,
         ]
     );
+
+    // What both are called by names the dead letters of both.
+    shop.execute_batch(
+        "UPDATE spy_product_abstract_storage SET data = NULL; UPDATE spy_product_abstract_page_search SET data = NULL",
+    )
+    .unwrap();
+    let run = |arguments: &[&str], code| {
+        let output = Command::new(env!("CARGO_BIN_EXE_rekindle"))
+            .current_dir(folder.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {output:?}"
+        );
+        output.stdout
+    };
+    run(&["run", "plan.yaml"], 4);
+    for (name, wanted) in [
+        ("product_abstract", 3),
+        ("product_abstract/search", 2),
+        ("product_abstract/storage", 1),
+    ] {
+        let listed = run(
+            &["dead-letters", "list", "plan.yaml", "--json", "-r", name],
+            0,
+        );
+        let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+        let counts = listed.as_array().unwrap().iter();
+        let count: u64 = counts.map(|one| one["count"].as_u64().unwrap()).sum();
+        assert_eq!(count, wanted, "{name}: {listed}");
+    }
+    run(&["dead-letters", "list", "plan.yaml", "-r", "product"], 2);
 }
 
 /// A shop of two tables, one with all columns of keys and one with none of them, restored into files.

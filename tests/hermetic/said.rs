@@ -323,3 +323,85 @@ fn a_dry_run_accepts_a_changed_plan_as_a_run_does_and_minds_no_resource_that_is_
     assert!(!said.contains("goes on after"), "{said}");
     shop.said(&[&scoped[..4], &["--accept-plan-change"]].concat(), 4);
 }
+
+#[test]
+fn every_wrong_name_is_told_and_a_table_is_told_its_resource() {
+    let shop = Shop::new();
+    let wrong = |only, code| shop.said(&["run", "p.yaml", "--only", only], code).1;
+    let said = wrong("page,own_ulr", 2);
+    for text in [
+        "error: `--only page,own_ulr` names no resource of plan `shop`\n",
+        "  cause: `page`: `page` is a table: its resource is `own_page`\n",
+        "  cause: `own_ulr`: did you mean `own_url`?\n",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    let said = wrong("own_url,own_pgae", 2);
+    assert!(
+        said.contains("`--only own_pgae` names") && said.contains("did you mean `own_page`?"),
+        "{said}"
+    );
+}
+
+#[test]
+fn every_column_that_a_table_lacks_is_told_at_once() {
+    let shop = Shop::new();
+    fs::write(
+        shop.folder.path().join("q.yaml"),
+        "version: 1\nname: q\nsource: { url: \"sqlite:shop.db\" }\ntargets: { dump: { file: { path: out } } }\n\
+         ignore_tables: [url]\nresources:\n  \
+         - { name: page, from: { table: page, cursor: [id], key: kee, value: dataa, entity: kee } }\n",
+    )
+    .unwrap();
+    let (said, _) = shop.said(&["validate", "q.yaml", "--json"], 3);
+    let said: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    let mut told: Vec<_> = said["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            assert_eq!(one["code"], "source::missing-column", "{one}");
+            let message = one["message"].as_str().unwrap();
+            let (_, name) = message.split_once("no column `").unwrap();
+            (
+                name.split('`').next().unwrap(),
+                one["help"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            ("dataa", "did you mean `data`?"),
+            ("kee", "did you mean `key`?")
+        ]
+    );
+}
+
+#[test]
+fn a_plan_that_is_told_its_problems_is_told_all_its_warnings() {
+    let shop = Shop::new();
+    let path = shop.folder.path().join("p.yaml");
+    let plan = fs::read_to_string(&path).unwrap();
+    // Nobody is known to build its rows again, and its table is none.
+    let plan = plan
+        .replace("own_page, fallback: { to: none }", "own_page")
+        .replace("table: page", "table: pag");
+    fs::write(&path, plan).unwrap();
+    let (_, said) = shop.said(&["validate", "p.yaml"], 3);
+    let (json, _) = shop.said(&["validate", "p.yaml", "--json"], 3);
+    let json: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    let count = |of: &str| json[of].as_array().unwrap().len();
+    let warnings = match count("warnings") {
+        1 => "1 warning".to_owned(),
+        several => format!("{several} warnings"),
+    };
+    assert!(
+        said.contains(&format!(
+            "has {} problem and {warnings}\n",
+            count("problems")
+        )),
+        "{said}{json}"
+    );
+}
