@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,6 +10,7 @@ use std::{
 use super::{
     Stop,
     args::Global,
+    next,
     render::{Screen, complain, say},
 };
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
     machine::Scope,
     nearest::nearest,
     plan::{self, Diagnostic, Executor, Loaded, Plan, PlanProblems},
+    report::human::printable,
     source::{self, Source},
     target::{self, Target},
 };
@@ -30,12 +33,39 @@ use crate::{
 ///
 /// Its problems, which were shown in full.
 pub fn load(path: &Path, screen: Screen) -> Result<Loaded, Stop> {
+    is_there(path, screen)?;
     plan::load(path, &environment).map_err(|problems| tell(&problems, screen))
 }
 
 /// Returns the state file of the plan at `path`, without looking at more of it than needed.
 pub fn state_path_of(path: &Path, screen: Screen) -> Result<PathBuf, Stop> {
+    is_there(path, screen)?;
     plan::state_path_of(path, &environment).map_err(|problems| tell(&problems, screen))
+}
+
+/// Refuses a path where no file is, and names the plans that are here. To programs it is a problem like others.
+fn is_there(path: &Path, screen: Screen) -> Result<(), Failure> {
+    let looked = path.symlink_metadata();
+    let is_absent = looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if screen.json || !is_absent {
+        return Ok(());
+    }
+    let shown = printable(&path.display().to_string());
+    let others: Vec<_> = next::plans()
+        .iter()
+        .take(next::MOST_PLANS)
+        .map(|path| printable(&path.display().to_string()))
+        .collect();
+    let others = match &others[..] {
+        [] => String::new(),
+        names => format!("the plans here are {}; ", names.join(", ")),
+    };
+    Err(Failure::new(
+        Exit::Refused,
+        format!("there is no plan {shown}"),
+        "nothing was written",
+        format!("{others}`rekindle init --source '${{DATABASE_URL}}' -o {shown}` writes one"),
+    ))
 }
 
 /// Looks up an environment variable.

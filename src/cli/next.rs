@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Most plans that are named.
-const MOST_PLANS: usize = 9;
+pub(super) const MOST_PLANS: usize = 9;
 
 /// Says what to type next.
 pub fn next() -> Exit {
@@ -44,7 +44,8 @@ pub fn next() -> Exit {
     Exit::Done
 }
 
-fn plans() -> Vec<PathBuf> {
+/// Returns the files in `plans/` that may be plans.
+pub(super) fn plans() -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir("plans") else {
         return Vec::new();
     };

@@ -222,6 +222,9 @@ fn describe(loaded: &Loaded, connected: &Connected, global: &Global) {
         .collect();
     let numbers: &[usize] = if was_asked { &[3] } else { &[] };
     say(&table(&header, &rows, numbers));
+    if has_more && rows.iter().flatten().any(|cell| cell.contains('?')) {
+        say_wrapped("  `?`: where the table has this column, which only the source knows");
+    }
 }
 
 /// Returns the columns whose keys are written, `key, alias_keys`; those that only a source knows of have a `?` offline.

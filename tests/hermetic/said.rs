@@ -137,7 +137,10 @@ fn every_kind_of_key_that_will_be_written_is_shown() {
     }
     let (said, _) = shop.said(&["validate", "p.yaml", "--offline"], 0);
     assert!(
-        said.contains("key, alias_keys?, mapping_resource_key?"),
+        said.contains("key, alias_keys?, mapping_resource_key?")
+            && said.contains(
+                "\n  `?`: where the table has this column, which only the source knows\n"
+            ),
         "{said}"
     );
     let shown =
@@ -404,4 +407,55 @@ fn a_plan_that_is_told_its_problems_is_told_all_its_warnings() {
         )),
         "{said}{json}"
     );
+}
+
+#[test]
+fn what_is_missing_or_wrong_on_a_command_line_is_told_with_what_would_do() {
+    let shop = Shop::new();
+    let (_, said) = shop.said(&["init"], 2);
+    assert!(
+        said.contains("rekindle init --source '${DATABASE_URL}' -o plans/shop.yaml"),
+        "{said}"
+    );
+    let (_, said) = shop.said(&["verify", "p.yaml", "--repair", "--dry-run"], 2);
+    assert!(
+        said.contains("error: `verify` has no `--dry-run`\n")
+            && said.contains(
+                "`rekindle verify p.yaml` without `--repair` and `--prune` writes nothing"
+            ),
+        "{said}"
+    );
+    let next = |of: &str| {
+        let (_, said) = shop.said(&["run", of], 3);
+        assert!(
+            said.contains("error: there is no plan plans/none.yaml\n"),
+            "{said}"
+        );
+        let (_, next) = said.split_once("  next:  ").unwrap();
+        next.to_owned()
+    };
+    let init = "`rekindle init --source '${DATABASE_URL}' -o plans/none.yaml` writes one\n";
+    assert_eq!(next("plans/none.yaml"), init);
+    fs::create_dir(shop.folder.path().join("plans")).unwrap();
+    fs::copy(
+        shop.folder.path().join("p.yaml"),
+        shop.folder.path().join("plans/shop.yaml"),
+    )
+    .unwrap();
+    assert_eq!(
+        next("plans/none.yaml"),
+        format!("the plans here are plans/shop.yaml; {init}")
+    );
+}
+
+#[test]
+fn resources_that_are_misspelled_are_all_that_is_told() {
+    let shop = Shop::new();
+    let path = shop.folder.path().join("p.yaml");
+    let plan = fs::read_to_string(&path).unwrap();
+    let plan = plan.replace("\nresources:", "\nstores: [DE]\nresource:");
+    fs::write(&path, plan).unwrap();
+    let (said, _) = shop.said(&["validate", "p.yaml", "--offline", "--json"], 3);
+    assert!(said.contains("unknown key `resource`"), "{said}");
+    assert!(!said.contains("`stores` is used by nothing"), "{said}");
 }
