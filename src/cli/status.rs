@@ -145,9 +145,13 @@ impl Beside {
         for waiting in &live.waiting {
             let waited = u64::try_from(now_ms() - waiting.since_ms).unwrap_or_default();
             text += &format!(
-                "  waiting for {} since {} ({}, {} so far): {}\n",
+                "  waiting for {} since {}{} ({}, {} so far): {}\n",
                 printable(&waiting.place),
                 moment(waiting.since_ms),
+                waiting.until_ms.map_or_else(String::new, |until| format!(
+                    ", until {} at most",
+                    moment(until)
+                )),
                 duration(Duration::from_millis(waited)),
                 tries(waiting.tries),
                 printable(&waiting.error)
