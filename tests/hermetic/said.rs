@@ -459,3 +459,27 @@ fn resources_that_are_misspelled_are_all_that_is_told() {
     assert!(said.contains("unknown key `resource`"), "{said}");
     assert!(!said.contains("`stores` is used by nothing"), "{said}");
 }
+
+#[test]
+fn a_dry_run_says_where_no_row_of_a_sample_can_be_restored() {
+    let shop = Shop::of(
+        "CREATE TABLE page (id INTEGER PRIMARY KEY NOT NULL, data TEXT, key TEXT);
+         INSERT INTO page VALUES (1, NULL, 'p:1'), (2, NULL, 'p:2')",
+    );
+    fs::write(
+        shop.folder.path().join("q.yaml"),
+        "version: 1\nname: q\nsource: { url: \"sqlite:shop.db\" }\ntargets: { dump: { file: { path: out } } }\nresources:\n  \
+         - { name: page, from: { table: page, cursor: [id], key: key, value: data } }\n",
+    )
+    .unwrap();
+    let (said, _) = shop.said(&["run", "q.yaml", "--dry-run"], 0);
+    assert!(
+        said.contains("`page`: none of the 2 rows that were looked at can be restored"),
+        "{said}"
+    );
+    let line = said
+        .lines()
+        .find(|line| line.starts_with("1  page "))
+        .unwrap();
+    assert!(line.contains("unknown"), "{said}");
+}
