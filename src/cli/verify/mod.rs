@@ -25,7 +25,7 @@ use crate::{
     failure::{Exit, Failure},
     ids::{ResourceName, RunId},
     journal::{Journal, OpenMode},
-    machine::{Ledger, Scope},
+    machine::{Ledger, ResourceState, RunLedger, Scope},
     plan::{Level, Plan, Resource, TargetConfig},
     report::{
         Observer, PlainLines, ProgressBars,
@@ -424,8 +424,13 @@ impl Work {
         scratch: &Scratch,
         targets: &BTreeMap<String, Arc<dyn Target>>,
     ) -> Result<Repair, Failure> {
-        if let Some(run) = ledger.unfinished(None) {
-            // What it stored would lose its evidence to another writer.
+        // What it stored would lose its evidence to another writer. One that waits before its steps with every row stored is the
+        // exception: what it waits for is this.
+        let is_restored = |run: &RunLedger| {
+            let mut states = run.resources.iter().map(|one| &one.state);
+            states.all(ResourceState::is_restored)
+        };
+        if let Some(run) = ledger.unfinished(None).filter(|run| !is_restored(run)) {
             return Err(Failure::new(
                 Exit::Refused,
                 format!("run {} of this plan is unfinished", run.id),
