@@ -123,7 +123,7 @@ impl Places {
     pub fn defaulted(&self, place: Option<Span>) -> &[String] {
         let mut all = self.defaulted.iter();
         let found = all.find(|(span, _)| Some(*span) == place);
-        found.map_or(&[], |(_, names)| names)
+        found.map_or(&[][..], |(_, names)| &names[..])
     }
 
     /// Returns the places of everything that was read; `env` looks up environment variables.

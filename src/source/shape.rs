@@ -402,16 +402,17 @@ fn missing_column(
     (name, near): (String, Vec<String>),
     more: Vec<(String, Vec<String>)>,
 ) -> EdgeError {
-    let others: String = more
+    let others: Vec<_> = more
         .iter()
         .map(|(name, near)| format!(", nor `{}`{}", name.escape_default(), did_you_mean(near)))
         .collect();
     EdgeError::new(
         ErrorKind::Missing,
         format!(
-            "table `{table}` at {place} has no column `{}`{}{others}",
+            "table `{table}` at {place} has no column `{}`{}{}",
             name.escape_default(),
-            did_you_mean(&near)
+            did_you_mean(&near),
+            others.concat()
         ),
     )
     .about(Subject::Column { name, near, more })
