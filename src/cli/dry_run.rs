@@ -130,14 +130,7 @@ pub fn dry_run(
     }
     if why.is_empty() {
         if !screen.json {
-            let flags = if how.accept {
-                " --accept-plan-change"
-            } else {
-                ""
-            };
-            let run = format!("{}{flags}", connect::typed(&plan.path, scope, global));
-            let whole = connect::typed(&plan.path, &Scope::default(), global);
-            say_wrapped(&format!("  next:  {}", next(&seen.preview, &run, &whole)));
+            tell_next(plan, scope, how, global, &seen.preview);
         }
         return Ok(Exit::Done);
     }
@@ -152,18 +145,25 @@ pub fn dry_run(
     }))
 }
 
-/// Returns what to type after a dry run that found nothing in the way. `run` follows `rekindle run`, `plan` is the same without a
-/// scope.
-fn next(preview: &Preview, run: &str, plan: &str) -> String {
+/// Says what to type after a dry run that found nothing in the way.
+fn tell_next(plan: &Plan, scope: &Scope, how: How, global: &Global, preview: &Preview) {
+    let flags = if how.accept {
+        " --accept-plan-change"
+    } else {
+        ""
+    };
+    let run = format!("{}{flags}", connect::typed(&plan.path, scope, global));
+    let whole = connect::typed(&plan.path, &Scope::default(), global);
     let resources = preview.resources.iter();
     let blocked: Vec<_> = resources
         .filter_map(|one| one.blocks_again.as_deref())
         .collect();
-    if blocked.is_empty() {
+    let next = if blocked.is_empty() {
         format!("`rekindle run {run}` does this")
     } else {
-        engine::next_of_blocked(blocked, run, plan)
-    }
+        engine::next_of_blocked(blocked, &run, &whole)
+    };
+    say_wrapped(&format!("  next:  {next}"));
 }
 
 /// Returns whether the source does not answer, and a step may be what brings it there.
