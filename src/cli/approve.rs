@@ -6,6 +6,7 @@ use super::{
     pause::user,
     render::{Screen, say},
     state_files,
+    wrap::say_wrapped,
 };
 use crate::{
     control::{self, Approval},
@@ -56,7 +57,7 @@ pub fn approve(of: &PlanOnly, global: &Global, screen: Screen) -> Outcome {
     if screen.json {
         say(&serde_json::json!({"approved": true, "run": run.id, "step": step}).to_string());
     } else {
-        say(&format!(
+        say_wrapped(&format!(
             "approved: {} of run {}",
             printable(&run.steps[step.index()].planned.title),
             run.id

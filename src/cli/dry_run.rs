@@ -327,7 +327,7 @@ fn seconds(rows: u64, rate: Option<f64>) -> Duration {
 
 fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
     let (plan, preview, rate) = (&loaded.plan, &seen.preview, seen.rate);
-    say(&format!(
+    say_wrapped(&format!(
         "dry run of plan `{}`: nothing is written",
         plan.name
     ));
@@ -390,7 +390,7 @@ fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
     } else {
         "at an assumed 100,000 rows/s"
     };
-    say(&format!(
+    say_wrapped(&format!(
         "  about {} and {} to restore; {expected} {basis}",
         counted(sum.rows, "row"),
         bytes(sum.bytes)
@@ -402,7 +402,7 @@ fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
         ""
     };
     for (target, needed) in target_memory(plan, preview) {
-        say(&format!(
+        say_wrapped(&format!(
             "  target `{target}` needs about {} of memory{part}",
             bytes(needed)
         ));
@@ -440,7 +440,7 @@ fn tell_steps(steps: &[StepPreview], place: StepPlace) {
             step.title,
             step.standing
         );
-        say(&format!("  {}", printable(&text)));
+        say_wrapped(&format!("  {}", printable(&text)));
     }
 }
 
@@ -452,7 +452,7 @@ fn tell_ids(plan: &Plan, preview: &Preview) {
             let asked = one.ids.as_ref();
             let without =
                 asked.and_then(|ids| without_row_text(ids.asked, ids.without_row, &ids.named));
-            say(&format!(
+            say_wrapped(&format!(
                 "  ids of `{}` are of column `{}.{}`{}",
                 printable(one.name.as_str()),
                 printable(&resource.from.table),

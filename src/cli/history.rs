@@ -110,7 +110,7 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
         say(&table(&header, &rows, &[3, 4, 5, 6, 7]));
     }
     for note in notes {
-        say(&note);
+        say_wrapped(&note);
     }
     Ok(Exit::Done)
 }
@@ -321,7 +321,7 @@ fn happened_ms(logged: &LoggedEvent, last_ms: i64) -> i64 {
 
 fn tell_chunks(chunks: &mut u64) {
     if *chunks > 0 {
-        say(&format!(
+        say_wrapped(&format!(
             "{:19}  {} stored",
             "",
             counted(std::mem::take(chunks), "chunk")

@@ -8,6 +8,7 @@ use super::{
     render::{Screen, say},
     state_files::StateFile,
     supervision,
+    wrap::say_wrapped,
 };
 use crate::{
     cutover,
@@ -63,7 +64,7 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
             if screen.json {
                 say(&serde_json::json!({"event": "step_undone", "text": text}).to_string());
             } else {
-                say(&printable(text));
+                say_wrapped(&printable(text));
             }
         };
         tokio::select! {
@@ -102,9 +103,9 @@ fn show(run: &RunId, steps: &[ToUndo], screen: Screen) {
         say(&serde_json::json!({"run": run, "steps": steps}).to_string());
         return;
     }
-    say(&format!("run {run}: to be reversed, in this order"));
+    say_wrapped(&format!("run {run}: to be reversed, in this order"));
     for one in steps {
-        say(&format!(
+        say_wrapped(&format!(
             "  {}: {}",
             printable(&one.name),
             printable(&one.stands)

@@ -107,7 +107,7 @@ fn tell_next(loaded: &Loaded, offline: bool) {
             format!("`rekindle run {path} --dry-run` says what a run would do"),
         )
     };
-    say(&format!("plan {path} is valid ({checked})"));
+    say_wrapped(&format!("plan {path} is valid ({checked})"));
     say_wrapped(&format!("  next:  {next}"));
 }
 
@@ -179,7 +179,7 @@ fn json(
 
 fn describe(loaded: &Loaded, connected: &Connected, global: &Global) {
     let plan = &loaded.plan;
-    say(&format!(
+    say_wrapped(&format!(
         "plan `{}`, state file {}",
         plan.name,
         connect::state_path(plan, global).display()

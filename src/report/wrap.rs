@@ -10,7 +10,8 @@ pub fn wrapped(text: &str, width: Option<usize>) -> String {
     let Some(width) = width else {
         return text.to_owned();
     };
-    let lines: Vec<_> = text.lines().map(|line| broken(line, width)).collect();
+    // Not `lines()`: a blank line at the end stays one.
+    let lines: Vec<_> = text.split('\n').map(|line| broken(line, width)).collect();
     lines.join("\n")
 }
 
@@ -86,6 +87,7 @@ mod tests {
         );
         assert_eq!(columns("\u{1b}[1;31merror:\u{1b}[0m no"), 9);
         assert_eq!(wrapped(text, Some(80)), text);
+        assert_eq!(wrapped("a blank line\n\n", Some(80)), "a blank line\n\n");
         assert_eq!(wrapped(text, None), text);
     }
 

@@ -213,12 +213,12 @@ fn what_a_plan_lacks_is_said_where_it_is_written() {
     let (said, _) = shop.init("plain.yaml", &[]);
     assert!(said.contains(preset), "{said}");
     assert!(
-        said.contains("; next: export ") && said.contains("REDIS_URL"),
+        said.contains("\n  next:  export ") && said.contains("REDIS_URL"),
         "{said}"
     );
     assert!(
         said.contains(
-            "(not set here, and the plan holds no password), then rekindle validate plain.yaml\n"
+            "(not set here, and the plan holds no password), then `rekindle validate plain.yaml`\n"
         ),
         "{said}"
     );

@@ -362,7 +362,7 @@ impl Work {
                     if left == 1 { "stays" } else { "stay" }
                 );
             }
-            super::render::say(&said);
+            super::wrap::say_wrapped(&said);
         }
         Ok(found)
     }
