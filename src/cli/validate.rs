@@ -4,7 +4,7 @@ use super::{
     Outcome, Stop,
     args::{Global, Validate},
     connect, problems,
-    render::{self, Screen, complain, say},
+    render::{self, Screen, complain_wrapped, say},
     table::table,
     wrap::say_wrapped,
 };
@@ -66,7 +66,7 @@ pub fn validate(command: &Validate, global: &Global, screen: Screen) -> Outcome 
         if !loaded.warnings.is_empty() {
             let width = Screen::width();
             let drawn = loaded.text.render(&loaded.warnings, screen.look(), width);
-            complain(drawn.trim_end());
+            complain_wrapped(drawn.trim_end());
         }
         describe(&loaded, &connected, global);
         if is_sound && !strict {
@@ -80,7 +80,7 @@ pub fn validate(command: &Validate, global: &Global, screen: Screen) -> Outcome 
         }
     }
     if !is_sound && !screen.json {
-        complain(&refused(&loaded, &connected, screen));
+        complain_wrapped(&refused(&loaded, &connected, screen));
         return Err(Stop::Told(Exit::Refused));
     }
     if !is_sound || strict {

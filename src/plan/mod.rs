@@ -12,6 +12,7 @@ mod check;
 mod decode;
 mod diagnostic;
 mod digest;
+mod excerpt;
 mod explain;
 mod grammar;
 mod index;

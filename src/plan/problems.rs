@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{
     diagnostic::{Diagnostic, Severity, Span},
+    excerpt::excerpt,
     mask::masked,
 };
 
@@ -77,7 +78,7 @@ impl PlanText {
         let handler = handler(look, width);
         let mut rendered = String::new();
         for diagnostic in diagnostics {
-            let report = Report::new(diagnostic, self);
+            let report = Report::new(diagnostic, self, (look, width));
             // Writing to a string does not fail; a broken span would, and then the bare message has to do.
             let mut one = String::new();
             if handler.render_report(&mut one, &report).is_err() {
@@ -244,8 +245,15 @@ fn handler(look: Look, width: usize) -> GraphicalReportHandler {
         .with_width(width)
         .with_context_lines(1)
         .with_links(false)
+        .without_primary_span_start()
         .without_syntax_highlighting()
 }
+
+/// What the drawing puts before a line beside its number, and before places that go over several lines.
+const GUTTER: usize = 4;
+
+/// The narrowest lines of a plan that are shown, in characters.
+const LEAST_ROOM: usize = 20;
 
 /// A [`Diagnostic`] in the form that miette draws.
 #[derive(Debug)]
@@ -253,24 +261,42 @@ struct Report<'a> {
     diagnostic: &'a Diagnostic,
     message: String,
     source: Option<NamedSource<Arc<str>>>,
+    spans: Vec<(usize, usize)>,
 }
 
 impl<'a> Report<'a> {
-    fn new(diagnostic: &'a Diagnostic, text: &PlanText) -> Self {
-        let spans = || diagnostic.places.iter().map(|place| place.span);
-        let shown = spans().next().is_some() && spans().all(|span| text.shows(span));
-        let message = match spans().next() {
-            Some(span) if !shown => {
-                let (line, column) = text.line_and_column(span.start);
+    fn new(diagnostic: &'a Diagnostic, text: &PlanText, (look, width): (Look, usize)) -> Self {
+        let places = &diagnostic.places[..];
+        let spans = || places.iter().map(|place| place.span);
+        let at = spans().next().map(|span| text.line_and_column(span.start));
+        let shown = at.is_some() && spans().all(|span| text.shows(span));
+        let message = match at {
+            Some((line, column)) if !shown => {
                 format!("{} (line {line}, column {column})", diagnostic.message)
             }
             _ => diagnostic.message.clone(),
         };
+        let spans = spans().map(|span| (span.start, span.end - span.start));
+        let (text_shown, spans) = match look {
+            // Nobody reads a pipe in columns.
+            Look::Plain => (Arc::clone(&text.text), spans.collect()),
+            Look::Graphical { .. } => {
+                let digits = text.text.lines().count().to_string().len();
+                let room = width.saturating_sub(digits + 2 * GUTTER).max(LEAST_ROOM);
+                let excerpt = excerpt(&text.text, places, room);
+                (excerpt.text.into(), excerpt.spans)
+            }
+        };
+        // The place is part of the name, as it is not the one in the lines that are cut.
+        let named = |(line, column)| {
+            let name = format!("{}:{line}:{column}", text.path.display());
+            NamedSource::new(name, text_shown)
+        };
         Self {
             diagnostic,
             message,
-            source: shown
-                .then(|| NamedSource::new(text.path.display().to_string(), text.text.clone())),
+            source: at.filter(|_| shown).map(named),
+            spans,
         }
     }
 }
@@ -308,12 +334,9 @@ impl miette::Diagnostic for Report<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         self.source.as_ref()?;
-        Some(Box::new(self.diagnostic.places.iter().map(|place| {
-            LabeledSpan::new(
-                Some(place.label.clone()),
-                place.span.start,
-                place.span.end - place.span.start,
-            )
+        let places = self.diagnostic.places.iter().zip(&self.spans);
+        Some(Box::new(places.map(|(place, (start, length))| {
+            LabeledSpan::new(Some(place.label.clone()), *start, *length)
         })))
     }
 }
