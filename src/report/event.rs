@@ -28,6 +28,8 @@ pub enum Event {
     ResourceStarted {
         /// Which.
         resource: ResourceName,
+        /// Rows that were compared before, where a comparison goes on; none in a restore.
+        rows: u64,
         /// The source's estimate of rows.
         estimated_rows: u64,
         /// How many key ranges are walked side by side.

@@ -303,6 +303,7 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                 resource,
                 estimated_rows,
                 partitions,
+                ..
             } => {
                 let under_way = UnderWay::new(*estimated_rows);
                 self.resources.insert(resource.clone(), under_way);
