@@ -11,7 +11,7 @@ use super::{
     Stop,
     args::Global,
     next,
-    render::{Screen, complain, say},
+    render::{Screen, complain, complain_wrapped, say},
 };
 use crate::{
     broker,
@@ -80,7 +80,7 @@ fn tell(problems: &PlanProblems, screen: Screen) -> Stop {
         });
         say(&object.to_string());
     } else {
-        complain(problems.render(screen.look(), Screen::width()).trim_end());
+        complain_wrapped(problems.render(screen.look(), Screen::width()).trim_end());
     }
     Stop::Told(Exit::Refused)
 }
@@ -250,9 +250,9 @@ fn unknown(plan: &Plan, flag: &str, wrong: &[&str]) -> Failure {
     } else {
         String::new()
     };
-    let why = wrong.iter().map(|text| match wrong {
-        [_] => hint(plan, text),
-        _ => format!("`{text}`: {}", hint(plan, text)),
+    let why = wrong.iter().map(|text| match hint(plan, text) {
+        hint if wrong.len() == 1 || hint.starts_with('`') => hint,
+        hint => format!("`{text}`: {hint}"),
     });
     Failure {
         why: why.collect(),

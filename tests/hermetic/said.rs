@@ -334,7 +334,7 @@ fn every_wrong_name_is_told_and_a_table_is_told_its_resource() {
     let said = wrong("page,own_ulr", 2);
     for text in [
         "error: `--only page,own_ulr` names no resource of plan `shop`\n",
-        "  cause: `page`: `page` is a table: its resource is `own_page`\n",
+        "  cause: `page` is a table: its resource is `own_page`\n",
         "  cause: `own_ulr`: did you mean `own_url`?\n",
     ] {
         assert!(said.contains(text), "{text}: {said}");
