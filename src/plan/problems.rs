@@ -7,7 +7,8 @@ use std::{
 };
 
 use miette::{
-    GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, ThemeCharacters, ThemeStyles,
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents,
+    SourceCode, SourceSpan, SpanContents, ThemeCharacters, ThemeStyles,
 };
 use serde::Serialize;
 
@@ -245,7 +246,6 @@ fn handler(look: Look, width: usize) -> GraphicalReportHandler {
         .with_width(width)
         .with_context_lines(1)
         .with_links(false)
-        .without_primary_span_start()
         .without_syntax_highlighting()
 }
 
@@ -260,7 +260,7 @@ const LEAST_ROOM: usize = 20;
 struct Report<'a> {
     diagnostic: &'a Diagnostic,
     message: String,
-    source: Option<NamedSource<Arc<str>>>,
+    source: Option<Drawn>,
     spans: Vec<(usize, usize)>,
 }
 
@@ -287,17 +287,53 @@ impl<'a> Report<'a> {
                 (excerpt.text.into(), excerpt.spans)
             }
         };
-        // The place is part of the name, as it is not the one in the lines that are cut.
-        let named = |(line, column)| {
-            let name = format!("{}:{line}:{column}", text.path.display());
-            NamedSource::new(name, text_shown)
+        let columns = places.iter().zip(&spans).map(|(place, (start, _))| {
+            let (_, column) = text.line_and_column(place.span.start);
+            (*start, column - 1)
+        });
+        let source = Drawn {
+            name: text.path.display().to_string(),
+            text: text_shown,
+            columns: columns.collect(),
         };
         Self {
             diagnostic,
             message,
-            source: at.filter(|_| shown).map(named),
+            source: shown.then_some(source),
             spans,
         }
+    }
+}
+
+/// The lines of a plan as they are drawn.
+#[derive(Debug)]
+struct Drawn {
+    name: String,
+    text: Arc<str>,
+    /// Where each place begins in `text`, and its column in the file, from 0: in a line that is cut it is another.
+    columns: Vec<(usize, usize)>,
+}
+
+impl SourceCode for Drawn {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let read = self.text.read_span(span, before, after)?;
+        // Without lines around it, it is asked for what stands above the lines.
+        let mut places = self.columns.iter().filter(|_| before == 0);
+        let place = places.find(|(start, _)| *start == span.offset());
+        let column = place.map_or(read.column(), |(_, column)| *column);
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.clone(),
+            read.data(),
+            *read.span(),
+            read.line(),
+            column,
+            read.line_count(),
+        )))
     }
 }
 
