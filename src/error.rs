@@ -186,6 +186,8 @@ pub enum Subject {
         name: String,
         /// The likeliest first; may be empty.
         near: Vec<String>,
+        /// Further columns of the plan that it has not, each with the nearest.
+        more: Vec<(String, Vec<String>)>,
     },
     /// Columns that cannot be the cursor.
     Cursor {

@@ -6,6 +6,7 @@ use super::{
     pause::user,
     render::{Screen, say},
     state_files,
+    wrap::say_wrapped,
 };
 use crate::{
     control::{self, Approval},
@@ -73,7 +74,7 @@ pub fn approve(of: &PlanOnly, global: &Global, screen: Screen) -> Outcome {
         });
         say(&answer.to_string());
     } else {
-        say(&format!(
+        say_wrapped(&format!(
             "approved: {} (run {})",
             printable(&question),
             run.id

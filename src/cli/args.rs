@@ -282,6 +282,9 @@ pub struct Verify {
     /// Begin anew even where a comparison was interrupted
     #[arg(long)]
     pub new: bool,
+    // Typed by whoever knows it from `run`: to be told what does the same here.
+    #[arg(long, hide = true)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Stdin};
 
-use super::render::complain;
+use super::render::complain_wrapped;
 
 /// What became of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub fn question(text: &str) -> Option<Stdin> {
         tracing::error!(%error, "what was typed before cannot be dropped, so nothing is asked");
         return None;
     }
-    complain(text);
+    complain_wrapped(text);
     Some(stdin)
 }
 

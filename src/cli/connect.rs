@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,7 +10,8 @@ use std::{
 use super::{
     Stop,
     args::Global,
-    render::{Screen, complain, say},
+    next,
+    render::{Screen, complain, complain_wrapped, say},
 };
 use crate::{
     broker,
@@ -20,6 +22,7 @@ use crate::{
     machine::Scope,
     nearest::nearest,
     plan::{self, Diagnostic, Executor, Loaded, Plan, PlanProblems},
+    report::human::printable,
     source::{self, Source},
     target::{self, Target},
 };
@@ -30,12 +33,39 @@ use crate::{
 ///
 /// Its problems, which were shown in full.
 pub fn load(path: &Path, screen: Screen) -> Result<Loaded, Stop> {
+    is_there(path, screen)?;
     plan::load(path, &environment).map_err(|problems| tell(&problems, screen))
 }
 
 /// Returns the state file of the plan at `path`, without looking at more of it than needed.
 pub fn state_path_of(path: &Path, screen: Screen) -> Result<PathBuf, Stop> {
+    is_there(path, screen)?;
     plan::state_path_of(path, &environment).map_err(|problems| tell(&problems, screen))
+}
+
+/// Refuses a path where no file is, and names the plans that are here. To programs it is a problem like others.
+fn is_there(path: &Path, screen: Screen) -> Result<(), Failure> {
+    let looked = path.symlink_metadata();
+    let is_absent = looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if screen.json || !is_absent {
+        return Ok(());
+    }
+    let shown = printable(&path.display().to_string());
+    let others: Vec<_> = next::plans()
+        .iter()
+        .take(next::MOST_PLANS)
+        .map(|path| printable(&path.display().to_string()))
+        .collect();
+    let others = match &others[..] {
+        [] => String::new(),
+        names => format!("the plans here are {}; ", names.join(", ")),
+    };
+    Err(Failure::new(
+        Exit::Refused,
+        format!("there is no plan {shown}"),
+        "nothing was written",
+        format!("{others}`rekindle init --source '${{DATABASE_URL}}' -o {shown}` writes one"),
+    ))
 }
 
 /// Looks up an environment variable.
@@ -50,7 +80,7 @@ fn tell(problems: &PlanProblems, screen: Screen) -> Stop {
         });
         say(&object.to_string());
     } else {
-        complain(problems.render(screen.look(), Screen::width()).trim_end());
+        complain_wrapped(problems.render(screen.look(), Screen::width()).trim_end());
     }
     Stop::Told(Exit::Refused)
 }
@@ -183,7 +213,7 @@ pub fn ways(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure> {
 
 /// Returns the names typed for `flag`, each checked against the plan.
 pub fn chosen(plan: &Plan, flag: &str, typed: &[String]) -> Result<Vec<ResourceName>, Failure> {
-    let mut names = Vec::new();
+    let (mut names, mut wrong) = (Vec::new(), Vec::new());
     for text in typed
         .iter()
         .map(|text| text.trim())
@@ -191,7 +221,7 @@ pub fn chosen(plan: &Plan, flag: &str, typed: &[String]) -> Result<Vec<ResourceN
     {
         let meant = plan.meant(text);
         if meant.is_empty() {
-            return Err(unknown(plan, flag, text));
+            wrong.push(text);
         }
         for name in meant {
             if !names.contains(&name) {
@@ -199,22 +229,15 @@ pub fn chosen(plan: &Plan, flag: &str, typed: &[String]) -> Result<Vec<ResourceN
             }
         }
     }
-    Ok(names)
+    if wrong.is_empty() {
+        Ok(names)
+    } else {
+        Err(unknown(plan, flag, &wrong))
+    }
 }
 
-fn unknown(plan: &Plan, flag: &str, text: &str) -> Failure {
-    let names = plan.resources.iter().map(|resource| resource.name.as_str());
-    // Two halves of one name are both meant by it.
-    let bases = names.clone().filter_map(|name| {
-        let (base, _) = name.split_once('/')?;
-        (!plan.meant(base).is_empty()).then_some(base)
-    });
-    let of_table = plan.resources.iter().find(|one| one.from.table == text);
-    let hint = match (of_table, nearest(text, bases.chain(names), 1).first()) {
-        (Some(one), _) => format!("`{text}` is a table: its resource is `{}`", one.name),
-        (None, Some(name)) => format!("did you mean `{name}`?"),
-        (None, None) => "no resource of the plan has a name like it".to_owned(),
-    };
+/// Returns the failure for names that are in no plan, each with what was probably meant.
+fn unknown(plan: &Plan, flag: &str, wrong: &[&str]) -> Failure {
     let all: Vec<_> = plan
         .resources
         .iter()
@@ -227,13 +250,39 @@ fn unknown(plan: &Plan, flag: &str, text: &str) -> Failure {
     } else {
         String::new()
     };
-    Failure::new(
-        Exit::Usage,
-        format!("`{flag} {text}` names no resource of plan `{}`", plan.name),
-        "nothing was written",
-        format!("use one of: {}{more}", all.join(", ")),
-    )
-    .why(hint)
+    let why = wrong.iter().map(|text| match hint(plan, text) {
+        hint if wrong.len() == 1 || hint.starts_with('`') => hint,
+        hint => format!("`{text}`: {hint}"),
+    });
+    Failure {
+        why: why.collect(),
+        ..Failure::new(
+            Exit::Usage,
+            format!(
+                "`{flag} {}` names no resource of plan `{}`",
+                wrong.join(","),
+                plan.name
+            ),
+            "nothing was written",
+            format!("use one of: {}{more}", all.join(", ")),
+        )
+    }
+}
+
+/// Returns what somebody probably meant who typed `text` for a resource.
+fn hint(plan: &Plan, text: &str) -> String {
+    let names = plan.resources.iter().map(|resource| resource.name.as_str());
+    // Two halves of one name are both meant by it.
+    let bases = names.clone().filter_map(|name| {
+        let (base, _) = name.split_once('/')?;
+        (!plan.meant(base).is_empty()).then_some(base)
+    });
+    let of_table = plan.resources.iter().find(|one| one.from.table == text);
+    match (of_table, nearest(text, bases.chain(names), 1).first()) {
+        (Some(one), _) => format!("`{text}` is a table: its resource is `{}`", one.name),
+        (None, Some(name)) => format!("did you mean `{name}`?"),
+        (None, None) => "no resource of the plan has a name like it".to_owned(),
+    }
 }
 
 /// Returns a runtime for commands that only ask.

@@ -12,8 +12,9 @@ use super::{
     Outcome,
     args::Consume,
     connect,
-    render::{Screen, complain, say},
+    render::{Screen, complain_wrapped, say},
     supervision,
+    wrap::say_wrapped,
 };
 use crate::{
     broker::{self, Served},
@@ -128,7 +129,7 @@ fn tell(error: &crate::error::EdgeError, wait: Duration, screen: Screen) {
         });
         say(&object.to_string());
     } else {
-        complain(&format!("{text}; tried again in {}", duration(wait)));
+        complain_wrapped(&format!("{text}; tried again in {}", duration(wait)));
     }
 }
 
@@ -154,7 +155,7 @@ fn conclude(
             });
             say(&object.to_string());
         } else {
-            say(&format!(
+            say_wrapped(&format!(
                 "{queue}: {}: {} written, {} deleted, {} failed",
                 counted(of.messages(), "message"),
                 of.written,

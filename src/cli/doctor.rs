@@ -11,6 +11,7 @@ use super::{
     render::{self, Screen, say},
     state_files::{self, StateFile},
     status,
+    wrap::say_wrapped,
 };
 use crate::{
     control,
@@ -114,9 +115,9 @@ pub fn doctor(command: &Doctor, global: &Global, screen: Screen) -> Outcome {
                 None => screen.paint("ok  ", "32"),
                 Some(_) => screen.paint("look", "1;33"),
             };
-            say(&format!("{mark} {}: {}", one.about, printable(&one.text)));
+            say_wrapped(&format!("{mark} {}: {}", one.about, printable(&one.text)));
             if let Some(next) = &one.next {
-                say(&format!("       next: {}", printable(next)));
+                say_wrapped(&format!("       next: {}", printable(next)));
             }
         }
         say(&match ill {

@@ -129,6 +129,9 @@ pub fn dry_run(
         why.push(render::strict(count));
     }
     if why.is_empty() {
+        if !screen.json {
+            tell_next(plan, scope, how, global, &seen.preview);
+        }
         return Ok(Exit::Done);
     }
     Err(Stop::Failed(Failure {
@@ -140,6 +143,27 @@ pub fn dry_run(
             format!("mend the causes, then `rekindle run {}`", file.plan),
         )
     }))
+}
+
+/// Says what to type after a dry run that found nothing in the way.
+fn tell_next(plan: &Plan, scope: &Scope, how: How, global: &Global, preview: &Preview) {
+    let flags = if how.accept {
+        " --accept-plan-change"
+    } else {
+        ""
+    };
+    let run = format!("{}{flags}", connect::typed(&plan.path, scope, global));
+    let whole = connect::typed(&plan.path, &Scope::default(), global);
+    let resources = preview.resources.iter();
+    let blocked: Vec<_> = resources
+        .filter_map(|one| one.blocks_again.as_deref())
+        .collect();
+    let next = if blocked.is_empty() {
+        format!("`rekindle run {run}` does this")
+    } else {
+        engine::next_of_blocked(blocked, &run, &whole)
+    };
+    say_wrapped(&format!("  next:  {next}"));
 }
 
 /// Returns whether the source does not answer, and a step may be what brings it there.
@@ -257,6 +281,7 @@ fn measured_rate(ledger: &crate::machine::Ledger) -> Option<f64> {
     })
 }
 
+/// What a run would restore.
 struct Totals {
     rows: u64,
     bytes: u64,
@@ -266,6 +291,7 @@ fn totals(preview: &Preview) -> Totals {
     preview
         .resources
         .iter()
+        .filter(|one| one.blocks_again.is_none())
         .fold(Totals { rows: 0, bytes: 0 }, |sum, one| Totals {
             rows: sum.rows + one.rows_left,
             bytes: sum.bytes + bytes_left(one).unwrap_or(0),
@@ -275,6 +301,14 @@ fn totals(preview: &Preview) -> Totals {
 /// Returns the bytes of the rows that are left of a resource; `None` where no row is known.
 fn bytes_left(one: &ResourcePreview) -> Option<u64> {
     one.row.map(|row| times(one.rows_left, row.bytes))
+}
+
+fn bytes_text(one: &ResourcePreview) -> String {
+    match bytes_left(one) {
+        Some(left) => bytes(left),
+        None if one.rows_left > 0 => "unknown".to_owned(),
+        None => String::new(),
+    }
 }
 
 /// Returns `rows` times a mean size.
@@ -293,7 +327,7 @@ fn seconds(rows: u64, rate: Option<f64>) -> Duration {
 
 fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
     let (plan, preview, rate) = (&loaded.plan, &seen.preview, seen.rate);
-    say(&format!(
+    say_wrapped(&format!(
         "dry run of plan `{}`: nothing is written",
         plan.name
     ));
@@ -328,7 +362,7 @@ fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
                 one.to.clone(),
                 count(one.rows),
                 count(one.rows_left),
-                bytes_left(one).map_or_else(String::new, bytes),
+                bytes_text(one),
                 one.standing.clone(),
             ];
             cells.extend(has_more.then(|| printable(&one.key_columns.join(", "))));
@@ -356,17 +390,28 @@ fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
     } else {
         "at an assumed 100,000 rows/s"
     };
-    say(&format!(
+    say_wrapped(&format!(
         "  about {} and {} to restore; {expected} {basis}",
         counted(sum.rows, "row"),
         bytes(sum.bytes)
     ));
     tell_steps(&preview.steps, StepPlace::Finish);
+    let part = if preview.goes_on.is_some() {
+        " for what is left"
+    } else {
+        ""
+    };
     for (target, needed) in target_memory(plan, preview) {
-        say(&format!(
-            "  target `{target}` needs about {} of memory",
+        say_wrapped(&format!(
+            "  target `{target}` needs about {} of memory{part}",
             bytes(needed)
         ));
+    }
+    for one in &preview.resources {
+        if let Some(why) = &one.blocks_again {
+            let name = printable(one.name.as_str());
+            say_wrapped(&format!("  {name} is blocked: {}", printable(why)));
+        }
     }
     for redo in &preview.redo {
         say_wrapped(&format!("  {}", printable(redo)));
@@ -395,7 +440,7 @@ fn tell_steps(steps: &[StepPreview], place: StepPlace) {
             step.title,
             step.standing
         );
-        say(&format!("  {}", printable(&text)));
+        say_wrapped(&format!("  {}", printable(&text)));
     }
 }
 
@@ -407,7 +452,7 @@ fn tell_ids(plan: &Plan, preview: &Preview) {
             let asked = one.ids.as_ref();
             let without =
                 asked.and_then(|ids| without_row_text(ids.asked, ids.without_row, &ids.named));
-            say(&format!(
+            say_wrapped(&format!(
                 "  ids of `{}` are of column `{}.{}`{}",
                 printable(one.name.as_str()),
                 printable(&resource.from.table),
@@ -418,6 +463,7 @@ fn tell_ids(plan: &Plan, preview: &Preview) {
     }
 }
 
+/// Returns the memory that each Redis needs for the rows that are left: what is stored already takes its own.
 fn target_memory(plan: &Plan, preview: &Preview) -> BTreeMap<String, u64> {
     let mut needed = BTreeMap::new();
     for one in &preview.resources {
@@ -426,7 +472,7 @@ fn target_memory(plan: &Plan, preview: &Preview) -> BTreeMap<String, u64> {
             Some(crate::plan::TargetConfig::Redis(_))
         ) {
             let row = one.row.map_or(0.0, |row| row.memory);
-            *needed.entry(one.to.clone()).or_default() += times(one.rows, row);
+            *needed.entry(one.to.clone()).or_default() += times(one.rows_left, row);
         }
     }
     needed
@@ -441,7 +487,7 @@ fn json(loaded: &Loaded, seen: &Seen) -> serde_json::Value {
         .map(|one| {
             serde_json::json!({
                 "resource": one.name, "after": one.after, "to": one.to, "rows": one.rows, "rows_left": one.rows_left,
-                "row_bytes": one.row.map(|row| times(1, row.bytes)), "bytes_left": bytes_left(one), "what": one.standing, "fallback": one.fallback,
+                "row_bytes": one.row.map(|row| times(1, row.bytes)), "bytes_left": bytes_left(one), "what": one.standing, "blocks_again": one.blocks_again, "fallback": one.fallback,
                 "ids_column": plan.resource(&one.name).and_then(|resource| resource.from.ids_column()),
                 "ids_asked": one.ids.as_ref().map(|ids| ids.asked),
                 "ids_without_row": one.ids.as_ref().map(|ids| ids.without_row), "key_columns": one.key_columns,

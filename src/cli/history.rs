@@ -9,6 +9,7 @@ use super::{
     state_files::{self, StateFile},
     status,
     table::table,
+    wrap::say_wrapped,
 };
 use crate::{
     engine::refused_by_journal,
@@ -109,7 +110,7 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
         say(&table(&header, &rows, &[3, 4, 5, 6, 7]));
     }
     for note in notes {
-        say(&note);
+        say_wrapped(&note);
     }
     Ok(Exit::Done)
 }
@@ -205,7 +206,7 @@ fn story(
 ) -> Outcome {
     if !screen.json {
         let (rows, stored, dead) = totals(run);
-        say(&format!(
+        say_wrapped(&format!(
             "run {} is {}: {}, {}, {}, {}",
             run.id,
             run.state.label(),
@@ -225,7 +226,7 @@ fn story(
                         duration(Duration::from_millis((ended - begun).max(0).unsigned_abs()))
                     )
                 });
-            say(&format!(
+            say_wrapped(&format!(
                 "  {}: {}, {}, {}, {}{}",
                 printable(resource.name.as_str()),
                 resource.state.label(),
@@ -258,7 +259,7 @@ fn story(
             } else if let Some(text) = told(logged, ledger) {
                 tell_chunks(&mut chunks);
                 let at_ms = happened_ms(logged, last_ms);
-                say(&format!("{}  {}", moment(at_ms), printable(&text)));
+                say_wrapped(&format!("{}  {}", moment(at_ms), printable(&text)));
             }
             last_ms = logged.at_ms;
         }
@@ -320,7 +321,7 @@ fn happened_ms(logged: &LoggedEvent, last_ms: i64) -> i64 {
 
 fn tell_chunks(chunks: &mut u64) {
     if *chunks > 0 {
-        say(&format!(
+        say_wrapped(&format!(
             "{:19}  {} stored",
             "",
             counted(std::mem::take(chunks), "chunk")

@@ -11,6 +11,7 @@ use super::{
     args::Init,
     connect,
     render::{Screen, say},
+    wrap::say_wrapped,
 };
 use crate::{
     draft::{self, Draft, Heading},
@@ -73,11 +74,10 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
         say(&json(file, &text, &draft).to_string());
     } else if let Some(file) = file {
         let file = file.display();
-        say(&format!(
-            "wrote {file}: {}, {} left out; next: {}rekindle validate {file}",
+        say_wrapped(&format!(
+            "wrote {file}: {}, {} left out",
             counted(draft.resources.len() as u64, "resource"),
             counted(draft.left_out.len() as u64, "table"),
-            exports(&unset(&text, &connect::environment)),
         ));
         if command.preset.is_none() && draft.spryker_tables() > 0 {
             screen.warn(&format!(
@@ -96,6 +96,8 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
                 ));
             }
         }
+        let exports = exports(&unset(&text, &connect::environment));
+        say_wrapped(&format!("  next:  {exports}`rekindle validate {file}`"));
     } else {
         say(text.trim_end());
     }

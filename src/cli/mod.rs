@@ -29,7 +29,7 @@ mod validate;
 mod verify;
 mod wrap;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::failure::{Exit, Failure};
 use args::{Arguments, Command};
@@ -45,6 +45,9 @@ pub fn main() -> u8 {
         Err(error) => {
             // Help and version go to stdout and are no errors; a broken pipe is nobody's concern.
             let _ = error.print();
+            if error.kind() == clap::error::ErrorKind::MissingRequiredArgument {
+                tell_examples();
+            }
             return if error.use_stderr() {
                 Exit::Usage.code()
             } else {
@@ -103,5 +106,15 @@ enum Stop {
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
+    }
+}
+
+/// Prints the examples of the command that was typed: what is missing is best seen in a whole one.
+fn tell_examples() {
+    let program = Arguments::command();
+    let mut words = std::env::args().skip(1);
+    let command = words.find_map(|word| program.find_subcommand(word));
+    if let Some(examples) = command.and_then(clap::Command::get_after_help) {
+        render::complain(&format!("\n{examples}"));
     }
 }

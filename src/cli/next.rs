@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{dead_letters::Standing, render::say, status};
+use super::{dead_letters::Standing, status, wrap::say_wrapped};
 use crate::{
     control,
     failure::Exit,
@@ -13,34 +13,39 @@ use crate::{
 };
 
 /// Most plans that are named.
-const MOST_PLANS: usize = 9;
+pub(super) const MOST_PLANS: usize = 9;
 
 /// Says what to type next.
 pub fn next() -> Exit {
-    say(
+    say_wrapped(
         "rekindle restores the Redis and search read models of a shop from its database, and survives being killed \
          anywhere.\n",
     );
     let plans = plans();
     if plans.is_empty() {
-        say("There is no plan here (plans/*.yaml). Write one from what the database holds:\n");
-        say("    rekindle init --source '${DATABASE_URL}' -o plans/shop.yaml");
-        say("\nFor a Spryker shop, add --preset spryker.");
+        say_wrapped(
+            "There is no plan here (plans/*.yaml). Write one from what the database holds:\n",
+        );
+        say_wrapped("    rekindle init --source '${DATABASE_URL}' -o plans/shop.yaml");
+        say_wrapped("\nFor a Spryker shop, add --preset spryker.");
     } else {
-        say("Plans here, and what comes next:\n");
+        say_wrapped("Plans here, and what comes next:\n");
     }
     for path in plans.iter().take(MOST_PLANS) {
         let (state, command) = step(path);
-        say(&format!("    rekindle {command}\n        {state}"));
+        say_wrapped(&format!("    rekindle {command}\n        {state}"));
     }
     if plans.len() > MOST_PLANS {
-        say(&format!("    and {} more", plans.len() - MOST_PLANS));
+        say_wrapped(&format!("    and {} more", plans.len() - MOST_PLANS));
     }
-    say("\n`rekindle --help` lists every command, `rekindle COMMAND --help` shows examples.");
+    say_wrapped(
+        "\n`rekindle --help` lists every command, `rekindle COMMAND --help` shows examples.",
+    );
     Exit::Done
 }
 
-fn plans() -> Vec<PathBuf> {
+/// Returns the files in `plans/` that may be plans.
+pub(super) fn plans() -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir("plans") else {
         return Vec::new();
     };

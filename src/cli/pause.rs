@@ -5,6 +5,7 @@ use super::{
     args::{Global, PlanOnly},
     render::{Screen, say},
     state_files::{self, StateFile},
+    wrap::say_wrapped,
 };
 use crate::{
     control::{self, Pause},
@@ -40,7 +41,7 @@ pub fn pause(of: &PlanOnly, global: &Global, screen: Screen) -> Outcome {
     } else {
         "nobody works on the run just now; one that is started waits"
     };
-    say(&format!(
+    say_wrapped(&format!(
         "paused since {}: {who}; `rekindle unpause {}` goes on",
         since.unwrap_or_default(),
         file.plan

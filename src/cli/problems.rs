@@ -46,12 +46,12 @@ pub fn messages(problems: &[Diagnostic], severity: Severity) -> Vec<String> {
 }
 
 /// Returns `2 problems and 1 warning`.
-pub fn counts(problems: &[Diagnostic]) -> String {
-    let of = |severity| messages(problems, severity).len() as u64;
-    let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
-    let errors = counted(errors, "problem");
-    match warnings {
+pub fn counts<'p>(problems: impl Iterator<Item = &'p Diagnostic>) -> String {
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        problems.partition(|one| one.severity == Severity::Error);
+    let errors = counted(errors.len() as u64, "problem");
+    match warnings.len() {
         0 => errors,
-        warnings => format!("{errors} and {}", counted(warnings, "warning")),
+        warnings => format!("{errors} and {}", counted(warnings as u64, "warning")),
     }
 }

@@ -118,10 +118,8 @@ impl Screen {
             self.paint("next:", "1;36"),
             printable(&failure.next)
         );
-        let width = std::io::stderr().is_terminal().then(Self::width);
-        // What to type stays in one piece, to be copied. stderr may be closed; then there is nobody left to tell.
-        let text = wrapped(text.trim_end(), width) + "\n" + &next;
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        // stderr may be closed; then there is nobody left to tell.
+        complain_wrapped((text + &next).trim_end());
         failure.exit.code()
     }
 
@@ -178,6 +176,14 @@ pub fn ignored(tables: &[Uncovered]) -> Option<String> {
 /// Prints one line to stdout. A reader that went away is no error.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints lines to stderr; one that is longer than the terminal goes on below, set in. In a pipe a line stays one.
+pub fn complain_wrapped(text: &str) {
+    // A terminal that does not know its width is none that breaks lines.
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    let size = size.ok().filter(|size| size.ws_col > 0);
+    complain(&wrapped(text, size.map(|_| Screen::width())));
 }
 
 /// Prints one line to stderr. Nobody there to read it is no error.

@@ -11,7 +11,7 @@ use super::{
     connect,
     render::{Screen, say},
     state_files::{self, StateFile},
-    table::table,
+    table,
     wrap::say_wrapped,
 };
 use crate::{
@@ -145,9 +145,13 @@ impl Beside {
         for waiting in &live.waiting {
             let waited = u64::try_from(now_ms() - waiting.since_ms).unwrap_or_default();
             text += &format!(
-                "  waiting for {} since {} ({}, {} so far): {}\n",
+                "  waiting for {} since {}{} ({}, {} so far): {}\n",
                 printable(&waiting.place),
                 moment(waiting.since_ms),
+                waiting.until_ms.map_or_else(String::new, |until| format!(
+                    ", until {} at most",
+                    moment(until)
+                )),
                 duration(Duration::from_millis(waited)),
                 tries(waiting.tries),
                 printable(&waiting.error)
@@ -288,7 +292,8 @@ fn text(
     }
     text += &steps(run, beside);
     let lines: Vec<_> = run.resources.iter().map(line).collect();
-    text += &indent(&table(
+    text += &table::set_in(
+        2,
         &[
             "resource",
             "state",
@@ -300,7 +305,7 @@ fn text(
         ],
         &lines,
         &[2, 3, 4, 5],
-    ));
+    );
     text.push('\n');
     for resource in &run.resources {
         if let Some(handover) = &resource.fallback.handover {
@@ -513,13 +518,6 @@ fn line(resource: &ResourceLedger) -> Vec<String> {
         if dead > 0 { count(dead) } else { String::new() },
         remarks.join(", "),
     ]
-}
-
-fn indent(text: &str) -> String {
-    text.lines()
-        .map(|line| format!("  {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>, beside: &Beside) -> String {

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     Outcome, Stop,
-    render::{Screen, complain, say},
+    render::{Screen, complain_wrapped, say},
 };
 use crate::{
     failure::{Exit, Failure},
@@ -87,7 +87,7 @@ pub fn watch_child(plan: &Plan, state_path: &Path, hint: &str, screen: Screen) -
         if screen.json {
             say(&serde_json::json!({"event": "death", "text": line}).to_string());
         } else {
-            complain(&line);
+            complain_wrapped(&line);
         }
     };
     let watched =

@@ -13,6 +13,17 @@ pub fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     fitted(header, rows, right, terminal_width())
 }
 
+/// Returns the same as [`table`], every line set in by `indent` blanks.
+pub fn set_in(indent: usize, header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
+    let width = terminal_width().map(|width| width.saturating_sub(indent));
+    let text = fitted(header, rows, right, width);
+    let lines: Vec<_> = text
+        .lines()
+        .map(|line| format!("{:indent$}{line}", ""))
+        .collect();
+    lines.join("\n")
+}
+
 /// Returns the columns of the terminal that results go to; `None` where they go elsewhere.
 pub fn terminal_width() -> Option<usize> {
     let stdout = std::io::stdout();

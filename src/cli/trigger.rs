@@ -9,6 +9,7 @@ use super::{
     render::{Screen, say},
     run::parse_ids,
     supervision,
+    wrap::say_wrapped,
 };
 use crate::{
     cursor::Cursor,
@@ -240,7 +241,7 @@ impl Work<'_> {
             })
             .to_string());
         } else {
-            say(text);
+            say_wrapped(text);
         }
     }
 

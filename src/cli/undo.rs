@@ -8,6 +8,7 @@ use super::{
     render::{Screen, say},
     state_files::StateFile,
     supervision,
+    wrap::say_wrapped,
 };
 use crate::{
     cutover,
@@ -75,7 +76,7 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
             if screen.json {
                 say(&serde_json::json!({"event": event, "text": text}).to_string());
             } else {
-                say(&printable(&text));
+                say_wrapped(&printable(&text));
             }
         };
         tokio::select! {
@@ -144,14 +145,14 @@ fn show(way: &WayBack, screen: Screen) {
         return;
     }
     if way.is_found() {
-        say(
+        say_wrapped(
             "no state file here knows of it, and instances bear tags of steps that renamed them. To be reversed, in this order",
         );
     } else {
-        say(&format!("run {run}: to be reversed, in this order"));
+        say_wrapped(&format!("run {run}: to be reversed, in this order"));
     }
     for one in steps {
-        say(&format!(
+        say_wrapped(&format!(
             "  {}: {}",
             printable(&one.name),
             printable(&one.stands)

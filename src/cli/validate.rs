@@ -4,7 +4,7 @@ use super::{
     Outcome, Stop,
     args::{Global, Validate},
     connect, problems,
-    render::{self, Screen, complain, say},
+    render::{self, Screen, complain_wrapped, say},
     table::table,
     wrap::say_wrapped,
 };
@@ -66,7 +66,7 @@ pub fn validate(command: &Validate, global: &Global, screen: Screen) -> Outcome 
         if !loaded.warnings.is_empty() {
             let width = Screen::width();
             let drawn = loaded.text.render(&loaded.warnings, screen.look(), width);
-            complain(drawn.trim_end());
+            complain_wrapped(drawn.trim_end());
         }
         describe(&loaded, &connected, global);
         if is_sound && !strict {
@@ -80,7 +80,7 @@ pub fn validate(command: &Validate, global: &Global, screen: Screen) -> Outcome 
         }
     }
     if !is_sound && !screen.json {
-        complain(&refused(&loaded, &connected, screen));
+        complain_wrapped(&refused(&loaded, &connected, screen));
         return Err(Stop::Told(Exit::Refused));
     }
     if !is_sound || strict {
@@ -107,8 +107,8 @@ fn tell_next(loaded: &Loaded, offline: bool) {
             format!("`rekindle run {path} --dry-run` says what a run would do"),
         )
     };
-    say(&format!("plan {path} is valid ({checked})"));
-    say(&format!("  next:  {next}"));
+    say_wrapped(&format!("plan {path} is valid ({checked})"));
+    say_wrapped(&format!("  next:  {next}"));
 }
 
 /// Returns the error for a plan that its servers refuse, each problem drawn with its part of the file.
@@ -121,7 +121,7 @@ fn refused(loaded: &Loaded, connected: &Connected, screen: Screen) -> String {
         "{} plan `{path}` has {}\n\n{drawn}  {}  nothing was written\n  {}  correct what is named above, then run \
          `rekindle validate {path}`",
         screen.paint("error:", "1;31"),
-        problems::counts(&connected.problems),
+        problems::counts(loaded.warnings.iter().chain(&connected.problems)),
         screen.paint("safe:", "1;32"),
         screen.paint("next:", "1;36"),
     )
@@ -179,7 +179,7 @@ fn json(
 
 fn describe(loaded: &Loaded, connected: &Connected, global: &Global) {
     let plan = &loaded.plan;
-    say(&format!(
+    say_wrapped(&format!(
         "plan `{}`, state file {}",
         plan.name,
         connect::state_path(plan, global).display()
@@ -222,6 +222,9 @@ fn describe(loaded: &Loaded, connected: &Connected, global: &Global) {
         .collect();
     let numbers: &[usize] = if was_asked { &[3] } else { &[] };
     say(&table(&header, &rows, numbers));
+    if has_more && rows.iter().flatten().any(|cell| cell.contains('?')) {
+        say_wrapped("  `?`: where the table has this column, which only the source knows");
+    }
 }
 
 /// Returns the columns whose keys are written, `key, alias_keys`; those that only a source knows of have a `?` offline.
@@ -273,7 +276,7 @@ fn tell_defaults(loaded: &Loaded, connected: &Connected) {
     if !used.is_empty() {
         say("defaults used:");
         for (path, value) in used {
-            say(&format!("  {path}: {value}"));
+            say_wrapped(&format!("  {path}: {value}"));
         }
     }
 }

@@ -45,6 +45,9 @@ pub struct Waiting {
     pub error: String,
     /// Since when, milliseconds since 1970.
     pub since_ms: i64,
+    /// Until when at most; `None` where an earlier release wrote this.
+    #[serde(default)]
+    pub until_ms: Option<i64>,
     /// How many tries failed.
     pub tries: u32,
 }

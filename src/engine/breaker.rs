@@ -49,6 +49,8 @@ pub struct Trouble {
     /// How many failed in a row.
     pub tries: u32,
     since: Instant,
+    /// When the last try failed.
+    last: Instant,
     state: State,
     waits: Waits,
 }
@@ -110,11 +112,13 @@ impl Breakers {
                 since_ms: now_ms,
                 tries: 0,
                 since: Instant::now(),
+                last: Instant::now(),
                 state: State::Closed,
                 waits: Waits::endless(&self.policy),
             });
         error.clone_into(&mut trouble.error);
         trouble.tries += 1;
+        trouble.last = Instant::now();
         trouble
     }
 
@@ -206,10 +210,21 @@ impl Breakers {
         self.troubles.get(edge)
     }
 
-    /// Returns the edges that are waited for. A publisher is from its first failure on: one call may take minutes.
+    /// Returns until when an edge in trouble is waited for, milliseconds since 1970.
+    #[must_use]
+    pub fn until_ms(&self, trouble: &Trouble) -> i64 {
+        let within = i64::try_from(self.policy.within.as_millis()).unwrap_or(i64::MAX);
+        trouble.since_ms.saturating_add(within)
+    }
+
+    /// Returns the edges that are waited for. A publisher is from its first failure on: one call may take minutes. What is tried
+    /// again is from its second one on, as long as another try is to come.
     pub fn waited_for(&self) -> impl Iterator<Item = &Trouble> {
-        let waits = |edge: &Edge, trouble: &Trouble| {
-            trouble.state != State::Closed || matches!(edge, Edge::Publisher(_))
+        let cap = self.policy.cap;
+        let waits = move |edge: &Edge, trouble: &Trouble| {
+            trouble.state != State::Closed
+                || matches!(edge, Edge::Publisher(_))
+                || (trouble.tries > 1 && trouble.last.elapsed() <= cap)
         };
         let troubles = self.troubles.iter();
         troubles.filter_map(move |(edge, trouble)| waits(edge, trouble).then_some(trouble))
@@ -286,6 +301,24 @@ mod tests {
         assert_eq!(errors, ["ended with exit code 1"]);
         assert_eq!(breakers.passed(&publisher), None);
         assert_eq!(breakers.waited_for().count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_tried_again_is_waited_for_as_long_as_a_try_is_to_come() {
+        let mut breakers = breakers();
+        breakers.failed(&Edge::Source, PLACE, "reset", 5);
+        assert_eq!(breakers.waited_for().count(), 0, "once is nothing");
+        breakers.failed(&Edge::Source, PLACE, "refused", 9);
+        let until: Vec<_> = breakers
+            .waited_for()
+            .map(|one| (one.tries, breakers.until_ms(one)))
+            .collect();
+        assert_eq!(until, [(2, 15 * 60_000 + 5)]);
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert_eq!(breakers.waited_for().count(), 0, "nobody tries it any more");
+        assert_eq!(open(&mut breakers), Opened::Now);
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert_eq!(breakers.waited_for().count(), 1);
     }
 
     #[tokio::test(start_paused = true)]

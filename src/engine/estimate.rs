@@ -29,13 +29,22 @@ pub struct RowEstimate {
     pub memory: f64,
 }
 
-/// Returns the mean sizes of the rows of `query`; `None` where it has none.
+/// What a sample says of a resource's rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Sampled {
+    /// Rows that were looked at.
+    pub rows: u64,
+    /// Mean sizes over all of them; `None` where none can be stored, as each is broken or lacks its key or value.
+    pub row: Option<RowEstimate>,
+}
+
+/// Returns what a sample says of the rows of `query`.
 pub async fn row_estimate(
     plan: &Plan,
     resource: &Resource,
     query: &RowQuery,
     source: &dyn Source,
-) -> Result<Option<RowEstimate>, EdgeError> {
+) -> Result<Sampled, EdgeError> {
     let prefix = match plan.targets.get(&resource.to) {
         Some(TargetConfig::Redis(redis)) => Some(redis.prefix.len()),
         _ => None,
@@ -55,10 +64,13 @@ pub async fn row_estimate(
             Err(ScanError::Source(error)) => return Err(error),
         }
     }
-    Ok((sample.rows > 0).then(|| RowEstimate {
-        bytes: sample.bytes as f64 / sample.rows as f64,
-        memory: sample.memory as f64 / sample.rows as f64,
-    }))
+    Ok(Sampled {
+        rows: sample.rows,
+        row: (sample.bytes > 0).then(|| RowEstimate {
+            bytes: sample.bytes as f64 / sample.rows as f64,
+            memory: sample.memory as f64 / sample.rows as f64,
+        }),
+    })
 }
 
 /// Adds up what rows would be.

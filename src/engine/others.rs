@@ -5,7 +5,7 @@ use crate::{
     failure::without_scope,
     ids::ResourceName,
     machine::{Ledger, ResourceLedger, RunLedger, Scope},
-    plan::{Plan, Resource, TargetConfig},
+    plan::{Plan, Resource, Routing, SearchConfig, TargetConfig},
     report::human::{counted, moment},
 };
 
@@ -45,8 +45,8 @@ pub fn will_be_restored_again(
         .collect()
 }
 
-/// Returns whether the rows of `one` take the evidence of the rows of `had`: files are each resource's own, servers have one
-/// owner.
+/// Returns whether the rows of `one` take the evidence of the rows of `had`: files are each resource's own, an index and a Redis
+/// have one owner.
 fn voids(plan: &Plan, one: (&Scope, &Resource), had: (&Scope, &Resource)) -> bool {
     if one.1.to != had.1.to {
         return false;
@@ -56,8 +56,17 @@ fn voids(plan: &Plan, one: (&Scope, &Resource), had: (&Scope, &Resource)) -> boo
         Some(TargetConfig::File(_)) => {
             one.1.name == had.1.name && is_of_all(one.0) && is_of_all(had.0)
         }
-        _ => true,
+        Some(TargetConfig::Search(config)) => shares_an_index(config, &one.1.name, &had.1.name),
+        Some(TargetConfig::Redis(_)) | None => true,
     }
+}
+
+fn shares_an_index(config: &SearchConfig, one: &ResourceName, other: &ResourceName) -> bool {
+    let of = |name| {
+        let routing = config.indexes.get(name).into_iter();
+        routing.flat_map(Routing::indexes)
+    };
+    of(one).any(|index| of(other).any(|same| same == index))
 }
 
 /// Returns how many rows of a resource are in its target: those that did not pass are not.

@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     asked_ids::{AskedIds, asked_ids},
-    estimate::{RowEstimate, row_estimate},
+    estimate::{RowEstimate, Sampled, row_estimate},
     evidence::recorded,
     open::planned_resources,
     others,
     preflight::{Checked, is_skipped, preflight, row_query},
     refuse::{check_definitions, check_identities, check_prepared},
     steps::{facts_before, planned_steps},
+    too_many,
 };
 use crate::{
     cutover::{Action, Observed, Scene},
@@ -134,10 +135,12 @@ pub struct ResourcePreview {
     pub rows: u64,
     /// Rows that are left.
     pub rows_left: u64,
-    /// Mean sizes of a row in its target, from a sample; `None` where there is no row.
+    /// Mean sizes of a row in its target, from a sample; `None` where no row of it can be stored.
     pub row: Option<RowEstimate>,
     /// In words.
     pub standing: String,
+    /// Why it was blocked, where a run would block it again at once: too many of its rows are dead letters, whatever comes next.
+    pub blocks_again: Option<String>,
     /// What its fallback calls; `None` where it has none.
     pub fallback: Option<String>,
     /// The columns whose keys are written, the row's own first.
@@ -217,6 +220,7 @@ pub async fn preview(
         if seen.rows_left < seen.rows && lost.get(&resource.name).is_some_and(|lost| lost.all) {
             "starts over: its target proves none of its rows".clone_into(&mut seen.standing);
             seen.rows_left = seen.rows;
+            seen.blocks_again = None;
         } else if lost.contains_key(&resource.name) {
             seen.standing += ", further back where its target proves less";
         }
@@ -333,6 +337,20 @@ fn in_order<'a>(plan: &'a Plan, scope: &Scope) -> Vec<&'a Resource> {
     ordered
 }
 
+/// Returns why a resource is blocked for its dead letters, where it is blocked again even if every row of its next chunk passes.
+fn blocks_again(resource: &Resource, ledger: &ResourceLedger) -> Option<String> {
+    let ResourceState::Blocked { reason, .. } = &ledger.state else {
+        return None;
+    };
+    // A publisher may be asked once more.
+    if resource.fallback.is_some() || !too_many::is_for_dead_letters(reason) {
+        return None;
+    }
+    let (done, _, dead) = ledger.totals();
+    let rows = done + u64::from(resource.chunk.rows);
+    too_many::past(resource.dead_letters, dead, rows).map(|_| reason.clone())
+}
+
 async fn look(
     plan: &Plan,
     resource: &Resource,
@@ -368,20 +386,40 @@ async fn look(
             Err(error) => warnings.push(one_line(&error)),
         }
     }
-    let row = row_estimate(plan, resource, &query, source)
-        .await
-        .unwrap_or_else(|error| {
+    let sampled = row_estimate(plan, resource, &query, source).await;
+    let row = match sampled {
+        Ok(Sampled { rows: 0, .. }) => {
+            if rows == 0 {
+                warnings.push(format!("`{}` has no rows to restore", resource.name));
+            }
+            None
+        }
+        Ok(Sampled { rows, row: None }) => {
+            warnings.push(format!(
+                "`{}`: none of the {} that were looked at can be restored: they are broken, or have no key or value",
+                resource.name,
+                counted(rows, "row")
+            ));
+            None
+        }
+        Ok(Sampled { row, .. }) => row,
+        Err(error) => {
             warnings.push(one_line(&error));
             None
-        });
-    if rows == 0 && row.is_none() {
-        warnings.push(format!("`{}` has no rows to restore", resource.name));
-    }
+        }
+    };
     let done = ledger.map_or(0, |ledger| ledger.totals().0);
+    let blocks_again = ledger
+        .filter(|_| rows > done)
+        .and_then(|ledger| blocks_again(resource, ledger));
     let (standing, rows_left) = match ledger.map(|ledger| &ledger.state) {
         None | Some(ResourceState::Pending) => ("restored from its first row".to_owned(), rows),
         Some(ResourceState::Syncing) => (
             format!("goes on after {}", counted(done, "row")),
+            rows.saturating_sub(done),
+        ),
+        Some(ResourceState::Blocked { .. }) if blocks_again.is_some() => (
+            format!("blocked again at once, after {}", counted(done, "row")),
             rows.saturating_sub(done),
         ),
         Some(ResourceState::Blocked { reason, .. }) => (
@@ -408,6 +446,7 @@ async fn look(
         rows_left,
         row,
         standing,
+        blocks_again,
         fallback: resource.fallback.as_ref().map(|fallback| {
             let by = fallback.by.label();
             format!("{by}, ids of {}.{}", fallback.table, fallback.column)

@@ -122,7 +122,12 @@ pub fn refused_by_edge(error: &EdgeError, plan: &str, typed: &str) -> Failure {
         };
         return refused(error, plan, &next, typed);
     }
+    let is_number = error.subject.as_deref() == Some(&Subject::Database);
     let next = match error.kind {
+        ErrorKind::Missing if is_number => {
+            "name a database of that Redis at the end of the target's URL (`CONFIG GET databases` there says how many it has, counted \
+             from 0)"
+        }
         ErrorKind::Credentials => "check user, password and rights in the URL of the plan",
         ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Busy => {
             "check that the server is up and the URL right"

@@ -359,7 +359,8 @@ impl Code {
                 "Documents go to an index that is there. A restore creates none, because its mapping would be \
                  guessed, and a guessed mapping makes searches wrong in ways that nobody notices for weeks. \
                  Create it the way the shop does; in a Spryker shop `vendor/bin/console search:setup:sources` \
-                 does.",
+                 does. Where the shop's indexes begin with a prefix, the target has to know it: Spryker's stands in \
+                 `SPRYKER_SEARCH_INDEX_PREFIX`, and a variable that is not set leaves it out.",
             ),
             Self::DynamicIndex => told(
                 "The index makes up the type of each field that its mapping does not name, by the first \

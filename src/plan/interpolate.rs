@@ -75,6 +75,20 @@ pub(super) fn fill(text: &str, variables: &Variables<'_>) -> Result<String, Vec<
     }
 }
 
+/// Returns the variables in `text` that have no value, so that their defaults stand for them.
+pub(super) fn defaulted(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    let has_value = |name: &str| env(name).is_some_and(|value| !value.is_empty());
+    let begins = text.match_indices("${");
+    begins
+        .filter(|(at, _)| !text[..*at].ends_with('$'))
+        .filter_map(|(at, begin)| {
+            let (inner, _) = text[at + begin.len()..].split_once('}')?;
+            let (name, _) = inner.split_once(":-")?;
+            (!has_value(name)).then(|| name.to_owned())
+        })
+        .collect()
+}
+
 /// Returns what `typed` stands for: `${` up to and with the first `}`.
 fn value(typed: &str, variables: &Variables<'_>) -> Result<String, Fault> {
     let inner = &typed[2..typed.len() - 1];
@@ -192,6 +206,17 @@ mod tests {
     #[test]
     fn a_value_is_never_filled_in_again() {
         assert_eq!(filled("${NESTED}"), Ok("${HOST}".to_owned()));
+    }
+
+    #[test]
+    fn variables_whose_default_is_used_are_known() {
+        let env = |name: &str| match name {
+            "HOST" => Some("db.test".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        let text = "${HOST:-h}:${PORT:-3306} ${EMPTY:-x} ${NOPE} $${TEXT:-y} ${file:secret}";
+        assert_eq!(defaulted(text, &env), ["PORT", "EMPTY"]);
     }
 
     #[test]

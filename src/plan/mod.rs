@@ -12,6 +12,7 @@ mod check;
 mod decode;
 mod diagnostic;
 mod digest;
+mod excerpt;
 mod explain;
 mod grammar;
 mod index;
@@ -130,7 +131,7 @@ pub fn load(
     {
         return Err(refused(text, problems));
     }
-    let places = Places::of(&model);
+    let places = Places::of(&model, env);
     match resolve::resolve(model, path) {
         Some((plan, defaults_used)) => Ok(Loaded {
             plan,

@@ -525,14 +525,16 @@ impl CatchUp {
 impl From {
     /// Reads `from:`; `whole` says that nothing may be left out.
     fn read(from: &Fields<'_>, whole: bool, decoder: &mut Decoder<'_>) -> Self {
+        let table = filled(from, "table", decoder);
         if whole {
             from.require("table", "table: spy_url_storage", decoder);
-            from.require("cursor", "cursor: [id_url_storage]", decoder);
+            let cursor = cursor_like(table.as_ref().map(|table| table.typed.as_str()));
+            from.require("cursor", &format!("cursor: [{cursor}]"), decoder);
             from.require("key", "key: key", decoder);
             from.require("value", "value: data", decoder);
         }
         Self {
-            table: filled(from, "table", decoder),
+            table,
             cursor: from.texts("cursor", decoder),
             key: filled(from, "key", decoder),
             value: filled(from, "value", decoder),
@@ -543,6 +545,12 @@ impl From {
             condition: filled(from, "where", decoder),
         }
     }
+}
+
+/// Returns what the cursor of a table is probably called: in a Spryker shop `spy_url_storage` has `id_url_storage`.
+fn cursor_like(table: Option<&str>) -> String {
+    let named = table.and_then(|table| table.strip_prefix("spy_"));
+    named.map_or_else(|| "id".to_owned(), |name| format!("id_{name}"))
 }
 
 impl KeyColumn {

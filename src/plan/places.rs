@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     decode::Value,
     diagnostic::Span,
+    interpolate,
     model::{self, Model, TargetKind},
 };
 use crate::ids::ResourceName;
@@ -26,6 +27,8 @@ pub struct Places {
     pub broker: Option<Span>,
     /// `broker.management`
     pub management: Option<Span>,
+    /// Values in which the default of a variable was used, each with its variables.
+    defaulted: Vec<(Span, Vec<String>)>,
 }
 
 /// The places of a target.
@@ -115,8 +118,16 @@ impl ResourcePlaces {
 }
 
 impl Places {
-    /// Returns the places of everything that was read.
-    pub(super) fn of(model: &Model) -> Self {
+    /// Returns the variables of the URL, prefix or index name at `place` that have no value, so that their defaults were used.
+    #[must_use]
+    pub fn defaulted(&self, place: Option<Span>) -> &[String] {
+        let mut all = self.defaulted.iter();
+        let found = all.find(|(span, _)| Some(*span) == place);
+        found.map_or(&[][..], |(_, names)| &names[..])
+    }
+
+    /// Returns the places of everything that was read; `env` looks up environment variables.
+    pub(super) fn of(model: &Model, env: &dyn Fn(&str) -> Option<String>) -> Self {
         let span = |value: &Option<Value<String>>| value.as_ref().map(|value| value.span);
         let targets = model.targets.iter().map(|target| {
             let (url, index) = match &target.kind {
@@ -146,6 +157,28 @@ impl Places {
             console: console.and_then(|console| Some(console.command.as_ref()?.span)),
             broker: broker.and_then(|broker| span(&broker.url)),
             management: broker.and_then(|broker| span(&broker.management)),
+            defaulted: addresses(model)
+                .map(|value| (value.span, interpolate::defaulted(&value.typed, env)))
+                .filter(|(_, names)| !names.is_empty())
+                .collect(),
         }
     }
+}
+
+/// Returns the values that say which server is meant, and which part of it.
+fn addresses<'m>(model: &'m Model) -> impl Iterator<Item = &'m Value<String>> {
+    let of_target = |target: &'m model::Target| -> Vec<&'m Value<String>> {
+        match &target.kind {
+            Some(TargetKind::Redis(redis)) => redis.url.iter().collect(),
+            Some(TargetKind::Search(search)) => {
+                let urls = search.urls.iter();
+                urls.chain(&search.index).chain(&search.prefix).collect()
+            }
+            Some(TargetKind::File(_)) | None => Vec::new(),
+        }
+    };
+    let targets = model.targets.iter().flat_map(of_target);
+    let broker = model.broker.iter();
+    let broker = broker.flat_map(|broker| broker.url.iter().chain(&broker.management));
+    model.source_url.iter().chain(targets).chain(broker)
 }

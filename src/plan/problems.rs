@@ -7,12 +7,14 @@ use std::{
 };
 
 use miette::{
-    GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, ThemeCharacters, ThemeStyles,
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents,
+    SourceCode, SourceSpan, SpanContents, ThemeCharacters, ThemeStyles,
 };
 use serde::Serialize;
 
 use super::{
     diagnostic::{Diagnostic, Severity, Span},
+    excerpt::excerpt,
     mask::masked,
 };
 
@@ -77,7 +79,7 @@ impl PlanText {
         let handler = handler(look, width);
         let mut rendered = String::new();
         for diagnostic in diagnostics {
-            let report = Report::new(diagnostic, self);
+            let report = Report::new(diagnostic, self, (look, width));
             // Writing to a string does not fail; a broken span would, and then the bare message has to do.
             let mut one = String::new();
             if handler.render_report(&mut one, &report).is_err() {
@@ -247,31 +249,91 @@ fn handler(look: Look, width: usize) -> GraphicalReportHandler {
         .without_syntax_highlighting()
 }
 
+/// What the drawing puts before a line beside its number, and before places that go over several lines.
+const GUTTER: usize = 4;
+
+/// The narrowest lines of a plan that are shown, in characters.
+const LEAST_ROOM: usize = 20;
+
 /// A [`Diagnostic`] in the form that miette draws.
 #[derive(Debug)]
 struct Report<'a> {
     diagnostic: &'a Diagnostic,
     message: String,
-    source: Option<NamedSource<Arc<str>>>,
+    source: Option<Drawn>,
+    spans: Vec<(usize, usize)>,
 }
 
 impl<'a> Report<'a> {
-    fn new(diagnostic: &'a Diagnostic, text: &PlanText) -> Self {
-        let spans = || diagnostic.places.iter().map(|place| place.span);
-        let shown = spans().next().is_some() && spans().all(|span| text.shows(span));
-        let message = match spans().next() {
-            Some(span) if !shown => {
-                let (line, column) = text.line_and_column(span.start);
+    fn new(diagnostic: &'a Diagnostic, text: &PlanText, (look, width): (Look, usize)) -> Self {
+        let places = &diagnostic.places[..];
+        let spans = || places.iter().map(|place| place.span);
+        let at = spans().next().map(|span| text.line_and_column(span.start));
+        let shown = at.is_some() && spans().all(|span| text.shows(span));
+        let message = match at {
+            Some((line, column)) if !shown => {
                 format!("{} (line {line}, column {column})", diagnostic.message)
             }
             _ => diagnostic.message.clone(),
         };
+        let spans = spans().map(|span| (span.start, span.end - span.start));
+        let (text_shown, spans) = match look {
+            // Nobody reads a pipe in columns.
+            Look::Plain => (Arc::clone(&text.text), spans.collect()),
+            Look::Graphical { .. } => {
+                let digits = text.text.lines().count().to_string().len();
+                let room = width.saturating_sub(digits + 2 * GUTTER).max(LEAST_ROOM);
+                let excerpt = excerpt(&text.text, places, room);
+                (excerpt.text.into(), excerpt.spans)
+            }
+        };
+        let columns = places.iter().zip(&spans).map(|(place, (start, _))| {
+            let (_, column) = text.line_and_column(place.span.start);
+            (*start, column - 1)
+        });
+        let source = Drawn {
+            name: text.path.display().to_string(),
+            text: text_shown,
+            columns: columns.collect(),
+        };
         Self {
             diagnostic,
             message,
-            source: shown
-                .then(|| NamedSource::new(text.path.display().to_string(), text.text.clone())),
+            source: shown.then_some(source),
+            spans,
         }
+    }
+}
+
+/// The lines of a plan as they are drawn.
+#[derive(Debug)]
+struct Drawn {
+    name: String,
+    text: Arc<str>,
+    /// Where each place begins in `text`, and its column in the file, from 0: in a line that is cut it is another.
+    columns: Vec<(usize, usize)>,
+}
+
+impl SourceCode for Drawn {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let read = self.text.read_span(span, before, after)?;
+        // Without lines around it, it is asked for what stands above the lines.
+        let mut places = self.columns.iter().filter(|_| before == 0);
+        let place = places.find(|(start, _)| *start == span.offset());
+        let column = place.map_or(read.column(), |(_, column)| *column);
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.clone(),
+            read.data(),
+            *read.span(),
+            read.line(),
+            column,
+            read.line_count(),
+        )))
     }
 }
 
@@ -308,12 +370,9 @@ impl miette::Diagnostic for Report<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         self.source.as_ref()?;
-        Some(Box::new(self.diagnostic.places.iter().map(|place| {
-            LabeledSpan::new(
-                Some(place.label.clone()),
-                place.span.start,
-                place.span.end - place.span.start,
-            )
+        let places = self.diagnostic.places.iter().zip(&self.spans);
+        Some(Box::new(places.map(|(place, (start, length))| {
+            LabeledSpan::new(Some(place.label.clone()), *start, *length)
         })))
     }
 }

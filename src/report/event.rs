@@ -28,6 +28,8 @@ pub enum Event {
     ResourceStarted {
         /// Which.
         resource: ResourceName,
+        /// Rows that were compared before, where a comparison goes on; none in a restore.
+        rows: u64,
         /// The source's estimate of rows.
         estimated_rows: u64,
         /// How many key ranges are walked side by side.
@@ -95,7 +97,9 @@ pub enum Event {
         error: String,
         /// When the first try in a row failed, milliseconds since 1970.
         since_ms: i64,
-        /// How long ago that is.
+        /// Until when it is waited for at most, milliseconds since 1970.
+        until_ms: i64,
+        /// How long ago the first one was.
         waited_ms: u64,
         /// How many failed in a row.
         tries: u32,

@@ -23,6 +23,8 @@ pub struct PlainLines<W> {
     seen: BTreeMap<ResourceName, u64>,
     /// When the last line about an edge that is waited for was written, and about which.
     held: Option<(String, Instant)>,
+    /// The same of edges that are tried again.
+    tried: BTreeMap<String, Instant>,
     /// When the last line about a queue was written.
     queues: BTreeMap<String, Instant>,
     resources: BTreeMap<ResourceName, UnderWay>,
@@ -55,6 +57,7 @@ impl<W: Write + Send> PlainLines<W> {
             here: 0,
             seen: BTreeMap::new(),
             held: None,
+            tried: BTreeMap::new(),
             queues: BTreeMap::new(),
             resources: BTreeMap::new(),
         }
@@ -71,10 +74,11 @@ impl<W: Write + Send> PlainLines<W> {
             Event::Held {
                 place,
                 error,
+                until_ms,
                 waited_ms,
                 tries,
                 ..
-            } => self.held(place, error, *waited_ms, *tries),
+            } => self.held(place, error, (*waited_ms, *until_ms), *tries),
             Event::Recovered {
                 place, waited_ms, ..
             } => {
@@ -140,7 +144,29 @@ impl<W: Write + Send> PlainLines<W> {
         }
     }
 
-    fn held(&mut self, place: &str, error: &str, waited_ms: u64, tries: u32) {
+    /// Tells of the first failure in a row, and every few seconds how many there were: each walk tries for itself.
+    fn tried(
+        &mut self,
+        resource: Option<&ResourceName>,
+        error: &str,
+        wait: &str,
+        place: &str,
+        tries: u32,
+    ) {
+        let told = self.tried.get(place);
+        if tries > 1 && told.is_some_and(|told| told.elapsed() < EVERY) {
+            return;
+        }
+        self.tried.insert(place.to_owned(), Instant::now());
+        let about = resource.map_or_else(String::new, |name| format!("{name}: "));
+        let tries = match tries {
+            0 | 1 => String::new(),
+            tries => format!("{} tries failed, ", count(tries.into())),
+        };
+        self.line(&format!("{about}{error}; {tries}trying again in {wait}"));
+    }
+
+    fn held(&mut self, place: &str, error: &str, (waited_ms, until_ms): (u64, i64), tries: u32) {
         let told = self
             .held
             .as_ref()
@@ -156,7 +182,8 @@ impl<W: Write + Send> PlainLines<W> {
             format!("{tries} tries")
         };
         self.line(&format!(
-            "waiting for {place}, for {waited} so far, {tries}: {error}"
+            "waiting for {place}, for {waited} so far, until {} at most, {tries}: {error}",
+            moment(until_ms)
         ));
     }
 
@@ -276,6 +303,7 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                 resource,
                 estimated_rows,
                 partitions,
+                ..
             } => {
                 let under_way = UnderWay::new(*estimated_rows);
                 self.resources.insert(resource.clone(), under_way);
@@ -304,14 +332,12 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                 resource,
                 error,
                 wait_ms,
+                place,
+                tries,
                 ..
             } => {
-                let about = resource.as_ref().map(|name| format!("{name}: "));
                 let wait = duration(Duration::from_millis(*wait_ms));
-                self.line(&format!(
-                    "{}{error}; trying again in {wait}",
-                    about.unwrap_or_default()
-                ));
+                self.tried(resource.as_ref(), error, &wait, place, *tries);
             }
             Event::Held { .. }
             | Event::Recovered { .. }
@@ -424,5 +450,44 @@ impl<W: Write + Send> Observer for PlainLines<W> {
                 ));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_down_is_told_once_and_until_when_it_is_waited_for() {
+        let mut out = Vec::new();
+        let mut lines = PlainLines::new(&mut out);
+        let place = "redis at cache.test:6379/0".to_owned();
+        for tries in 1..=22 {
+            lines.observe(&Event::Waiting {
+                resource: Some("url".into()),
+                error: "connection refused".to_owned(),
+                wait_ms: 79,
+                place: place.clone(),
+                since_ms: 0,
+                tries,
+            });
+        }
+        lines.observe(&Event::Held {
+            place,
+            error: "connection refused".to_owned(),
+            since_ms: 0,
+            until_ms: 900_000,
+            waited_ms: 11_900,
+            tries: 22,
+        });
+        let said = String::from_utf8(out).unwrap();
+        let wanted = [
+            "url: connection refused; trying again in 79 ms".to_owned(),
+            format!(
+                "waiting for redis at cache.test:6379/0, for 11.9 s so far, until {} at most, 22 tries: connection refused",
+                moment(900_000)
+            ),
+        ];
+        assert_eq!(said.lines().collect::<Vec<_>>(), wanted);
     }
 }

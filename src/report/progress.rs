@@ -235,13 +235,15 @@ impl Observer for ProgressBars {
             }
             Event::ResourceStarted {
                 resource,
+                rows,
                 estimated_rows,
                 ..
             } => {
                 self.lines.begun(resource);
-                self.begin(resource, 0);
+                self.begin(resource, *rows);
                 let bar = self.bar(resource, *estimated_rows);
                 bar.set_length(*estimated_rows);
+                bar.set_position(*rows);
             }
             Event::ChunkStored {
                 resource,
@@ -317,6 +319,20 @@ impl Observer for ProgressBars {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_comparison_that_goes_on_is_measured_from_where_it_was() {
+        let mut bars = ProgressBars::new();
+        let name = ResourceName::from("url");
+        bars.observe(&Event::ResourceStarted {
+            resource: name.clone(),
+            rows: 40_000,
+            estimated_rows: 60_000,
+            partitions: 2,
+        });
+        assert_eq!(bars.pace(&name).rows, 40_000);
+        assert_eq!(bars.resources[&name].position(), 40_000);
+    }
 
     #[test]
     fn no_terminal_is_too_narrow_to_run_on() {

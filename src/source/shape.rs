@@ -225,6 +225,9 @@ pub(super) fn check(
             )
         })
     };
+    if let Some(error) = missing_columns(place, from, &catalogue.columns) {
+        return Err(error);
+    }
     let column = |name: &str| find_column(place, &from.table, name, &catalogue.columns);
 
     let table = match &catalogue.table {
@@ -366,19 +369,53 @@ fn find_column<'a>(
         .find(|column| column.name == name)
         .ok_or_else(|| {
             let near = near(name, columns.iter().map(|column| column.name.as_str()));
-            EdgeError::new(
-                ErrorKind::Missing,
-                format!(
-                    "table `{table}` at {place} has no column `{}`{}",
-                    name.escape_default(),
-                    did_you_mean(&near)
-                ),
-            )
-            .about(Subject::Column {
-                name: name.to_owned(),
-                near,
-            })
+            missing_column(place, table, (name.to_owned(), near), Vec::new())
         })
+}
+
+/// Returns the error for every column of the plan that the table has not, the optional ones excepted; `None` where it has all.
+fn missing_columns(place: &str, from: &RowSource, columns: &[Column]) -> Option<EdgeError> {
+    let names = || columns.iter().map(|column| column.name.as_str());
+    let beside = from.beside().filter(|one| !one.optional);
+    let wanted = from
+        .cursor
+        .iter()
+        .map(String::as_str)
+        .chain([from.key.as_str(), from.value.as_str()])
+        .chain(from.entity.as_deref())
+        .chain(beside.map(|one| one.name));
+    let mut missing: Vec<(String, Vec<String>)> = Vec::new();
+    for name in wanted {
+        let is_told = missing.iter().any(|(told, _)| told == name);
+        if !is_told && !names().any(|known| known == name) {
+            missing.push((name.to_owned(), near(name, names())));
+        }
+    }
+    let mut missing = missing.into_iter();
+    let first = missing.next()?;
+    Some(missing_column(place, &from.table, first, missing.collect()))
+}
+
+fn missing_column(
+    place: &str,
+    table: &str,
+    (name, near): (String, Vec<String>),
+    more: Vec<(String, Vec<String>)>,
+) -> EdgeError {
+    let others: Vec<_> = more
+        .iter()
+        .map(|(name, near)| format!(", nor `{}`{}", name.escape_default(), did_you_mean(near)))
+        .collect();
+    EdgeError::new(
+        ErrorKind::Missing,
+        format!(
+            "table `{table}` at {place} has no column `{}`{}{}",
+            name.escape_default(),
+            did_you_mean(&near),
+            others.concat()
+        ),
+    )
+    .about(Subject::Column { name, near, more })
 }
 
 /// Refuses an entity whose ids would not find its rows again.

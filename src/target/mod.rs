@@ -202,6 +202,8 @@ pub enum Condition {
     IndexMissing {
         /// Its name.
         index: String,
+        /// Some indexes that are there, and whose names end in `_` and its own: a prefix stands before it.
+        prefixed: Vec<String>,
     },
     /// An index guesses the types of fields that it does not know.
     IndexDynamic {

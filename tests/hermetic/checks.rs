@@ -228,6 +228,39 @@ fn a_target_that_does_not_answer_is_shown_where_it_is_named() {
     assert!(!said.contains("geheim") && !drawn.contains("geheim"));
 }
 
+#[test]
+fn a_default_that_stands_for_an_unset_variable_is_named_where_it_may_be_why() {
+    let shop = Shop::new();
+    let help = || {
+        let (_, said, _) = shop.rekindle("validate --json");
+        let said: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+        said["problems"][0]["help"].as_str().unwrap().to_owned()
+    };
+    let plan = |source: &str, target: &str| {
+        shop.write(&format!(
+            "version: 1\nname: shop\nsource: {{ url: \"{source}\" }}\nignore_tables: [page_storage]\ntargets:\n  \
+             cache: {{ {target} }}\nresources:\n  - name: url\n    from: {{ {FROM} }}\n"
+        ));
+    };
+    let file = "file: { path: out }";
+    plan("${OF_NOBODY:-sqlite:gone.db}", file);
+    assert_eq!(
+        help(),
+        "`OF_NOBODY` is unset or empty, so the plan's default was used; check host, path and database in the URL"
+    );
+    plan("sqlite:gone.db", file);
+    assert_eq!(help(), "check host, path and database in the URL");
+    let redis = "redis: { url: \"redis://${NO_HOST:-127.0.0.1}:${NO_PORT:-1}/0\" }";
+    plan("sqlite:shop.db", redis);
+    let said = help();
+    assert!(
+        said.starts_with(
+            "`NO_HOST`, `NO_PORT` are unset or empty, so the plan's defaults were used; "
+        ),
+        "{said}"
+    );
+}
+
 /// The run of this plan sends nothing through queues, so it is none the worse for it.
 #[test]
 fn a_broker_that_does_not_answer_is_a_warning_where_rows_go_directly() {

@@ -204,3 +204,30 @@ fn a_plan_is_named_after_its_file_and_its_folder_is_made() {
     let (_, refused) = shop.said(&["man", "file"], 2);
     assert!(refused.contains("next:"), "{refused}");
 }
+
+#[test]
+fn what_a_plan_lacks_is_said_where_it_is_written() {
+    let shop = Shop::new(TABLES);
+    let preset =
+        "are Spryker's own: with `--preset spryker` (and `--force`) the plan writes their keys";
+    let (said, _) = shop.init("plain.yaml", &[]);
+    assert!(said.contains(preset), "{said}");
+    assert!(
+        said.contains("\n  next:  export ") && said.contains("REDIS_URL"),
+        "{said}"
+    );
+    assert!(
+        said.contains(
+            "(not set here, and the plan holds no password), then `rekindle validate plain.yaml`\n"
+        ),
+        "{said}"
+    );
+    let (said, _) = shop.init("preset.yaml", &["--preset", "spryker"]);
+    assert!(!said.contains(preset), "{said}");
+    // Tables of a shop of another kind.
+    let shop = Shop::new(
+        "CREATE TABLE own_storage (id INTEGER PRIMARY KEY NOT NULL, data TEXT, key TEXT);",
+    );
+    let (said, _) = shop.init("own.yaml", &[]);
+    assert!(!said.contains("Spryker"), "{said}");
+}

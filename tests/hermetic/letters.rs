@@ -155,7 +155,13 @@ fn what_blocked_for_its_dead_letters_goes_on_as_it_is_said_to() {
     let again = shop.rekindle("dead-letters retry shop.yaml", 3);
     let status = shop.rekindle("status shop.yaml", 0);
     let doctor = shop.rekindle("doctor shop.yaml", 5);
-    for said in [&run, &again, &status, &doctor] {
+    let dry = shop.rekindle("run shop.yaml --dry-run", 0);
+    assert!(
+        dry.contains("blocked again at once, after ")
+            && dry.contains("  about 0 rows and 0 B to restore; "),
+        "{dry}"
+    );
+    for said in [&run, &again, &status, &doctor, &dry] {
         assert!(said.contains(raise), "{said}");
         assert!(
             said.contains("`rekindle dead-letters retry shop.yaml`"),
@@ -164,6 +170,12 @@ fn what_blocked_for_its_dead_letters_goes_on_as_it_is_said_to() {
         assert!(!said.contains("`rekindle resume"), "{said}");
     }
     limited("{ max: 600, percent: 100 }");
+    let dry = shop.rekindle("run shop.yaml --dry-run", 0);
+    assert!(
+        dry.contains("tried again after ")
+            && dry.ends_with("  next:  `rekindle run shop.yaml` does this\n"),
+        "{dry}"
+    );
     shop.execute("UPDATE t SET data = '{}' WHERE data IS NULL");
     shop.rekindle("run shop.yaml", 4);
     let retried = shop.rekindle("dead-letters retry shop.yaml", 0);

@@ -207,9 +207,18 @@ resources: [{ name: product_review }]
     assert_eq!(indexes, ["de_product-review"]);
 }
 
-/// Both halves of a pair, with bytes that only the right form of each target gives.
-#[test]
-fn a_pair_is_restored_each_half_in_its_own_form() {
+/// A plan of both halves of a pair.
+const PAIR: &str = r#"
+source: { url: "sqlite://shop.sqlite" }
+stores: [DE, AT]
+targets:
+  storage: { file: { path: storage } }
+  search: { file: { path: search, format: ndjson, index: "{store}_{type}" } }
+resources: [{ name: product_abstract }]
+"#;
+
+/// Makes the tables of [`PAIR`].
+fn pair() -> (tempfile::TempDir, rusqlite::Connection) {
     let folder = tempfile::tempdir().unwrap();
     let shop = rusqlite::Connection::open(folder.path().join("shop.sqlite")).unwrap();
     for (table, store) in [
@@ -234,15 +243,14 @@ fn a_pair_is_restored_each_half_in_its_own_form() {
              (9, 43, NULL, '{"a":1}', 'product_abstract:43');"#,
     )
     .unwrap();
-    let text = r#"
-source: { url: "sqlite://shop.sqlite" }
-stores: [DE, AT]
-targets:
-  storage: { file: { path: storage } }
-  search: { file: { path: search, format: ndjson, index: "{store}_{type}" } }
-resources: [{ name: product_abstract }]
-"#;
-    let plan = loaded(folder.path(), text).plan;
+    (folder, shop)
+}
+
+/// Both halves of a pair, with bytes that only the right form of each target gives.
+#[test]
+fn a_pair_is_restored_each_half_in_its_own_form() {
+    let (folder, _shop) = pair();
+    let plan = loaded(folder.path(), PAIR).plan;
     assert!(matches!(
         plan.targets.get("search"),
         Some(TargetConfig::File(file)) if matches!(file.format, FileFormat::Ndjson(_))
@@ -303,6 +311,57 @@ resources: [{ name: product_abstract }]
             r#"{"url":"\/ü"}"#,
         ]
     );
+}
+
+/// What both halves are called by names the dead letters of both.
+#[test]
+fn dead_letters_of_a_pair_are_named_as_the_pair_is() {
+    let (folder, shop) = pair();
+    loaded(folder.path(), PAIR);
+    shop.execute_batch(
+        "UPDATE spy_product_abstract_storage SET data = NULL; UPDATE spy_product_abstract_page_search SET data = NULL",
+    )
+    .unwrap();
+    let run = |arguments: &[&str], code| {
+        let output = Command::new(env!("CARGO_BIN_EXE_rekindle"))
+            .current_dir(folder.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {output:?}"
+        );
+        output
+    };
+    run(&["run", "plan.yaml"], 4);
+    for (name, wanted) in [
+        ("product_abstract", 3),
+        ("product_abstract/search", 2),
+        ("product_abstract/storage", 1),
+    ] {
+        let listed = run(
+            &["dead-letters", "list", "plan.yaml", "--json", "-r", name],
+            0,
+        );
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+        let counts = listed.as_array().unwrap().iter();
+        let count: u64 = counts.map(|one| one["count"].as_u64().unwrap()).sum();
+        assert_eq!(count, wanted, "{name}: {listed}");
+    }
+    run(&["dead-letters", "list", "plan.yaml", "-r", "product"], 2);
+    for (wrong, hint) in [
+        ("product_abstrac", "did you mean `product_abstract`?"),
+        (
+            "spy_product_abstract_storage",
+            "is a table: its resource is `product_abstract/storage`",
+        ),
+    ] {
+        let refused = run(&["run", "plan.yaml", "--only", wrong], 2);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains(hint), "{said}");
+    }
 }
 
 /// A shop of two tables, one with all columns of keys and one with none of them, restored into files.

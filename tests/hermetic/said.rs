@@ -137,7 +137,10 @@ fn every_kind_of_key_that_will_be_written_is_shown() {
     }
     let (said, _) = shop.said(&["validate", "p.yaml", "--offline"], 0);
     assert!(
-        said.contains("key, alias_keys?, mapping_resource_key?"),
+        said.contains("key, alias_keys?, mapping_resource_key?")
+            && said.contains(
+                "\n  `?`: where the table has this column, which only the source knows\n"
+            ),
         "{said}"
     );
     let shown =
@@ -322,4 +325,161 @@ fn a_dry_run_accepts_a_changed_plan_as_a_run_does_and_minds_no_resource_that_is_
     assert!(said.contains("restored from its first row"), "{said}");
     assert!(!said.contains("goes on after"), "{said}");
     shop.said(&[&scoped[..4], &["--accept-plan-change"]].concat(), 4);
+}
+
+#[test]
+fn every_wrong_name_is_told_and_a_table_is_told_its_resource() {
+    let shop = Shop::new();
+    let wrong = |only, code| shop.said(&["run", "p.yaml", "--only", only], code).1;
+    let said = wrong("page,own_ulr", 2);
+    for text in [
+        "error: `--only page,own_ulr` names no resource of plan `shop`\n",
+        "  cause: `page` is a table: its resource is `own_page`\n",
+        "  cause: `own_ulr`: did you mean `own_url`?\n",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    let said = wrong("own_url,own_pgae", 2);
+    assert!(
+        said.contains("`--only own_pgae` names") && said.contains("did you mean `own_page`?"),
+        "{said}"
+    );
+}
+
+#[test]
+fn every_column_that_a_table_lacks_is_told_at_once() {
+    let shop = Shop::new();
+    fs::write(
+        shop.folder.path().join("q.yaml"),
+        "version: 1\nname: q\nsource: { url: \"sqlite:shop.db\" }\ntargets: { dump: { file: { path: out } } }\n\
+         ignore_tables: [url]\nresources:\n  \
+         - { name: page, from: { table: page, cursor: [id], key: kee, value: dataa, entity: kee } }\n",
+    )
+    .unwrap();
+    let (said, _) = shop.said(&["validate", "q.yaml", "--json"], 3);
+    let said: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    let mut told: Vec<_> = said["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            assert_eq!(one["code"], "source::missing-column", "{one}");
+            let message = one["message"].as_str().unwrap();
+            let (_, name) = message.split_once("no column `").unwrap();
+            (
+                name.split('`').next().unwrap(),
+                one["help"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            ("dataa", "did you mean `data`?"),
+            ("kee", "did you mean `key`?")
+        ]
+    );
+}
+
+#[test]
+fn a_plan_that_is_told_its_problems_is_told_all_its_warnings() {
+    let shop = Shop::new();
+    let path = shop.folder.path().join("p.yaml");
+    let plan = fs::read_to_string(&path).unwrap();
+    // Nobody is known to build its rows again, and its table is none.
+    let plan = plan
+        .replace("own_page, fallback: { to: none }", "own_page")
+        .replace("table: page", "table: pag");
+    fs::write(&path, plan).unwrap();
+    let (_, said) = shop.said(&["validate", "p.yaml"], 3);
+    let (json, _) = shop.said(&["validate", "p.yaml", "--json"], 3);
+    let json: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    let count = |of: &str| json[of].as_array().unwrap().len();
+    let warnings = match count("warnings") {
+        1 => "1 warning".to_owned(),
+        several => format!("{several} warnings"),
+    };
+    assert!(
+        said.contains(&format!(
+            "has {} problem and {warnings}\n",
+            count("problems")
+        )),
+        "{said}{json}"
+    );
+}
+
+#[test]
+fn what_is_missing_or_wrong_on_a_command_line_is_told_with_what_would_do() {
+    let shop = Shop::new();
+    let (_, said) = shop.said(&["init"], 2);
+    assert!(
+        said.contains("rekindle init --source '${DATABASE_URL}' -o plans/shop.yaml"),
+        "{said}"
+    );
+    let (_, said) = shop.said(&["verify", "p.yaml", "--repair", "--dry-run"], 2);
+    assert!(
+        said.contains("error: `verify` has no `--dry-run`\n")
+            && said.contains(
+                "`rekindle verify p.yaml` without `--repair` and `--prune` writes nothing"
+            ),
+        "{said}"
+    );
+    let next = |of: &str| {
+        let (_, said) = shop.said(&["run", of], 3);
+        assert!(
+            said.contains("error: there is no plan plans/none.yaml\n"),
+            "{said}"
+        );
+        let (_, next) = said.split_once("  next:  ").unwrap();
+        next.to_owned()
+    };
+    let init = "`rekindle init --source '${DATABASE_URL}' -o plans/none.yaml` writes one\n";
+    assert_eq!(next("plans/none.yaml"), init);
+    fs::create_dir(shop.folder.path().join("plans")).unwrap();
+    fs::copy(
+        shop.folder.path().join("p.yaml"),
+        shop.folder.path().join("plans/shop.yaml"),
+    )
+    .unwrap();
+    assert_eq!(
+        next("plans/none.yaml"),
+        format!("the plans here are plans/shop.yaml; {init}")
+    );
+}
+
+#[test]
+fn resources_that_are_misspelled_are_all_that_is_told() {
+    let shop = Shop::new();
+    let path = shop.folder.path().join("p.yaml");
+    let plan = fs::read_to_string(&path).unwrap();
+    let plan = plan.replace("\nresources:", "\nstores: [DE]\nresource:");
+    fs::write(&path, plan).unwrap();
+    let (said, _) = shop.said(&["validate", "p.yaml", "--offline", "--json"], 3);
+    assert!(said.contains("unknown key `resource`"), "{said}");
+    assert!(!said.contains("`stores` is used by nothing"), "{said}");
+}
+
+#[test]
+fn a_dry_run_says_where_no_row_of_a_sample_can_be_restored() {
+    let shop = Shop::of(
+        "CREATE TABLE page (id INTEGER PRIMARY KEY NOT NULL, data TEXT, key TEXT);
+         INSERT INTO page VALUES (1, NULL, 'p:1'), (2, NULL, 'p:2')",
+    );
+    fs::write(
+        shop.folder.path().join("q.yaml"),
+        "version: 1\nname: q\nsource: { url: \"sqlite:shop.db\" }\ntargets: { dump: { file: { path: out } } }\nresources:\n  \
+         - { name: page, from: { table: page, cursor: [id], key: key, value: data } }\n",
+    )
+    .unwrap();
+    let (said, _) = shop.said(&["run", "q.yaml", "--dry-run"], 0);
+    assert!(
+        said.contains("`page`: none of the 2 rows that were looked at can be restored"),
+        "{said}"
+    );
+    let line = said
+        .lines()
+        .find(|line| line.starts_with("1  page "))
+        .unwrap();
+    assert!(line.contains("unknown"), "{said}");
 }

@@ -339,6 +339,31 @@ fn indexes_that_are_not_there_guess_or_take_no_writes_are_shown() {
         let (status, answer) = server.ask("PUT", path, Some(&body.to_string()));
         assert_eq!(status, 200, "{answer}");
     };
+    // Other shops' indexes on the server end in other names.
+    put("/b2c_t_url", json!({}));
+    put("/b2c_t_urls", json!({}));
+    // Where a line breaks depends on the length of the port.
+    let help = |desk: &Desk| desk.rekindle("validate").2.replace("\n        ", " ");
+    let said = help(&desk);
+    assert!(
+        said.contains(
+            "`b2c_t_url` is there: write its prefix into `index` of the target; or create `t_url`: "
+        ),
+        "{said}"
+    );
+    let unset = target.replace("t_{type}", "${OF_NOBODY:-}t_{type}");
+    desk.plan(FILE, &unset, "    type: url\n");
+    let said = help(&desk);
+    assert!(
+        said.contains(
+            "`b2c_t_url` is there: set `OF_NOBODY`, which is unset, to its prefix; or create"
+        ),
+        "{said}"
+    );
+    desk.plan(FILE, target, "    type: url\n");
+    for index in ["/b2c_t_url", "/b2c_t_urls"] {
+        server.ask("DELETE", index, None);
+    }
     put("/t_url", json!({}));
     desk.shows(Code::DynamicIndex, Some(6), 0);
     server.ask("DELETE", "/t_url", None);

@@ -30,14 +30,16 @@ fn tables(quote: &str) -> String {
          CREATE TABLE myxstorage (id BIGINT NOT NULL PRIMARY KEY, data INT);
          CREATE VIEW seen_storage AS SELECT * FROM url;"
     );
+    let with_key = format!("id, data, {quote}key{quote}");
     for (table, columns, rows) in [
-        ("url", "id, data", 4),
-        ("wallet", "id, data", 2),
+        ("url", &*with_key, 4),
+        ("wallet", &*with_key, 2),
         ("spy_card_storage", "id, other", 3),
         ("spy_card_search", "id, other", 1),
     ] {
         for row in 0..rows {
-            sql += &format!("INSERT INTO {table} ({columns}) VALUES ({row}, '7');");
+            let key = if columns == with_key { ", 'k'" } else { "" };
+            sql += &format!("INSERT INTO {table} ({columns}) VALUES ({row}, '7'{key});");
         }
     }
     sql

@@ -54,7 +54,7 @@ fn assert_usable<D: Named>(shop: &Shop<D>) {
     assert!(!text.contains("spy_other"), "{told}");
 
     let told = bare(shop, &["init", "--source", &url, "-o", "plans/new.yaml"]).exits(0);
-    let said = "wrote plans/new.yaml: 3 resources, 2 tables left out; next: ";
+    let said = "wrote plans/new.yaml: 3 resources, 2 tables left out\n";
     assert!(told.stdout.starts_with(said), "{told}");
     let written = fs::read_to_string(shop.path("plans/new.yaml")).expect("the plan");
     let but_name = |text: &str| -> Vec<String> {

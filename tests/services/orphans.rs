@@ -139,6 +139,18 @@ fn with_a_preset_aliases_of_rows_are_owned_and_those_of_none_are_orphans() {
     );
     assert_eq!(of(&found, "url")["extra"], json!(0));
     assert_eq!(found["orphans"], json!({ "asked": 2, "looked": 2 }));
+    // Rewriting leaves them, so both ways are named.
+    let told = shop
+        .rekindle(&format!("verify {PLAN} --orphans --level presence"))
+        .exits(7);
+    assert!(
+        told.stderr
+            .contains(" --repair` rewrites these keys and no others; `rekindle verify ")
+            && told
+                .stderr
+                .contains(" --prune` removes what no row owns, after it asked"),
+        "{told}"
+    );
     let pruned = report(
         shop.rekindle(&format!("{verify} --repair --prune --yes")),
         0,
@@ -182,6 +194,21 @@ fn with_a_preset_aliases_of_rows_are_owned_and_those_of_none_are_orphans() {
         );
         assert_same(&wanted, &shop.redis_content());
     }
+
+    // A column that is not there is not called an empty one.
+    shop.database
+        .execute("ALTER TABLE spy_product_abstract_storage DROP COLUMN alias_keys");
+    let finished = shop.rekindle(&format!("{verify} --prune --yes --level presence"));
+    let found = finished.json().remove(0);
+    let product = of(&found, "product_abstract/storage");
+    assert_eq!(product["extra"], Value::Null);
+    let why = product["extra_unknown"].as_str().unwrap_or_default();
+    assert!(
+        why.starts_with("the shop makes further keys of each row of `product_abstract/storage`")
+            && why.contains("has no column `alias_keys`"),
+        "{why}"
+    );
+    assert_same(&wanted, &shop.redis_content());
 }
 
 #[test]
@@ -246,7 +273,8 @@ fn where_nobody_looked_nobody_says_that_there_are_none() {
     assert!(
         shown
             .stdout
-            .contains("t: extra: not looked for: `keys` of the resource"),
+            .contains("t: extra: not looked for: `keys` of the resource")
+            && shown.stdout.contains("perhaps `keys: \"t:\"`"),
         "{shown}"
     );
     // Asked for nothing of the kind, nothing is said of it.
@@ -698,7 +726,7 @@ fn what_is_missing_is_counted_in_keys_and_what_is_read_in_rows() {
     );
     let shown = shop.rekindle(&format!("verify {PLAN} --repair")).exits(4);
     for text in [
-        "rows  broken rows  keys  missing keys  different keys  extra keys  rewritten keys",
+        "rows  broken rows  keys  missing keys  different keys  rewritten keys",
         "4 of 87 keys missing, 1 different; 5 rewritten; 1 row broken in the source",
     ] {
         assert!(shown.stdout.contains(text), "{text}: {shown}");

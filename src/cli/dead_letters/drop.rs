@@ -10,6 +10,7 @@ use crate::{
         ask::{self, Answer},
         connect,
         render::{Screen, say},
+        wrap::say_wrapped,
     },
     engine::refused_by_journal,
     failure::{Exit, Failure},
@@ -84,7 +85,7 @@ fn told(dropped: u64, screen: Screen) -> Exit {
     } else if dropped == 0 {
         say("no dead letters");
     } else {
-        say(&format!(
+        say_wrapped(&format!(
             "{} dropped: what the targets hold of {} stays as it is, missing or old, until a run reads the resource anew",
             counted(dropped, "dead letter"),
             if dropped == 1 {

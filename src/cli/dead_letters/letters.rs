@@ -14,7 +14,7 @@ use crate::{
     failure::{Exit, Failure},
     ids::{ResourceName, RunId},
     journal::{DeadLetterFilter, DeadLetterRow, JournalError, View},
-    machine::{Ledger, ResourceLedger, ResourceState, RunLedger},
+    machine::{Ledger, ResourceLedger, ResourceState},
     nearest::nearest,
     report::human::printable,
 };
@@ -36,7 +36,8 @@ pub(super) struct Letters {
     /// What the journal has of the plan's runs.
     pub(super) ledger: Ledger,
     standing: Standing,
-    resource: Option<ResourceName>,
+    /// Of which resources; of all where there are none.
+    resources: Vec<ResourceName>,
     kind: Option<String>,
     key_prefix: Option<String>,
 }
@@ -74,13 +75,8 @@ impl Letters {
                 }
                 None => Standing::of(&ledger),
             };
-            let resource = of.resource.as_deref().map(ResourceName::from);
-            let known = |run: &RunLedger| {
-                resource
-                    .as_ref()
-                    .is_none_or(|name| run.resource(name).is_some())
-            };
-            if !ledger.runs.iter().any(known) && !ledger.runs.is_empty() {
+            let resources = of.resource.as_deref().map(|typed| meant(&ledger, typed));
+            if resources.as_ref().is_some_and(Vec::is_empty) && !ledger.runs.is_empty() {
                 return Err(Stop::Failed(no_such_resource(of, &ledger)));
             }
             return Ok(Some(Self {
@@ -88,7 +84,7 @@ impl Letters {
                 file,
                 ledger,
                 standing,
-                resource,
+                resources: resources.unwrap_or_default(),
                 kind: of.kind.clone(),
                 key_prefix: of.key_prefix.clone(),
             }));
@@ -107,9 +103,14 @@ impl Letters {
         wanted: impl Fn(&DeadLetterRow) -> bool,
         mut take: impl FnMut(&DeadLetterRow) -> bool,
     ) -> Result<(), Failure> {
+        let (only, others) = match &self.resources[..] {
+            [one] => (Some(one), &[][..]),
+            several => (None, several),
+        };
+        let is_of = |row: &DeadLetterRow| others.is_empty() || others.contains(&row.resource);
         self.standing
-            .each(&self.view, self.resource.as_ref(), |row| {
-                !wanted(row) || take(row)
+            .each(&self.view, only, |row| {
+                !(is_of(row) && wanted(row)) || take(row)
             })
             .map_err(|error| refused_by_journal(&error, &self.file.plan))
     }
@@ -210,6 +211,27 @@ impl Standing {
         }
         Ok(())
     }
+}
+
+/// Returns the resources that somebody means who types `name`: the one called so, or both halves of a pair, as `--only` takes it.
+fn meant(ledger: &Ledger, name: &str) -> Vec<ResourceName> {
+    let runs = ledger.runs.iter();
+    let known: BTreeSet<&ResourceName> = runs
+        .flat_map(|run| run.resources.iter().map(|resource| &resource.name))
+        .collect();
+    let exact = ResourceName::from(name);
+    if known.contains(&exact) {
+        return vec![exact];
+    }
+    let is_half = |one: &&&ResourceName| {
+        let half = one.as_str().strip_prefix(name);
+        half.is_some_and(|half| matches!(half, "/storage" | "/search"))
+    };
+    known
+        .iter()
+        .filter(is_half)
+        .map(|one| (*one).clone())
+        .collect()
 }
 
 fn no_such_kind(typed: &str, of: &DeadLettersOf) -> Failure {

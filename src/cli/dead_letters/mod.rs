@@ -20,6 +20,7 @@ use super::{
     args::{DeadLetters, DeadLettersCommand, DeadLettersOf, DeadLettersShow, Global},
     render::{Screen, say},
     table::table,
+    wrap::say_wrapped,
 };
 use crate::{
     failure::{Exit, Failure},
@@ -108,7 +109,7 @@ fn show(command: &DeadLettersShow, global: &Global, screen: Screen) -> Outcome {
             say(&serde_json::json!({"exported": written, "file": path}).to_string());
         } else {
             let number = counted(written, "dead letter");
-            say(&format!("{number} written to {}", path.display()));
+            say_wrapped(&format!("{number} written to {}", path.display()));
         }
         return Ok(Exit::Done);
     }
@@ -152,7 +153,7 @@ fn show(command: &DeadLettersShow, global: &Global, screen: Screen) -> Outcome {
             &[1, 4],
         ));
         if more {
-            say(&format!(
+            say_wrapped(&format!(
                 "only the first {}; `--limit` shows more, `--export FILE` writes all",
                 count(command.limit)
             ));

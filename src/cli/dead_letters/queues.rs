@@ -10,6 +10,7 @@ use crate::{
         connect, consume,
         render::{Screen, say},
         table::table,
+        wrap::say_wrapped,
     },
     engine,
     error::{EdgeError, chain},
@@ -93,7 +94,7 @@ pub fn replay(of: &DeadLettersQueues, screen: Screen) -> Outcome {
                 let object = serde_json::json!({"event": "replayed", "queue": place.label, "messages": done});
                 say(&object.to_string());
             } else if done > 0 {
-                say(&format!("{}: {} put back", place.label, counted(done, "message")));
+                say_wrapped(&format!("{}: {} put back", place.label, counted(done, "message")));
             }
         }
         if total == 0 && !screen.json {

@@ -41,6 +41,18 @@ const TOLD: &str = "told";
 
 /// Compares what the plan names; with `--repair`, rewrites what differs.
 pub fn verify(command: &Command, global: &Global, screen: Screen) -> Outcome {
+    if command.dry_run {
+        let plan = command.plan.display();
+        return Err(Stop::Failed(Failure::new(
+            Exit::Usage,
+            "`verify` has no `--dry-run`",
+            "nothing was written",
+            format!(
+                "`rekindle verify {plan}` without `--repair` and `--prune` writes nothing; with `--orphans` it also names what \
+                 `--prune` would remove"
+            ),
+        )));
+    }
     let plan = connect::load(&command.plan, screen)?.plan;
     let scope = Scope {
         only: connect::chosen(&plan, "--only", &command.only)?,
@@ -350,7 +362,7 @@ impl Work {
                     if left == 1 { "stays" } else { "stay" }
                 );
             }
-            super::render::say(&said);
+            super::wrap::say_wrapped(&said);
         }
         Ok(found)
     }

@@ -2,7 +2,7 @@
 
 use super::Found;
 use crate::{
-    cli::{render::say, table::table},
+    cli::{render::say, table::table, wrap::say_wrapped},
     engine::{Findings, ResourceFindings},
     plan::{Level, Plan},
     report::human::{count, counted, printable},
@@ -11,11 +11,14 @@ use crate::{
 
 /// Prints the table, the first keys, and the verdict.
 pub fn tell(findings: &Findings, level: Level) {
+    // Two that are only now and then asked for would take the verdict's place on a terminal.
+    let looked = findings.resources.iter().any(|one| one.extra.is_some());
+    let rewrote = findings.resources.iter().any(|one| one.counts.repaired > 0);
     let rows: Vec<_> = findings
         .resources
         .iter()
         .map(|one| {
-            vec![
+            let mut cells = vec![
                 printable(one.name.as_str()),
                 printable(&one.to),
                 count(one.counts.rows),
@@ -23,13 +26,18 @@ pub fn tell(findings: &Findings, level: Level) {
                 count(one.counts.keys),
                 count(one.counts.missing),
                 count(one.counts.different),
-                one.extra.map_or_else(|| "-".to_owned(), count),
-                count(one.counts.repaired),
-                verdict(one, level),
-            ]
+            ];
+            if looked {
+                cells.push(one.extra.map_or_else(|| "-".to_owned(), count));
+            }
+            if rewrote {
+                cells.push(count(one.counts.repaired));
+            }
+            cells.push(verdict(one, level));
+            cells
         })
         .collect();
-    let header = [
+    let mut header = vec![
         "resource",
         "to",
         "rows",
@@ -37,15 +45,16 @@ pub fn tell(findings: &Findings, level: Level) {
         "keys",
         "missing keys",
         "different keys",
-        "extra keys",
-        "rewritten keys",
-        "verdict",
     ];
-    say(&table(&header, &rows, &[2, 3, 4, 5, 6, 7, 8]));
+    header.extend(looked.then_some("extra keys"));
+    header.extend(rewrote.then_some("rewritten keys"));
+    let numbers: Vec<_> = (2..header.len()).collect();
+    header.push("verdict");
+    say(&table(&header, &rows, &numbers));
     for one in &findings.resources {
         let name = printable(one.name.as_str());
         for (reason, rows) in &one.broken.reasons {
-            say(&format!(
+            say_wrapped(&format!(
                 "  {name}: broken in the source: {}: {}",
                 counted(*rows, "row"),
                 printable(reason)
@@ -59,24 +68,24 @@ pub fn tell(findings: &Findings, level: Level) {
             ("broken", one.counts.dead_letters, &one.broken.keys),
         ] {
             for key in keys {
-                say(&format!("  {name}: {kind}: {}", printable(key)));
+                say_wrapped(&format!("  {name}: {kind}: {}", printable(key)));
             }
             let more = number.saturating_sub(keys.len() as u64);
             if more > 0 {
-                say(&format!("  {name}: {kind}: and {} more", count(more)));
+                say_wrapped(&format!("  {name}: {kind}: and {} more", count(more)));
             }
         }
     }
     for one in &findings.resources {
         if let Some(unlisted) = &one.unlisted {
             let name = printable(one.name.as_str());
-            say(&format!(
+            say_wrapped(&format!(
                 "  {name}: extra: not looked for: {}",
                 printable(&unlisted.why)
             ));
         }
     }
-    say(&whole(findings, level));
+    say_wrapped(&whole(findings, level));
 }
 
 /// Returns what is to be said about one resource.

@@ -21,8 +21,10 @@ pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
             .collect();
         let nothing_is_known = scene.answers.tables.is_empty();
         let place = scene.places.targets.get(name).map(place);
+        let typed = scene.places.targets.get(name).and_then(|one| one.index);
+        let defaulted = scene.places.defaulted(typed);
         for condition in &target.conditions {
-            let (Condition::IndexMissing { index }
+            let (Condition::IndexMissing { index, .. }
             | Condition::IndexDynamic { index }
             | Condition::IndexBlocked { index, .. }) = condition
             else {
@@ -37,7 +39,7 @@ pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
             };
             let whose: Vec<_> = scene.plan.resources.iter().filter(is_of).collect();
             problems.push(
-                problem(scene, &target.place, condition, index, &whose)
+                problem(scene, (&target.place, defaulted), condition, index, &whose)
                     .at_known(place, "named here"),
             );
         }
@@ -50,7 +52,7 @@ fn place(places: &TargetPlaces) -> Span {
 
 fn problem(
     scene: &Scene<'_>,
-    place: &str,
+    (place, defaulted): (&str, &[String]),
     condition: &Condition,
     index: &str,
     whose: &[&Resource],
@@ -82,10 +84,29 @@ fn problem(
         .help(format!(
             "delete it and create it anew, {made_by}, if it should have a mapping of its own"
         )),
-        _ => Diagnostic::new(
-            Code::MissingIndex,
-            format!("{place} has no index `{index}`{of}; a restore creates none, because its mapping would be guessed"),
-        )
-        .help(format!("create it: {made_by}")),
+        Condition::IndexMissing { prefixed, .. } if !prefixed.is_empty() => {
+            let verb = if prefixed.len() == 1 { "is" } else { "are" };
+            let which = match (defaulted, scene.plan.preset) {
+                ([], Some(Preset::Spryker)) => {
+                    "write its prefix as `prefix` of the target".to_owned()
+                }
+                ([], None) => "write its prefix into `index` of the target".to_owned(),
+                (names, _) => format!("set `{}`, which is unset, to its prefix", names.join("`, `")),
+            };
+            missing(place, index, &of).help(format!(
+                "`{}` {verb} there: {which}; or create `{index}`: {made_by}",
+                prefixed.join("`, `"),
+            ))
+        }
+        _ => missing(place, index, &of).help(format!("create it: {made_by}")),
     }
+}
+
+fn missing(place: &str, index: &str, of: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::MissingIndex,
+        format!(
+            "{place} has no index `{index}`{of}; a restore creates none, because its mapping would be guessed"
+        ),
+    )
 }

@@ -27,7 +27,7 @@ pub use ask::{Answers, Described, TargetAnswer, ask};
 pub use coverage::{Coverage, Uncovered};
 pub use room::no_room;
 
-use crate::plan::{Diagnostic, Places, Plan};
+use crate::plan::{Code, Diagnostic, Places, Plan};
 
 /// What a rule looks at.
 pub(super) struct Scene<'a> {
@@ -70,7 +70,43 @@ pub fn check(plan: &Plan, places: &Places, answers: &Answers) -> Vec<Diagnostic>
         rule(&scene, &mut problems);
     }
     ignored::check(&scene, &mut problems);
+    for problem in &mut problems {
+        name_defaults(places, problem);
+    }
     let place = |problem: &Diagnostic| problem.places.first().map(|place| place.span);
     problems.sort_by_key(|problem| (place(problem).is_none(), place(problem)));
     problems
+}
+
+/// Says which variables have no value, where that may be why the server of the plan is the wrong one, or wants a password: what
+/// `init` writes has defaults without one.
+fn name_defaults(places: &Places, problem: &mut Diagnostic) {
+    let may_be_why = matches!(
+        problem.code,
+        Code::SourceCredentials
+            | Code::SourceUnreachable
+            | Code::SourceRefused
+            | Code::TargetCredentials
+            | Code::TargetUnreachable
+            | Code::TargetRefused
+            | Code::NoDatabase
+            | Code::OtherDatabase
+    );
+    let names = places.defaulted(problem.places.first().map(|place| place.span));
+    if !may_be_why || names.is_empty() {
+        return;
+    }
+    let (are, defaults_were) = if names.len() == 1 {
+        ("is", "default was")
+    } else {
+        ("are", "defaults were")
+    };
+    let said = format!(
+        "`{}` {are} unset or empty, so the plan's {defaults_were} used",
+        names.join("`, `"),
+    );
+    problem.help = Some(match problem.help.take() {
+        Some(help) => format!("{said}; {help}"),
+        None => said,
+    });
 }

@@ -11,15 +11,23 @@ pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
         let Err(error) = &table.shape else { continue };
         let place = scene.places.resources.get(&table.resource);
         let message = format!("`{}`: {}", table.resource, plain(error));
+        if let Some(Subject::Column { more, .. }) = error.subject.as_deref() {
+            for (name, near) in more {
+                let message = format!(
+                    "`{}`: its table has no column `{}`, either",
+                    table.resource,
+                    name.escape_default()
+                );
+                problems.push(no_column(place, message, name, near));
+            }
+        }
         problems.push(match error.subject.as_deref() {
             // A rule of its own says which index would do.
             Some(Subject::Cursor { .. }) => continue,
             Some(Subject::Table { near }) => Diagnostic::new(Code::MissingTable, message)
                 .at_known(place.and_then(ResourcePlaces::table), "no such table")
                 .help(meant(near, "table", "the database")),
-            Some(Subject::Column { name, near }) => Diagnostic::new(Code::MissingColumn, message)
-                .at_known(place.and_then(|one| one.column(name)), "no such column")
-                .help(meant(near, "column", "the table")),
+            Some(Subject::Column { name, near, .. }) => no_column(place, message, name, near),
             Some(Subject::Condition) => Diagnostic::new(Code::BadCondition, message)
                 .at_known(place.and_then(|one| one.condition), "not understood there")
                 .help("try it in a query of your own: `SELECT … WHERE` and this text"),
@@ -32,13 +40,27 @@ pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
     }
 }
 
+fn no_column(
+    place: Option<&ResourcePlaces>,
+    message: String,
+    name: &str,
+    near: &[String],
+) -> Diagnostic {
+    Diagnostic::new(Code::MissingColumn, message)
+        .at_known(place.and_then(|one| one.column(name)), "no such column")
+        .help(meant(near, "column", "the table"))
+}
+
 /// Returns what happened in one line, without the candidates, which are the hint's.
 pub(super) fn plain(error: &EdgeError) -> String {
     let said = chain(error).join(": ");
     match error.subject.as_deref() {
         Some(Subject::Table { .. } | Subject::Column { .. }) => said
-            .split_once("; did you mean")
-            .map_or_else(|| said.clone(), |(said, _)| said.to_owned()),
+            .split("; did you mean")
+            .flat_map(|part| part.split(", nor `"))
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
         _ => said,
     }
 }

@@ -8,8 +8,16 @@ pub(super) fn check(scene: &Scene<'_>, problems: &mut Vec<Diagnostic>) {
         return;
     };
     let grant = match scene.plan.source.kind {
-        SourceKind::Postgres => "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
-        SourceKind::Mysql | SourceKind::Sqlite => "GRANT SELECT ON the_database.* TO reader",
+        SourceKind::Postgres => "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader".to_owned(),
+        SourceKind::Mysql | SourceKind::Sqlite => {
+            // `mariadb at db.test:3306/shop`
+            let place = scene.answers.source.as_deref().unwrap_or_default();
+            let name = place.rsplit_once('/').map_or("", |(_, name)| name);
+            let is_plain =
+                !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            let name = if is_plain { name } else { "the_database" };
+            format!("GRANT SELECT ON {name}.* TO reader")
+        }
     };
     problems.push(
         Diagnostic::new(

@@ -79,7 +79,7 @@ fn misses_an_index(
     let indexes = config.indexes.get(resource).into_iter();
     let indexes: Vec<_> = indexes.flat_map(Routing::indexes).collect();
     let is_missing = |condition: &Condition| match condition {
-        Condition::IndexMissing { index } => indexes.contains(&index.as_str()),
+        Condition::IndexMissing { index, .. } => indexes.contains(&index.as_str()),
         _ => false,
     };
     target.conditions.iter().any(is_missing)

@@ -307,6 +307,7 @@ impl Coordinator {
             .await?;
         self.emit(&report::Event::ResourceStarted {
             resource: name.clone(),
+            rows: 0,
             estimated_rows: shape.estimated_rows,
             partitions: count,
         });

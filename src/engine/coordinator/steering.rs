@@ -168,6 +168,7 @@ impl Coordinator {
             place: trouble.place.clone(),
             error: trouble.error.clone(),
             since_ms: trouble.since_ms,
+            until_ms: Some(self.breakers.until_ms(trouble)),
             tries: trouble.tries,
         });
         let live = Live {

@@ -88,6 +88,7 @@ impl Coordinator {
                 place,
                 error: text,
                 since_ms: trouble.since_ms,
+                until_ms: self.breakers.until_ms(trouble),
                 waited_ms: u64::try_from(now_ms() - trouble.since_ms).unwrap_or_default(),
                 tries: trouble.tries,
             };

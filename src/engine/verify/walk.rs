@@ -239,6 +239,7 @@ impl Walker {
         if phase == Phase::Walking {
             self.context.emit(&report::Event::ResourceStarted {
                 resource: name.clone(),
+                rows,
                 estimated_rows: estimated.max(rows),
                 partitions: self.scratch().parts(name)?.len(),
             });

@@ -159,7 +159,9 @@ fn unused_stores(model: &Model, problems: &mut Vec<Diagnostic>) {
         template_of(model, resource).is_some_and(|(_, index)| index.value.contains("{store}"))
     });
     let is_broker = |broker: &Broker| broker.is_dynamic() || !broker.stores.is_empty();
-    if !used && !model.broker.as_ref().is_some_and(is_broker) {
+    // Without a resource nothing can be used: what is wrong there is told by itself.
+    let is_known = used || model.resources.is_empty();
+    if !is_known && !model.broker.as_ref().is_some_and(is_broker) {
         problems.push(
             Diagnostic::new(Code::InvalidValue, "`stores` is used by nothing".to_owned())
                 .at(stores.span, "fills no index name")

@@ -63,6 +63,16 @@ async fn find(cluster: &Cluster, names: &[&str]) -> Result<BTreeMap<String, Stri
         .collect())
 }
 
+/// The most indexes that are named in place of a missing one.
+const MOST_PREFIXED: usize = 3;
+
+/// Returns some indexes whose names end in `_` and `name`; none where the cluster does not tell, as they are only a hint.
+pub(super) async fn prefixed(cluster: &Cluster, name: &str) -> Vec<String> {
+    let found = find(cluster, &[&format!("*_{name}")]).await;
+    let names = found.unwrap_or_default().into_keys();
+    names.take(MOST_PREFIXED).collect()
+}
+
 /// Returns a text that is the same as long as the indexes of `routing` are: their names and ids. `None` while one is
 /// missing.
 ///

@@ -287,7 +287,8 @@ impl Target for SearchTarget {
             let facts = index::Facts::read(&shared.cluster, index).await?;
             let index = index.to_owned();
             if facts.documents.is_none() {
-                found.push(Condition::IndexMissing { index });
+                let prefixed = index::prefixed(&shared.cluster, &index).await;
+                found.push(Condition::IndexMissing { index, prefixed });
                 continue;
             }
             if let Some(setting) = facts.block {
