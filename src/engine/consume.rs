@@ -34,10 +34,14 @@ const BATCH: usize = 500;
 const AHEAD: u16 = 1_000;
 
 /// Batches of one queue before the next is looked at, so that one that never runs empty does not keep the others waiting.
-const TURN: u32 = 20;
+const TURN: u32 = 40;
 
-/// How long a queue may be silent before the next one is looked at. Long enough for a broker that is busy to send on.
+/// How long a queue may be silent that is not empty, or that somebody fills right now, before the next one is looked at.
 const SILENCE: Duration = Duration::from_millis(250);
+
+/// How long messages are waited for before the broker is asked whether there are any: forty queues without any are through in
+/// half a second.
+const SOON: Duration = Duration::from_millis(5);
 
 /// How long nothing is done when every queue was empty.
 const REST: Duration = Duration::from_secs(1);
@@ -201,7 +205,13 @@ impl Consume {
         while left > 0 {
             // Where nobody else waits, a turn has no end.
             left -= u32::from(!is_alone);
-            let batch = intake.next(BATCH, SILENCE).await?;
+            let mut batch = intake.next(BATCH, SOON).await?;
+            if batch.is_empty() {
+                let is_done = intake.ready().await? == 0 && (self.until_empty || count == 0);
+                batch = intake
+                    .next(BATCH, if is_done { Duration::ZERO } else { SILENCE })
+                    .await?;
+            }
             if batch.is_empty() {
                 return Ok(Turn::Silent(count));
             }
