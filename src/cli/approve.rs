@@ -13,7 +13,7 @@ use crate::{
     failure::{Exit, Failure},
     ids::StepNumber,
     journal::{host_name, now_ms},
-    machine::{RunLedger, Scope, StepState},
+    machine::{RunLedger, Scope, StepLedger, StepState},
     report::human::printable,
 };
 
@@ -38,6 +38,20 @@ pub fn approve(of: &PlanOnly, global: &Global, screen: Screen) -> Outcome {
     let Some((run, step)) = asking else {
         return Err(nothing_asks(&file.plan));
     };
+    let question = question(&run.steps[step.index()]);
+    if let Some(before) = control::approved(&file.path, &run.id, step) {
+        let text = format!("approved already by {}: {question}", before.by);
+        if screen.json {
+            let answer = serde_json::json!({
+                "approved": true, "already": true, "by": before.by, "run": run.id, "step": step,
+                "question": question,
+            });
+            say(&answer.to_string());
+        } else {
+            say(&printable(&text));
+        }
+        return Ok(Exit::Done);
+    }
     let approval = Approval {
         run: run.id.clone(),
         step,
@@ -54,11 +68,14 @@ pub fn approve(of: &PlanOnly, global: &Global, screen: Screen) -> Outcome {
         .because(&error)
     })?;
     if screen.json {
-        say(&serde_json::json!({"approved": true, "run": run.id, "step": step}).to_string());
+        let answer = serde_json::json!({
+            "approved": true, "run": run.id, "step": step, "question": question,
+        });
+        say(&answer.to_string());
     } else {
         say(&format!(
-            "approved: {} of run {}",
-            printable(&run.steps[step.index()].planned.title),
+            "approved: {} (run {})",
+            printable(&question),
             run.id
         ));
     }
@@ -74,6 +91,14 @@ fn asks(run: &RunLedger) -> Option<StepNumber> {
                 && matches!(step.state, StepState::Intent | StepState::Unknown)
         })
         .map(|(index, _)| StepNumber::at(index))
+}
+
+/// Returns what `step` asks, as the run found it in the plan: the plan file may say something else by now.
+fn question(step: &StepLedger) -> String {
+    let definition: serde_json::Value =
+        serde_json::from_str(&step.planned.definition).unwrap_or_default();
+    let question = definition[ASKS]["question"].as_str();
+    question.unwrap_or(&step.planned.title).to_owned()
 }
 
 fn nothing_asks(plan: &str) -> Stop {

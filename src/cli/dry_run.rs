@@ -1,6 +1,6 @@
 //! `run --dry-run`: connects and reads only, and shows what a run would do.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Outcome, Stop,
@@ -71,7 +71,7 @@ pub fn dry_run(
     };
     let targets = connect::ways(plan)?;
     let runtime = connect::runtime()?;
-    let actions = cutover::connect(&Arc::new(plan.clone()), &state_path)
+    let actions = cutover::connect(plan, &state_path, cutover::Purpose::Look)
         .map_err(|error| engine::refused_by_edge(&error, &plan.name, &file.plan))?;
     let steps = runtime.block_on(engine::preview_steps(plan, scope, &ledger, &actions));
     let (answers, mut found) = runtime.block_on(connect::checked(loaded, scope, &targets));

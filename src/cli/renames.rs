@@ -11,15 +11,15 @@ use super::{
 use crate::{
     engine::{self, RunChoice},
     failure::{Exit, Failure},
-    machine::{Scope, StepLedger, StepState},
+    machine::{Scope, StepLedger, StepPlace, StepState},
     nearest::nearest,
     plan::{Plan, StepKind},
     report::human::printable,
     supervisor,
 };
 
-/// Returns once every name that steps take from an instance, or give to one, was typed: as `--yes-rename`, or now. A step
-/// that was begun already was agreed to then.
+/// Returns once every name that steps take from an instance, or give to one, was typed: as `--yes-rename`, or now. Once a
+/// run has begun such a step, all of its steps were agreed to, as they were then: what came into the plan since was not.
 pub fn agree(
     plan: &Plan,
     scope: &Scope,
@@ -41,8 +41,10 @@ pub fn agree(
         path: connect::state_path(plan, global),
         plan: connect::typed(&plan.path, &Scope::default(), global),
     };
-    let begun = begun(&file, choice)?;
-    let due = touched(plan, |index| !begun.get(index).copied().unwrap_or(false));
+    let agreed_before = agreed_before(plan, &file, choice)?;
+    let due = touched(plan, |index| {
+        !agreed_before.get(index).copied().unwrap_or(false)
+    });
     let left: Vec<_> = due
         .iter()
         .filter(|one| !agreed.iter().any(|name| one.0.eq_ignore_ascii_case(name)))
@@ -94,8 +96,8 @@ fn touched(plan: &Plan, is_due: impl Fn(usize) -> bool) -> Vec<(String, String)>
     names
 }
 
-/// Returns, for each step of the run that goes on, whether it was begun.
-fn begun(file: &StateFile, choice: RunChoice) -> Result<Vec<bool>, Failure> {
+/// Returns, for each step of the plan, whether it was agreed to when the run began that goes on.
+fn agreed_before(plan: &Plan, file: &StateFile, choice: RunChoice) -> Result<Vec<bool>, Failure> {
     if choice == RunChoice::New {
         return Ok(Vec::new());
     }
@@ -105,11 +107,39 @@ fn begun(file: &StateFile, choice: RunChoice) -> Result<Vec<bool>, Failure> {
     let ledger = view
         .runs()
         .map_err(|error| engine::refused_by_journal(&error, &file.plan))?;
-    let was_begun = |step: &StepLedger| step.began_ms.is_some() || step.state != StepState::Waiting;
-    Ok(ledger
-        .unfinished(Some(&Scope::default()))
-        .map(|run| run.steps.iter().map(was_begun).collect())
-        .unwrap_or_default())
+    let Some(run) = ledger.unfinished(Some(&Scope::default())) else {
+        return Ok(Vec::new());
+    };
+    let is_begun = |step: &StepLedger| {
+        is_about_instance(step) && (step.began_ms.is_some() || step.state != StepState::Waiting)
+    };
+    if !run.steps.iter().any(is_begun) {
+        return Ok(Vec::new());
+    }
+    // By what they say, not by their place: another one may stand where one was begun.
+    let mut known: Vec<_> = run.steps.iter().map(|step| &step.planned).collect();
+    let lists = [
+        (StepPlace::Prepare, &plan.prepare),
+        (StepPlace::Finish, &plan.finish),
+    ];
+    let steps = lists
+        .into_iter()
+        .flat_map(|(place, steps)| steps.iter().map(move |step| (place, step.definition())));
+    let agreed = steps.map(|(place, definition)| {
+        let same = known
+            .iter()
+            .position(|had| had.place == place && had.definition == definition);
+        same.map(|index| known.remove(index)).is_some()
+    });
+    Ok(agreed.collect())
+}
+
+/// Returns whether a step takes the name from an instance, or gives one to another.
+fn is_about_instance(step: &StepLedger) -> bool {
+    let title = &step.planned.title;
+    ["rds_rename ", "rds_restore "]
+        .iter()
+        .any(|begin| title.starts_with(begin))
 }
 
 fn holds(all: &[(String, String)], name: &str) -> bool {

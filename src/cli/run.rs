@@ -324,9 +324,14 @@ fn conclude(
             ),
         )),
         Ending::StepFailed(failure) => Err(*failure),
-        Ending::Interrupted => {
+        Ending::Interrupted { in_finish } => {
             let paused = control::asked(state).map(|_| typed.as_str());
-            Err(engine::interrupted(run, paused))
+            let failure = engine::interrupted(run, paused);
+            Err(if in_finish {
+                engine::interrupted_in_steps(failure, "every row is in its target")
+            } else {
+                failure
+            })
         }
         Ending::Blocked { resources, bug } => Err(Failure {
             why: resources

@@ -11,40 +11,51 @@ use super::{
 };
 use crate::{
     cutover,
-    engine::{self, ToUndo, refused_by_journal},
+    engine::{self, Reversing, WayBack, refused_by_journal},
     failure::{Exit, Failure},
-    ids::RunId,
-    machine::Scope,
+    machine::{Ledger, Scope},
+    plan::{Plan, StepKind},
     report::human::{counted, printable},
 };
 
-/// Reverses the steps of the plan's latest run.
+/// Reverses the steps of the plan's latest run with anything to reverse.
 pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
     let plan = connect::load(&command.plan, screen)?.plan;
     let file = StateFile {
         path: connect::state_path(&plan, global),
         plan: connect::typed(&plan.path, &Scope::default(), global),
     };
-    let Some((run, steps)) = found(&file)? else {
+    let ledger = known(&file)?;
+    let actions = cutover::connect(&plan, &file.path, cutover::Purpose::Act)
+        .map_err(|error| engine::refused_by_edge(&error, &plan.name, &file.plan))?;
+    let runtime = connect::runtime()?;
+    let way = match WayBack::known(&ledger) {
+        None if renames(&plan) => {
+            let found = runtime.block_on(engine::found_by_tags(&plan, &actions, &ledger));
+            found.map_err(|error| engine::refused_by_edge(&error, &plan.name, &file.plan))?
+        }
+        known => known,
+    };
+    let Some(way) = way else {
         if screen.json {
             say(&serde_json::json!({"run": null, "steps": []}).to_string());
         } else {
-            say("no step of this plan is done: there is nothing to reverse");
+            say(&nothing(&plan, &file));
         }
         return Ok(Exit::Done);
     };
-    show(&run, &steps, screen);
+    show(&way, screen);
     let answer = if command.yes {
         Answer::Yes
     } else {
-        agreed(&run, steps.len())
+        agreed(&way)
     };
     if answer != Answer::Yes {
         return Err(Stop::Failed(Failure::new(
             Exit::Usage,
             format!(
                 "{} would be reversed, and {}",
-                counted(steps.len() as u64, "step"),
+                counted(way.steps.len() as u64, "step"),
                 answer.refusal()
             ),
             "nothing was reversed",
@@ -54,16 +65,17 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
             )),
         )));
     }
-    let actions = cutover::connect(&plan, &file.path)
-        .map_err(|error| engine::refused_by_edge(&error, &plan.name, &file.plan))?;
-    let runtime = connect::runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = supervision::listen()?;
-        let told = |text: &str| {
+        let told = |news: Reversing| {
+            let (event, text) = match news {
+                Reversing::Waits(text) => ("step_waits", text),
+                Reversing::Reversed(text) => ("step_undone", text),
+            };
             if screen.json {
-                say(&serde_json::json!({"event": "step_undone", "text": text}).to_string());
+                say(&serde_json::json!({"event": event, "text": text}).to_string());
             } else {
-                say(&printable(text));
+                say(&printable(&text));
             }
         };
         tokio::select! {
@@ -74,26 +86,55 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
                 "steps that are reversed are journaled; the one at work is looked at first",
                 format!("`rekindle undo {}` goes on from there", file.plan),
             )),
-            done = engine::undo(&plan, &actions, &file.path, &file.plan, told) => done,
+            done = engine::undo(&plan, &actions, &file.path, &file.plan, &way, told) => done,
         }
     });
     runtime.shutdown_background();
     outcome?;
+    if !screen.json
+        && let Some(before) = WayBack::known(&known(&file)?)
+    {
+        say(&format!(
+            "{} of run {} before it could be reversed, too: `rekindle undo {}` shows how",
+            counted(before.steps.len() as u64, "step"),
+            before.run,
+            file.plan
+        ));
+    }
     Ok(Exit::Done)
 }
 
-/// Returns the run and what would be reversed of it.
-fn found(file: &StateFile) -> Result<Option<(RunId, Vec<ToUndo>)>, Failure> {
-    let Some(view) = file.view()? else {
-        return Ok(None);
-    };
-    let ledger = view
-        .runs()
-        .map_err(|error| refused_by_journal(&error, &file.plan))?;
-    Ok(engine::to_undo(&ledger).map(|(run, steps)| (run.id.clone(), steps)))
+fn renames(plan: &Plan) -> bool {
+    let mut steps = plan.prepare.iter().chain(&plan.finish);
+    steps.any(|step| matches!(step.kind, StepKind::RdsRename(_)))
 }
 
-fn show(run: &RunId, steps: &[ToUndo], screen: Screen) {
+/// Returns why there is nothing to reverse: as far as the state file knows, which may not be all there is.
+fn nothing(plan: &Plan, file: &StateFile) -> String {
+    let path = file.path.display();
+    let known = if file.path.exists() {
+        format!("state file {path} knows of no step that is left: there is nothing to reverse")
+    } else {
+        format!("there is no state file {path}, so no step is known: there is nothing to reverse")
+    };
+    if renames(plan) {
+        format!("{known}; and no instance bears a tag of a step that renamed it")
+    } else {
+        known
+    }
+}
+
+/// Returns what the state file knows of runs.
+fn known(file: &StateFile) -> Result<Ledger, Failure> {
+    let Some(view) = file.view()? else {
+        return Ok(Ledger::default());
+    };
+    view.runs()
+        .map_err(|error| refused_by_journal(&error, &file.plan))
+}
+
+fn show(way: &WayBack, screen: Screen) {
+    let WayBack { run, steps, .. } = way;
     if screen.json {
         let steps: Vec<_> = steps
             .iter()
@@ -102,7 +143,13 @@ fn show(run: &RunId, steps: &[ToUndo], screen: Screen) {
         say(&serde_json::json!({"run": run, "steps": steps}).to_string());
         return;
     }
-    say(&format!("run {run}: to be reversed, in this order"));
+    if way.is_found() {
+        say(
+            "no state file here knows of it, and instances bear tags of steps that renamed them. To be reversed, in this order",
+        );
+    } else {
+        say(&format!("run {run}: to be reversed, in this order"));
+    }
     for one in steps {
         say(&format!(
             "  {}: {}",
@@ -110,12 +157,20 @@ fn show(run: &RunId, steps: &[ToUndo], screen: Screen) {
             printable(&one.stands)
         ));
     }
+    if way.is_found() {
+        say("its other steps are not known any more: reverse those by hand");
+    }
 }
 
 /// Asks on the terminal; nobody there is a no.
-fn agreed(run: &RunId, steps: usize) -> Answer {
-    ask::agreed(&format!(
-        "{} of run {run} will be reversed, and the run is given up. Type `yes` to do it:",
-        counted(steps as u64, "step")
-    ))
+fn agreed(way: &WayBack) -> Answer {
+    let steps = counted(way.steps.len() as u64, "step");
+    ask::agreed(&if way.is_found() {
+        format!("{steps} will be reversed. Type `yes` to do it:")
+    } else {
+        format!(
+            "{steps} of run {} will be reversed, and the run is given up. Type `yes` to do it:",
+            way.run
+        )
+    })
 }

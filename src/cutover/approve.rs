@@ -54,7 +54,12 @@ impl Action for Approve {
         }
     }
 
-    async fn undo(&self, _scene: &Scene, _facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
+    async fn undo(
+        &self,
+        _scene: &Scene,
+        _facts: Option<&Facts>,
+        _told: Told<'_>,
+    ) -> Result<Reversed, EdgeError> {
         Ok(Reversed::Nothing("an answer changes nothing".to_owned()))
     }
 }

@@ -76,7 +76,12 @@ impl Action for PageCheck {
         }
     }
 
-    async fn undo(&self, _scene: &Scene, _facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
+    async fn undo(
+        &self,
+        _scene: &Scene,
+        _facts: Option<&Facts>,
+        _told: Told<'_>,
+    ) -> Result<Reversed, EdgeError> {
         Ok(Reversed::Nothing("looking changes nothing".to_owned()))
     }
 }

@@ -3,11 +3,10 @@
 //! Jenkins answers a request for a build with nothing that says which one it becomes. So each build is given the run and
 //! the step as a parameter, and looked for by it before another one is asked for: in the queue, then among the builds.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
-use tokio::time::sleep;
 
 use super::{Action, Observed, Reversed, Scene, Told};
 use crate::{
@@ -15,10 +14,8 @@ use crate::{
     ids::RunId,
     machine::Facts,
     plan::{JenkinsBuild, JobShell},
-    process::{Redacted, Tail, keep},
-    remote::jenkins::{
-        Build, Found, Jenkins, Verdict, freestyle, has_parameter, is_ours, shell_steps,
-    },
+    process::{Redacted, keep},
+    remote::jenkins::{Build, Ended, Found, Jenkins, OwnJob, Verdict, shell_steps},
 };
 
 /// The parameter that says which run and step asked for a build.
@@ -27,22 +24,15 @@ const TOKEN: &str = "REKINDLE_RUN";
 /// The fact that says which builds do not count: those that failed, and were asked for by an earlier try.
 const AFTER: &str = "builds_after";
 
-/// How often a build is looked at.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// How long a build that was asked for may be neither in the queue nor among the builds.
-const GRACE: u32 = 30;
-
 pub(super) struct JobBuild {
-    jenkins: Arc<Jenkins>,
+    job: OwnJob,
     build: JenkinsBuild,
-    plan: String,
     log: PathBuf,
     redacted: Redacted,
 }
 
 impl JobBuild {
-    pub(super) const fn new(
+    pub(super) fn new(
         jenkins: Arc<Jenkins>,
         build: JenkinsBuild,
         plan: String,
@@ -50,9 +40,8 @@ impl JobBuild {
         redacted: Redacted,
     ) -> Self {
         Self {
-            jenkins,
+            job: OwnJob::new(jenkins, build.job.clone(), plan, &[TOKEN]),
             build,
-            plan,
             log,
             redacted,
         }
@@ -60,98 +49,57 @@ impl JobBuild {
 
     /// Returns the latest build that this step asked for, by itself or before its state file was lost.
     async fn found(&self, scene: &Scene, after: u64) -> Result<Option<Found>, EdgeError> {
-        for run in std::iter::once(&scene.run).chain(&scene.instead_of) {
-            let token = token(scene, run);
-            let job = &self.build.job;
-            let found = self.jenkins.find(job, TOKEN, &token, after).await?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
+        self.job.found(&tokens(scene), after).await
     }
 
-    /// Returns the definition that the job should have, and the one it has.
-    async fn definitions(&self) -> Result<(String, Option<String>), EdgeError> {
-        let job = &self.build.job;
-        let had = self.jenkins.config(job).await?;
-        if had.as_ref().is_some_and(|had| !is_ours(had)) {
-            return Err(EdgeError::new(
-                ErrorKind::Refused,
-                format!(
-                    "job `{job}` is there already and was not made by rekindle: it is not overwritten; name another one"
-                ),
-            ));
-        }
-        let commands = match &self.build.shell {
-            JobShell::Given(command) => vec![command.text.expose_secret().to_owned()],
-            JobShell::From(other) => {
-                let missing = |what: &str| {
-                    let text = format!("job `{other}` of `shell_from` {what}");
-                    EdgeError::new(ErrorKind::Missing, text)
-                };
-                let config = self.jenkins.config(other).await?;
-                let commands = shell_steps(&config.ok_or_else(|| missing("is not there"))?);
-                if commands.is_empty() {
-                    return Err(missing("has no step \"Execute shell\""));
-                }
-                commands
-            }
+    /// Returns what the job should run.
+    async fn commands(&self) -> Result<Vec<String>, EdgeError> {
+        let other = match &self.build.shell {
+            JobShell::Given(command) => return Ok(vec![command.text.expose_secret().to_owned()]),
+            JobShell::From(other) => other,
         };
-        Ok((freestyle(&self.plan, &[TOKEN], &commands), had))
+        let missing = |what: &str| {
+            let text = format!("job `{other}` of `shell_from` {what}");
+            EdgeError::new(ErrorKind::Missing, text)
+        };
+        let config = self.job.jenkins().config(other).await?;
+        let commands = shell_steps(&config.ok_or_else(|| missing("is not there"))?);
+        if commands.is_empty() {
+            return Err(missing("has no step \"Execute shell\""));
+        }
+        Ok(commands)
     }
 
-    /// Makes the job be as it should, and asks for a build.
-    async fn ask(&self, scene: &Scene) -> Result<(), EdgeError> {
-        let job = &self.build.job;
-        let (wanted, had) = self.definitions().await?;
-        let is_so = had.as_ref().is_some_and(|had| {
-            has_parameter(had, TOKEN) && shell_steps(had) == shell_steps(&wanted)
-        });
-        if !is_so {
-            self.jenkins.define(job, &wanted, had.is_some()).await?;
-        }
-        let token = token(scene, &scene.run);
-        self.jenkins.build(job, &[(TOKEN, &token)]).await
+    /// Refuses what surely cannot be built: a job of somebody else's, one to copy from that is not there.
+    async fn can_be_made(&self) -> Result<(), EdgeError> {
+        self.job.definition().await?;
+        self.commands().await.map(drop)
     }
 
     /// Follows a build to its end.
     async fn follow(&self, number: u64, told: Told<'_>) -> Result<String, EdgeError> {
-        let job = &self.build.job;
-        let mut tail = Tail::new(self.redacted.clone());
-        let mut start = 0;
-        loop {
-            let state = self.jenkins.state(job, number).await?;
-            // After the state: what a build that ended still had to say is there by now.
-            let (text, next) = self.jenkins.console(job, number, start).await?;
-            start = next;
-            tail.push(text.as_bytes());
-            let printed = tail.text();
-            if let Some(line) = printed.lines().rev().find(|line| !line.trim().is_empty()) {
-                told(format!("build {number} of `{job}`: {line}"));
-            }
-            let Some(state) = state else {
-                let gone = format!("build {number} of job `{job}` is gone");
-                return Err(EdgeError::new(ErrorKind::Refused, gone));
-            };
-            if let Some(verdict) = state.verdict {
-                if let Err(error) = keep(&self.log, &printed) {
-                    tracing::warn!(%error, path = %self.log.display(), "the console of a build is not kept");
-                }
-                return match verdict {
-                    Verdict::Success => Ok(succeeded(number)),
-                    Verdict::Other(result) => Err(EdgeError::new(
-                        ErrorKind::Refused,
-                        format!(
-                            "build {number} of job `{job}` ended with {result}; its console is in {}",
-                            self.log.display()
-                        ),
-                    )),
-                };
-            }
-            sleep(LOOK).await;
+        let Ended { verdict, printed } = self.job.ended(number, &self.redacted, told).await?;
+        if let Err(error) = keep(&self.log, &printed) {
+            tracing::warn!(%error, path = %self.log.display(), "the console of a build is not kept");
+        }
+        match verdict {
+            Verdict::Success => Ok(succeeded(number)),
+            Verdict::Other(result) => Err(EdgeError::new(
+                ErrorKind::Refused,
+                format!(
+                    "build {number} of job `{}` ended with {result}; its console is in {}",
+                    self.build.job,
+                    self.log.display()
+                ),
+            )),
         }
     }
+}
+
+/// Returns what builds of this step are known by: its own, and those of runs in whose place its run came.
+fn tokens(scene: &Scene) -> Vec<String> {
+    let runs = std::iter::once(&scene.run).chain(&scene.instead_of);
+    runs.map(|run| token(scene, run)).collect()
 }
 
 /// Returns what a build of this step of `run` is known by.
@@ -189,8 +137,7 @@ impl Action for JobBuild {
     }
 
     async fn intend(&self, scene: &Scene, had: Option<&Facts>) -> Result<Facts, EdgeError> {
-        // Refused before anything is done: a job of somebody else's, one to copy from that is not there.
-        self.definitions().await?;
+        self.can_be_made().await?;
         let mut before = after(had);
         // A build that failed is not the one that is wanted now; one that is at work is.
         if let Some(Found::Build(Build {
@@ -204,7 +151,7 @@ impl Action for JobBuild {
     }
 
     async fn is_possible(&self, _scene: &Scene) -> Result<(), EdgeError> {
-        self.definitions().await.map(drop)
+        self.can_be_made().await
     }
 
     async fn perform(
@@ -214,35 +161,29 @@ impl Action for JobBuild {
         told: Told<'_>,
     ) -> Result<String, EdgeError> {
         let after = after(Some(facts));
-        let mut found = self.found(scene, after).await?;
+        let found = self.found(scene, after).await?;
         if found.is_none() {
-            self.ask(scene).await?;
+            self.job.runs(&self.commands().await?).await?;
+            self.job.ask(&[&token(scene, &scene.run)]).await?;
         }
-        let mut missed = 0;
-        loop {
-            match &found {
-                Some(Found::Build(build)) => return self.follow(build.number, told).await,
-                Some(Found::Queued(why)) => {
-                    missed = 0;
-                    told(format!("waits in the queue: {why}"));
-                }
-                None => {
-                    missed += 1;
-                    if missed > GRACE {
-                        return Err(EdgeError::new(
-                            ErrorKind::Refused,
-                            "the build that was asked for is neither in the queue nor among the builds: it was cancelled, \
-                             or Jenkins drops the parameter",
-                        ));
-                    }
-                }
-            }
-            sleep(LOOK).await;
-            found = self.found(scene, after).await?;
-        }
+        let begun = self.job.begun(&tokens(scene), after, found, told).await;
+        // A person finds out whether somebody cancelled it.
+        let number = begun.map_err(|error| match error.kind {
+            ErrorKind::Failed => EdgeError {
+                kind: ErrorKind::Refused,
+                ..error
+            },
+            _ => error,
+        })?;
+        self.follow(number, told).await
     }
 
-    async fn undo(&self, _scene: &Scene, _facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
+    async fn undo(
+        &self,
+        _scene: &Scene,
+        _facts: Option<&Facts>,
+        _told: Told<'_>,
+    ) -> Result<Reversed, EdgeError> {
         Ok(Reversed::Nothing(
             "what a build did is not known here: reverse it by hand".to_owned(),
         ))

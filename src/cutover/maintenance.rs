@@ -76,7 +76,12 @@ impl Action for PageSwitch {
         self.switch(scene, self.up).await
     }
 
-    async fn undo(&self, scene: &Scene, _facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
+    async fn undo(
+        &self,
+        scene: &Scene,
+        _facts: Option<&Facts>,
+        _told: Told<'_>,
+    ) -> Result<Reversed, EdgeError> {
         if self.is_up(scene).await? != self.up {
             return Ok(Reversed::Undone(words(!self.up).to_owned()));
         }

@@ -41,8 +41,8 @@ use crate::{
 pub struct Scene {
     /// The run.
     pub run: RunId,
-    /// The run of a lost state file in whose place it came: what that one did is this one's.
-    pub instead_of: Option<RunId>,
+    /// The runs of lost state files in whose place it came, the latest first: what those did is this one's.
+    pub instead_of: Vec<RunId>,
     /// What earlier steps of the run found or chose.
     pub earlier: Vec<Facts>,
     /// The step.
@@ -100,6 +100,27 @@ pub trait Action: Send + Sync {
         Ok(had.cloned().unwrap_or_default())
     }
 
+    /// Returns what there is to know of a step that was found done by what it left behind, though no journal knows of it:
+    /// with that it counts as begun, and is reversed like any other. `None` where it was so before.
+    ///
+    /// # Errors
+    ///
+    /// Where the world does not say.
+    async fn adopt(&self, scene: &Scene) -> Result<Option<Facts>, EdgeError> {
+        let _ = scene;
+        Ok(None)
+    }
+
+    /// Returns the run that took the name which this step would take, this one or another: where its journal is lost, only
+    /// the tag says that it has to be given back. Reads only.
+    ///
+    /// # Errors
+    ///
+    /// Where the world does not say.
+    async fn left_by(&self) -> Result<Option<RunId>, EdgeError> {
+        Ok(None)
+    }
+
     /// Returns whether it leaves a world in which the shop is not what it was until the steps after it are done, too. Before
     /// it is begun, [`is_possible`](Self::is_possible) of each of them is asked.
     #[must_use]
@@ -132,12 +153,26 @@ pub trait Action: Send + Sync {
         told: Told<'_>,
     ) -> Result<String, EdgeError>;
 
-    /// Brings back the world from before. Called twice, it does no more than once.
+    /// Brings back the world from before. Called twice, it does no more than once. `told` hears what it waits for.
     ///
     /// # Errors
     ///
     /// Where the world is neither as before nor as after.
-    async fn undo(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Reversed, EdgeError>;
+    async fn undo(
+        &self,
+        scene: &Scene,
+        facts: Option<&Facts>,
+        told: Told<'_>,
+    ) -> Result<Reversed, EdgeError>;
+}
+
+/// What actions are wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be carried out or reversed.
+    Act,
+    /// To be looked at alone: nothing is written, and no command of an earlier process is waited for.
+    Look,
 }
 
 /// Returns the actions of the plan's steps in their order, `prepare` before `finish`. Starts nothing and connects to
@@ -146,7 +181,11 @@ pub trait Action: Send + Sync {
 /// # Errors
 ///
 /// `Refused` for files of `tls` that cannot be used.
-pub fn connect(plan: &Plan, state_path: &Path) -> Result<Vec<Arc<dyn Action>>, EdgeError> {
+pub fn connect(
+    plan: &Plan,
+    state_path: &Path,
+    purpose: Purpose,
+) -> Result<Vec<Arc<dyn Action>>, EdgeError> {
     let redacted = Redacted::of(plan);
     let folder = plan.folder();
     let lists = [
@@ -176,6 +215,7 @@ pub fn connect(plan: &Plan, state_path: &Path) -> Result<Vec<Arc<dyn Action>>, E
                 log: log_beside(state_path, &what),
                 redacted: redacted.clone(),
                 within: step.within,
+                only_looks: purpose == Purpose::Look,
             };
             actions.push(match (&step.kind, &jenkins) {
                 (StepKind::JenkinsBuild(build), Some(jenkins)) => Arc::new(JobBuild::new(

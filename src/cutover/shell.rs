@@ -54,7 +54,12 @@ impl Action for ShellAction {
         }
     }
 
-    async fn undo(&self, scene: &Scene, _facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
+    async fn undo(
+        &self,
+        scene: &Scene,
+        _facts: Option<&Facts>,
+        _told: Told<'_>,
+    ) -> Result<Reversed, EdgeError> {
         let Some(undo) = &self.shell.undo else {
             return Ok(Reversed::Nothing(
                 "the plan has no `undo` for it: reverse it by hand".to_owned(),

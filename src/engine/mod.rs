@@ -48,9 +48,11 @@ pub use handover::{IdPage, all_ids, check_ids, ids_source};
 pub use observers::Observers;
 pub use open::{OpenRun, OpenedRun, RunChoice, open};
 pub use preview::{Preview, ResourcePreview, StepPreview, preview, preview_steps};
-pub use refuse::{interrupted, refused_by_book, refused_by_edge, refused_by_journal};
+pub use refuse::{
+    interrupted, interrupted_in_steps, refused_by_book, refused_by_edge, refused_by_journal,
+};
 pub use retry::{Waits, retrying};
-pub use steps::{ToUndo, to_undo, undo};
+pub use steps::{Reversing, ToUndo, WayBack, found_by_tags, undo};
 pub use too_many::{is_for_dead_letters, next_of_blocked};
 pub use verify::{
     Asked, Broken, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Unlisted,

@@ -21,11 +21,11 @@ use super::{
     pace::after_death,
     preflight::{Checked, is_skipped, preflight},
     refuse::{
-        check_definitions, check_identities, check_prepared, in_use, interrupted, refused_by_book,
-        refused_by_edge, refused_by_journal,
+        check_begun_renames, check_definitions, check_identities, check_prepared, in_use,
+        interrupted, refused_by_book, refused_by_edge, refused_by_journal,
     },
     retry::patiently,
-    steps::{self, lost, planned_steps},
+    steps::{self, lost, planned_steps, refuse_half_done},
 };
 use crate::{
     cutover::{self, Action},
@@ -36,8 +36,8 @@ use crate::{
     journal::{Journal, Notice, OpenMode, View, host_name, now_ms},
     machine::{
         AttemptEnd, Event, FallbackEvent, Ledger, PartitionEvent, PartitionState, PlannedResource,
-        PlannedStep, ResourceEvent, ResourceLedger, ResourceState, RunEvent, RunLedger, RunState,
-        Scope,
+        PlannedStep, Predecessors, ResourceEvent, ResourceLedger, ResourceState, RunEvent,
+        RunLedger, RunState, Scope,
     },
     plan::Plan,
     source::{self, Source, TableShape},
@@ -171,18 +171,22 @@ async fn at_once(request: &OpenRun) -> Result<OpenedRun, Failure> {
 struct MovedAside {
     /// Its random id.
     state: Option<String>,
-    /// Its latest run.
-    run: Option<RunId>,
+    /// The runs that it leaves to the next.
+    left: Predecessors,
 }
 
 impl MovedAside {
     fn of(notices: &[Notice]) -> Self {
         let moved = notices.iter().find_map(|notice| match notice {
             Notice::StartedAnew {
-                old_run, old_state, ..
+                left, old_state, ..
             } => Some(Self {
                 state: old_state.clone(),
-                run: old_run.clone(),
+                left: left.clone(),
+            }),
+            Notice::NotBegun { left } => Some(Self {
+                state: None,
+                left: left.clone(),
             }),
             _ => None,
         });
@@ -277,6 +281,10 @@ fn choose(request: &OpenRun, ledger: &Ledger) -> Result<Chosen, Failure> {
         return Err(nothing_to_resume(ledger, typed));
     }
     let scope = found.map_or_else(|| request.scope.clone(), |run| run.scope.clone());
+    if scope.is_whole() {
+        let is_new = request.choice == RunChoice::New;
+        refuse_half_done(ledger, found.map(|run| &run.id), is_new, typed)?;
+    }
     let resources = planned_resources(&request.plan, &scope);
     let steps = planned_steps(&request.plan, &scope);
     let mut notices = Vec::new();
@@ -284,6 +292,7 @@ fn choose(request: &OpenRun, ledger: &Ledger) -> Result<Chosen, Failure> {
         match check_definitions(run, &resources, &steps, typed) {
             Err(failure) if request.accept_plan_change => {
                 check_prepared(run, &steps, typed)?;
+                check_begun_renames(run, &steps, typed)?;
                 let accepted = failure
                     .why
                     .iter()
@@ -319,13 +328,18 @@ fn opening_events(
     request: &OpenRun,
     chosen: &Chosen,
     ledger: &Ledger,
-    instead_of: Option<RunId>,
+    left: &Predecessors,
     checked: Option<&Checked>,
 ) -> Result<(Vec<Event>, u32), Failure> {
     let mut events = Vec::new();
     if request.choice == RunChoice::New {
         events.extend(cancelled(ledger, &request.scope));
     }
+    let instead_of = if left.is_empty() {
+        ledger.left_behind()
+    } else {
+        left.clone()
+    };
     events.extend(first_events(chosen, instead_of));
     let found = chosen.found.as_ref();
     let attempt = found.map_or(0, |run| run.attempts.len()) + 1;
@@ -376,13 +390,8 @@ async fn begin(
     }
     let actions = actions(request)?;
     let leases = take_leases(request, &checked, &journal, &chosen.run, moved_aside).await?;
-    let (events, attempt) = opening_events(
-        request,
-        &chosen,
-        &ledger,
-        moved_aside.run.clone(),
-        Some(&checked),
-    )?;
+    let (events, attempt) =
+        opening_events(request, &chosen, &ledger, &moved_aside.left, Some(&checked))?;
     let stale = stale_partitions(&ledger, &events);
     let mut book = Book::new(journal, ledger, chosen.run.clone());
     let recorded = async {
@@ -430,7 +439,7 @@ async fn release(leases: &Leases) {
 
 /// Returns what the plan's steps do.
 fn actions(request: &OpenRun) -> Result<Vec<Arc<dyn Action>>, Failure> {
-    cutover::connect(&request.plan, &request.state_path)
+    cutover::connect(&request.plan, &request.state_path, cutover::Purpose::Act)
         .map_err(|error| refused_by_edge(&error, &request.plan.name, &request.typed))
 }
 
@@ -552,7 +561,7 @@ async fn clear_retries(
 }
 
 /// Returns the events that open the run, or bring a found one up to the plan.
-fn first_events(chosen: &Chosen, instead_of: Option<RunId>) -> Vec<Event> {
+fn first_events(chosen: &Chosen, instead_of: Predecessors) -> Vec<Event> {
     let (resources, steps) = (chosen.resources.clone(), chosen.steps.clone());
     let Some(run) = &chosen.found else {
         return vec![Event::RunPlanned {

@@ -71,13 +71,14 @@ pub async fn preview_steps(
     // Without a run there is nothing that only its id would find.
     let id = run.map_or_else(|| RunId::from_text("none"), |run| run.id.clone());
     let mut previews = Vec::new();
+    let mut page_goes_up = false;
     let planned = planned_steps(plan, scope);
     for (index, (step, action)) in planned.iter().zip(actions).enumerate() {
         let had = run.and_then(|run| run.steps.get(index));
         let had = had.filter(|had| had.planned.definition == step.definition);
         let scene = Scene {
             run: id.clone(),
-            instead_of: run.and_then(|run| run.instead_of.clone()),
+            instead_of: run.map(|run| run.instead_of.to_vec()).unwrap_or_default(),
             earlier: run
                 .map(|run| facts_before(run, StepNumber::at(index)))
                 .unwrap_or_default(),
@@ -85,7 +86,15 @@ pub async fn preview_steps(
         };
         let facts = had.and_then(|had| had.facts.as_ref());
         let now = match action.observe(&scene, facts).await {
+            // A page that goes up before it comes down.
+            Ok(Observed::Done(how)) if page_goes_up && step.title == "maintenance_off" => {
+                format!("done once `maintenance` is; until then {how}")
+            }
             Ok(Observed::Done(how)) => format!("is so: {how}"),
+            Ok(Observed::NotDone(how)) if step.title == "maintenance" => {
+                page_goes_up = true;
+                format!("not done: {how}")
+            }
             Ok(Observed::NotDone(how)) => match action.is_possible(&scene).await {
                 Ok(()) => format!("not done: {how}"),
                 Err(error) => format!(

@@ -244,6 +244,46 @@ pub fn check_prepared(run: &RunLedger, steps: &[PlannedStep], typed: &str) -> Re
     })
 }
 
+/// Refuses a plan that lost or changed an `rds_rename` which was begun, whatever was accepted: what is known of the instance
+/// would go with it, and nobody could give its name back.
+pub fn check_begun_renames(
+    run: &RunLedger,
+    steps: &[PlannedStep],
+    typed: &str,
+) -> Result<(), Failure> {
+    let mut left: Vec<&PlannedStep> = steps.iter().collect();
+    let mut gone = Vec::new();
+    for had in &run.steps {
+        let same = left.iter().position(|step| {
+            step.place == had.planned.place && step.definition == had.planned.definition
+        });
+        if let Some(index) = same {
+            left.remove(index);
+        } else if had.planned.title.starts_with("rds_rename ") && run.has_to_reverse(had) {
+            gone.push(format!(
+                "step {} of `{}` was begun, and is no longer so in the plan",
+                had.planned.title,
+                had.planned.place.label()
+            ));
+        }
+    }
+    if gone.is_empty() {
+        return Ok(());
+    }
+    Err(Failure {
+        why: gone,
+        ..Failure::new(
+            Exit::Refused,
+            format!("run {} took a name that has to be given back first", run.id),
+            "nothing was written; the run's progress is kept",
+            format!(
+                "put the step back as it was; then `rekindle run {typed}` goes on, and `rekindle undo {}` gives the name back",
+                without_scope(typed)
+            ),
+        )
+    })
+}
+
 /// Returns the failure for a run that a signal ended; `paused` is what to type of the plan alone, where somebody paused it.
 #[must_use]
 pub fn interrupted(typed: &str, paused: Option<&str>) -> Failure {
@@ -257,6 +297,17 @@ pub fn interrupted(typed: &str, paused: Option<&str>) -> Failure {
             None => goes_on,
         },
     )
+}
+
+/// Returns the failure for a run that a signal ended among its steps: `rows` says what became of those.
+#[must_use]
+pub fn interrupted_in_steps(failure: Failure, rows: &str) -> Failure {
+    Failure {
+        safe: format!(
+            "{rows}; the steps that are done are journaled, and the one at work is looked at first"
+        ),
+        ..failure
+    }
 }
 
 /// Returns the failure for a change that could not be recorded.

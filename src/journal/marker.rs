@@ -11,7 +11,7 @@ use super::{
     error::JournalError,
     files::{StateFiles, private, with_suffix},
 };
-use crate::{failpoint, ids::RunId};
+use crate::{failpoint, ids::RunId, machine::Predecessors};
 
 /// `{"format":1,"state":"5kq…","run":"7F3KQX","seq":40,"at_ms":1763720000000}`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub(super) struct Marker {
     pub(super) state: String,
     /// The latest run; `None` before the first.
     pub(super) run: Option<RunId>,
+    /// The runs for which another one answers that comes in the place of this file; `None` where an older release wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lineage: Option<Predecessors>,
     /// An event that is committed; later ones may be as well.
     pub(super) seq: u64,
     /// When it was written.
@@ -37,6 +40,17 @@ pub(super) enum Found {
     Unreadable,
     /// A marker.
     Marker(Marker),
+}
+
+impl Marker {
+    /// Returns the runs for which another one answers that comes in the place of the state file.
+    pub(super) fn answers_for(&self) -> Predecessors {
+        match (&self.lineage, &self.run) {
+            (Some(lineage), _) => lineage.clone(),
+            (None, Some(run)) => Predecessors::of(run, &Predecessors::default()),
+            (None, None) => Predecessors::default(),
+        }
+    }
 }
 
 impl Found {
@@ -97,6 +111,7 @@ mod tests {
             format: 1,
             state: "a".into(),
             run: None,
+            lineage: Some(Predecessors::default()),
             seq: 0,
             at_ms: 5,
         };

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use crate::ids::RunId;
+use crate::{ids::RunId, machine::Predecessors};
 
 /// Something unusual that the opening of a state file found and dealt with. `Display` is one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,12 +20,19 @@ pub enum Notice {
     StartedAnew {
         /// Why the old one was refused, in one line.
         refused: String,
-        /// The run that the old marker names: steps are observed by its tags before they are done.
+        /// The run that the old marker names.
         old_run: Option<RunId>,
+        /// The runs that it leaves to the next: steps are observed by their tags before they are done.
+        left: Predecessors,
         /// Random id of the old state file, where its marker could be read.
         old_state: Option<String>,
         /// Where the old files lie now.
         moved_to: PathBuf,
+    },
+    /// An earlier process had begun the state file anew, and ended before its run began.
+    NotBegun {
+        /// The runs that the state file before it left to the next.
+        left: Predecessors,
     },
     /// The state file was brought up to date.
     Migrated {
@@ -70,6 +77,10 @@ impl fmt::Display for Notice {
                     None => Ok(()),
                 }
             }
+            Self::NotBegun { left } => write!(
+                f,
+                "the state file was begun anew and holds no run yet; what is left of these is looked for: {left}"
+            ),
             Self::Migrated { from, to, backup } => write!(
                 f,
                 "state file brought from format {from} to {to}; the old one is kept as `{}`",

@@ -15,7 +15,7 @@ use super::{
     error::{Fault, JournalError},
     files::{self, StateFiles, private, with_suffix},
     lock::{self, Lock},
-    marker::{self, Found},
+    marker::{self, Found, Marker},
     migrate,
     notice::Notice,
     projection,
@@ -71,10 +71,11 @@ pub(super) fn open(
 ) -> Result<(Store, Vec<Notice>), JournalError> {
     let files = StateFiles::prepare(path)?;
     let lock = Lock::take(&files, settings.lock_wait)?;
-    let (found, notices) = match load(&files, &settings) {
+    let before = marker::read(&files)?;
+    let (found, mut notices) = match load(&files, before.clone(), &settings) {
         Err(refused) if mode == OpenMode::NewAfterRefusal && refused.is_refusal() => {
             let aside = move_aside(&files, &refused)?;
-            let (loaded, mut notices) = load(&files, &settings)?;
+            let (loaded, mut notices) = load(&files, Found::Nothing, &settings)?;
             notices.insert(0, aside);
             (loaded, notices)
         }
@@ -87,6 +88,14 @@ pub(super) fn open(
         marker,
     } = found;
     let mut store = Store::new(connection, files, settings, state, log, lock);
+    if store.log.ledger.runs.is_empty() {
+        // Nobody answers yet for the runs of the state file before.
+        store.left = before.marker().map(Marker::answers_for).unwrap_or_default();
+        if marker != Found::Nothing && !store.left.is_empty() {
+            let left = store.left.clone();
+            notices.push(Notice::NotBegun { left });
+        }
+    }
     let current = store.marker();
     let stands = marker.marker().is_some_and(|had| {
         (had.format, &had.state, &had.run, had.seq)
@@ -109,8 +118,11 @@ struct Loaded {
     marker: Found,
 }
 
-fn load(files: &StateFiles, settings: &Settings) -> Result<(Loaded, Vec<Notice>), JournalError> {
-    let marker = marker::read(files)?;
+fn load(
+    files: &StateFiles,
+    marker: Found,
+    settings: &Settings,
+) -> Result<(Loaded, Vec<Notice>), JournalError> {
     // Before SQLite is let near it: opening an empty file deletes the log beside it.
     let wal_bytes = check_files(files, &marker)?;
     let mut connection = connect(&files.database)?;
@@ -377,10 +389,16 @@ fn behind(files: &StateFiles, marker: &Found, what: String) -> JournalError {
     }
 }
 
-/// Renames the files of a refused state to `X.sqlite.damaged-<n>` and its companions.
+/// Renames the files of a refused state to `X.sqlite.damaged-<n>` and its companions. The marker is copied: until that of
+/// the new state takes its place, a death in between leaves a state that is refused again, and knows of the runs before.
 fn move_aside(files: &StateFiles, refused: &JournalError) -> Result<Notice, JournalError> {
     let marker = marker::read(files)?;
-    let (to, pairs) = free_place(files);
+    let (to, [pairs @ .., (from, copy)]) = free_place(files);
+    match fs::copy(&from, &copy) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(JournalError::io("copy", &from, error)),
+    }
     for (from, to) in pairs {
         match fs::rename(&from, &to) {
             Ok(()) => {}
@@ -393,13 +411,13 @@ fn move_aside(files: &StateFiles, refused: &JournalError) -> Result<Notice, Jour
     Ok(Notice::StartedAnew {
         refused: refused.to_string(),
         old_run: marker.and_then(|marker| marker.run.clone()),
+        left: marker.map(Marker::answers_for).unwrap_or_default(),
         old_state: marker.map(|marker| marker.state.clone()),
         moved_to: to,
     })
 }
 
-/// Returns the first number that no earlier damage took. The marker goes last: until it is gone, a death in between
-/// leaves a state that is refused again, not one that looks new.
+/// Returns the first number that no earlier damage took. The marker comes last.
 fn free_place(files: &StateFiles) -> (PathBuf, [(PathBuf, PathBuf); 5]) {
     let mut number = 1_u32;
     loop {

@@ -10,7 +10,8 @@ use crate::{
     ids::{ChunkSeq, PartitionId, ResourceName, RunId, StepNumber},
     machine::{
         AttemptLedger, Event, FallbackEvent, HandoverScope, Ledger, PartitionLedger,
-        PartitionState, Progress, ResourceEvent, ResourceLedger, RunLedger, StepLedger, Watermark,
+        PartitionState, Predecessors, Progress, ResourceEvent, ResourceLedger, RunLedger,
+        StepLedger, Watermark,
     },
 };
 
@@ -557,7 +558,10 @@ fn run_row(ordinal: u64, run: &RunLedger) -> Vec<Value> {
         Value::Integer(run.moved_ms),
         maybe(run.source.as_deref(), text),
         text(json(&run.targets)),
-        maybe(run.instead_of.as_ref(), |run| text(run.as_str())),
+        maybe(
+            (!run.instead_of.is_empty()).then_some(&run.instead_of),
+            |runs| text(runs.to_string()),
+        ),
     ]
 }
 
@@ -637,7 +641,8 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<RunLedger> {
         steps: Vec::new(),
         instead_of: row
             .get::<_, Option<String>>(9)?
-            .map(|run| RunId::from_text(&run)),
+            .map(Predecessors::from)
+            .unwrap_or_default(),
     })
 }
 

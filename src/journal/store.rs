@@ -20,7 +20,7 @@ use super::{
 use crate::{
     failpoint,
     ids::{ChunkSeq, PartitionId, ResourceName, RunId},
-    machine::{Event, PartitionEvent, Progress, StepEvent},
+    machine::{Event, PartitionEvent, Predecessors, Progress, StepEvent},
 };
 
 /// Where the events went.
@@ -46,6 +46,8 @@ pub(super) struct Store {
     pub(super) settings: Settings,
     pub(super) state: String,
     pub(super) log: Log,
+    /// The runs of the state file before, until there is one that answers for them.
+    pub(super) left: Predecessors,
     database_id: Option<FileId>,
     wal_id: Option<FileId>,
     lock: Lock,
@@ -67,6 +69,7 @@ impl Store {
             settings,
             state,
             log,
+            left: Predecessors::default(),
             database_id,
             wal_id: None,
             lock,
@@ -133,10 +136,16 @@ impl Store {
 
     /// Returns the marker that fits what is committed now.
     pub(super) fn marker(&self) -> Marker {
+        let lineage = if self.log.ledger.runs.is_empty() {
+            self.left.clone()
+        } else {
+            self.log.ledger.lineage()
+        };
         Marker {
             format: self.settings.format,
             state: self.state.clone(),
             run: self.log.ledger.runs.last().map(|run| run.id.clone()),
+            lineage: Some(lineage),
             seq: self.log.seq,
             at_ms: clock::now_ms(),
         }
@@ -313,7 +322,7 @@ const fn moves_marker(event: &Event) -> bool {
             | Event::AttemptEnded { .. }
             | Event::Run { .. }
             | Event::Step {
-                event: StepEvent::Intended { .. },
+                event: StepEvent::Intended { .. } | StepEvent::Undone { .. },
                 ..
             }
     )

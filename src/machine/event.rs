@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fallback::FallbackEvent, ledger::Ledger, partition::PartitionEvent, partition::Progress,
-    resource::ResourceEvent, run::RunEvent, step::PlannedStep, step::StepEvent,
+    resource::ResourceEvent, reverse::Predecessors, run::RunEvent, step::PlannedStep,
+    step::StepEvent,
 };
 use crate::{
     cursor::{Cursor, KeyRange, KeyValue},
@@ -28,9 +29,9 @@ pub enum Event {
         /// Its steps in plan order, `prepare` before `finish`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         steps: Vec<PlannedStep>,
-        /// The run of a state file that was lost: what it had begun is found again by its id.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        instead_of: Option<RunId>,
+        /// The runs of state files that were lost: what they had begun is found again by their ids.
+        #[serde(default, skip_serializing_if = "Predecessors::is_empty")]
+        instead_of: Predecessors,
     },
     /// The plan changed between attempts and the change was accepted: the resources as they are now.
     PlanChanged {

@@ -10,6 +10,7 @@ use super::{
     fallback::{Fallback, FallbackEvent},
     partition::{PartitionEvent, PartitionState, Progress},
     resource::{ResourceEvent, ResourceState},
+    reverse::Predecessors,
     run::{RunEvent, RunState},
     step::{PlannedStep, StepLedger, StepPlace},
 };
@@ -51,9 +52,9 @@ pub struct RunLedger {
     /// Its steps, those of `prepare` before those of `finish`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepLedger>,
-    /// The run of a lost state file in whose place it came.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instead_of: Option<RunId>,
+    /// The runs of lost state files in whose place it came.
+    #[serde(default, skip_serializing_if = "Predecessors::is_empty")]
+    pub instead_of: Predecessors,
 }
 
 /// One resource of a run.
@@ -437,7 +438,7 @@ impl RunLedger {
                 .collect::<Result<_, _>>()?,
             attempts: Vec::new(),
             steps: Vec::new(),
-            instead_of: None,
+            instead_of: Predecessors::default(),
         })
     }
 

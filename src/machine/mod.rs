@@ -9,6 +9,7 @@ pub mod fallback;
 pub mod ledger;
 pub mod partition;
 pub mod resource;
+pub mod reverse;
 pub mod run;
 pub mod step;
 
@@ -21,6 +22,7 @@ pub use fallback::{Fallback, FallbackEvent, Handover, HandoverScope, IdChunk, is
 pub use ledger::{AttemptLedger, Ledger, PartitionLedger, ResourceLedger, RunLedger};
 pub use partition::{PartitionEvent, PartitionState, Progress};
 pub use resource::{ResourceEvent, ResourceState};
+pub use reverse::Predecessors;
 pub use run::{Phase, RunEvent, RunState};
 pub use step::{Facts, PlannedStep, StepEvent, StepLedger, StepPlace, StepState};
 

@@ -4,6 +4,7 @@
 //! waiting -> intent -> done -> undone
 //! intent -> (the process died, or the call failed) unknown -> (observed) done | waiting
 //! waiting -> (it is so already) done;   unknown -> undone
+//! done -> (it is being reversed) unknown
 //! ```
 //!
 //! An intent is on disk before anything is done, and no step that was begun is done again before the world was looked
@@ -76,7 +77,7 @@ pub enum StepEvent {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         facts: Facts,
     },
-    /// The process that did it is gone.
+    /// The process that did it is gone; or it is about to be reversed, and nobody knows how far that comes.
     Lost,
     /// It could not be done, or nobody knows.
     Failed {
@@ -107,7 +108,9 @@ impl StepState {
         use {StepEvent as E, StepState as S};
         Ok(match (self, event) {
             (S::Waiting, E::Intended { .. }) => S::Intent,
-            (S::Intent, E::Lost) | (S::Intent | S::Unknown, E::Failed { .. }) => S::Unknown,
+            (S::Intent | S::Done, E::Lost) | (S::Intent | S::Unknown, E::Failed { .. }) => {
+                S::Unknown
+            }
             // What is looked at before it is done may refuse it.
             (S::Waiting, E::Failed { .. }) | (S::Unknown, E::NotDone) => S::Waiting,
             (S::Waiting | S::Intent | S::Unknown, E::Done { .. }) => S::Done,

@@ -119,11 +119,13 @@ pub enum Code {
     OtherQueue,
     /// What is in the queues cannot be told.
     QueuesUnknown,
+    /// A maintenance page that no step takes away.
+    PageStays,
 }
 
 impl Code {
     /// Every code, in the order of the declaration.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 58] = [
         Self::Unreadable,
         Self::TooLarge,
         Self::NotText,
@@ -181,6 +183,7 @@ impl Code {
         Self::MissingQueue,
         Self::OtherQueue,
         Self::QueuesUnknown,
+        Self::PageStays,
     ];
 
     /// Returns whether only the servers of a plan can show such a problem.
@@ -250,6 +253,7 @@ impl Code {
             Self::MissingQueue => "queue::missing",
             Self::OtherQueue => "queue::other",
             Self::QueuesUnknown => "queue::unknown",
+            Self::PageStays => "plan::page-stays",
         }
     }
 
@@ -269,7 +273,8 @@ impl Code {
             | Self::OtherDatabase
             | Self::NoRoom
             | Self::DynamicIndex
-            | Self::QueuesUnknown => Severity::Warning,
+            | Self::QueuesUnknown
+            | Self::PageStays => Severity::Warning,
             _ => Severity::Error,
         }
     }

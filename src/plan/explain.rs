@@ -392,6 +392,13 @@ impl Code {
                  neither: rows are written directly, and what consumers hold is only shown. What the shop needs of its \
                  queues could not be checked.",
             ),
+            Self::PageStays => shown(
+                "A step puts the maintenance page up, and no step after it takes it away: the run ends as done, and the shop \
+                 stays closed until somebody opens it by hand.",
+                "prepare: [{ maintenance: { on: \"touch m.flag\", check: \"test -e m.flag\", off: \"rm -f m.flag\" } }]\n",
+                "prepare: [{ maintenance: { on: \"touch m.flag\", check: \"test -e m.flag\", off: \"rm -f m.flag\" } }]\n\
+                 finish: [{ maintenance_off: {} }]\n",
+            ),
         }
     }
 }

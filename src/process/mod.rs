@@ -49,9 +49,19 @@ pub enum Trouble {
 }
 
 /// Runs `command` for at most `within`. Dropping the future, or a time-out, ends the program and whatever it started.
-pub async fn run(mut command: Command, within: Duration, redacted: &Redacted) -> Ran {
+pub async fn run(command: Command, within: Duration, redacted: &Redacted) -> Ran {
+    run_reading(command, Stdio::null(), within, redacted).await
+}
+
+/// Runs `command` like [`run`], with `input` as its stdin, which it has for as long as it lives, also where we are killed.
+pub async fn run_reading(
+    mut command: Command,
+    input: Stdio,
+    within: Duration,
+    redacted: &Redacted,
+) -> Ran {
     command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // Ours alone: the program must not take itself for a worker of ours.

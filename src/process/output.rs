@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    env,
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -12,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret;
 use url::Url;
 
-use crate::plan::{Plan, PublisherConfig, TargetConfig};
+use crate::plan::{Hidden, Plan, PublisherConfig, StepKind, TargetConfig};
 
 /// Bytes of output that are kept: the end says why a command failed.
 pub const KEPT: usize = 64 * 1024;
@@ -33,7 +34,8 @@ pub struct Redacted {
 }
 
 impl Redacted {
-    /// Returns the passwords in the plan's URLs, as they are typed and as they are meant, those URLs, and its API keys.
+    /// Returns the passwords in the plan's URLs, as they are typed and as they are meant, those URLs, its API keys, what variables
+    /// stand for in its commands where they say that it is a secret, and the secrets of AWS in our environment.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let mut keys = Vec::new();
@@ -74,6 +76,16 @@ impl Redacted {
                 urls.push(url.expose_secret().to_owned());
             }
         }
+        for (name, value) in scripts(plan).into_iter().flat_map(filled_in) {
+            if is_secret_by_name(&name) {
+                keys.push(value);
+            } else {
+                urls.push(value);
+            }
+        }
+        // Commands inherit them.
+        let inherited = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+        keys.extend(inherited.iter().filter_map(|name| env::var(name).ok()));
         Self::in_urls(&urls, keys)
     }
 
@@ -111,6 +123,69 @@ impl Redacted {
         }
         cut
     }
+}
+
+/// Returns the commands of the plan's steps.
+fn scripts(plan: &Plan) -> Vec<&Hidden> {
+    let steps = plan.prepare.iter().chain(&plan.finish);
+    steps.flat_map(|step| commands(&step.kind)).collect()
+}
+
+fn commands(kind: &StepKind) -> Vec<&Hidden> {
+    match kind {
+        StepKind::Maintenance(page) | StepKind::MaintenanceOff(page) => {
+            vec![&page.on, &page.check, &page.off]
+        }
+        StepKind::Shell(shell) => std::iter::once(&shell.run)
+            .chain(&shell.check)
+            .chain(&shell.undo)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Returns the variables of a text by what stands between `${` and `}`, and what was filled in for each.
+fn filled_in(hidden: &Hidden) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let (mut typed, mut text) = (hidden.typed.as_str(), hidden.text.expose_secret());
+    while let Some((before, rest)) = typed.split_once("${") {
+        if let Some(before) = before.strip_suffix('$') {
+            // `$${` is no variable.
+            let after = text.strip_prefix(before);
+            let Some(after) = after.and_then(|after| after.strip_prefix("${")) else {
+                break;
+            };
+            (typed, text) = (rest, after);
+            continue;
+        }
+        let Some((name, after)) = rest.split_once('}') else {
+            break;
+        };
+        let Some(value) = text.strip_prefix(before) else {
+            break;
+        };
+        // Up to the next text that was typed, which has to come after it.
+        let next = after.split_once("${").map_or(after, |(next, _)| next);
+        let next = next.strip_suffix('$').unwrap_or(next);
+        let end = if next.is_empty() {
+            if after.is_empty() { value.len() } else { break }
+        } else {
+            match value.find(next) {
+                Some(end) => end,
+                None => break,
+            }
+        };
+        found.push((name.to_owned(), value[..end].to_owned()));
+        (typed, text) = (after, &value[end..]);
+    }
+    found
+}
+
+/// Returns whether a variable is called like something secret, or is a file, as secrets are.
+fn is_secret_by_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let words = ["PASS", "PW", "SECRET", "TOKEN", "KEY", "CREDENTIAL"];
+    name.starts_with("FILE:") || words.iter().any(|word| name.contains(word))
 }
 
 /// The end of what a command printed.
@@ -219,6 +294,32 @@ mod tests {
         tail.push(b"at mysql://shop:gehe%40im@db.test/shop with gehe");
         tail.push(b"@im or gehe%40im: api-key-4711 refused");
         assert_eq!(tail.text(), "at *** with *** or ***: *** refused");
+    }
+
+    #[test]
+    fn what_variables_stand_for_in_commands_is_found() {
+        let hidden = |typed: &str, text: &str| Hidden {
+            typed: typed.to_owned(),
+            text: text.to_owned().into(),
+        };
+        let found = filled_in(&hidden(
+            "load ${URL} -p ${DB_PW:-x}; echo $${A} ${file:token}",
+            "load mysql://a:b4711@db/x -p geheim; echo ${A} t0ken",
+        ));
+        let found: Vec<_> = found
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("URL", "mysql://a:b4711@db/x"),
+                ("DB_PW:-x", "geheim"),
+                ("file:token", "t0ken")
+            ]
+        );
+        assert!(!is_secret_by_name("URL") && is_secret_by_name("DB_PW:-x"));
+        assert!(filled_in(&hidden("echo a", "echo a")).is_empty());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rekindle::{
     cursor::{Cursor, KeyRange, KeyValue},
     ids::{ChunkSeq, PartitionId, RunId},
     journal::{Journal, OpenMode},
-    machine::{Event, PartitionPlan, PlannedResource, Progress, RunEvent, Scope},
+    machine::{Event, PartitionPlan, PlannedResource, Predecessors, Progress, RunEvent, Scope},
     plan,
     target::{self, Extent, PartitionKey},
 };
@@ -141,7 +141,7 @@ fn commits(criterion: &mut Criterion) {
                 skipped: false,
             }],
             steps: Vec::new(),
-            instead_of: None,
+            instead_of: Predecessors::default(),
         },
         Event::AttemptStarted {
             run: run.clone(),

@@ -20,8 +20,8 @@ use rekindle::{
     },
     machine::{
         AttemptEnd, DeadLetter, Event, FallbackEvent, HandoverScope, IdChunk, Ledger,
-        PartitionEvent, PartitionPlan, PlannedResource, PlannedStep, Progress, ResourceEvent,
-        RunEvent, Scope, StepEvent, StepPlace, Watermark,
+        PartitionEvent, PartitionPlan, PlannedResource, PlannedStep, Predecessors, Progress,
+        ResourceEvent, RunEvent, Scope, StepEvent, StepPlace, Watermark,
     },
 };
 
@@ -152,7 +152,7 @@ fn planned(run: &str) -> Event {
         scope: Scope::default(),
         resources: vec![resource("url"), resource("price")],
         steps: Vec::new(),
-        instead_of: None,
+        instead_of: Predecessors::default(),
     }
 }
 
@@ -163,7 +163,7 @@ fn planned_with_steps(run: &str) -> Event {
         steps, instead_of, ..
     } = &mut planned
     {
-        *instead_of = Some(RunId::from_text("LOST22"));
+        *instead_of = Predecessors::from("LOST22 LOST23".to_owned());
         steps.extend([step(StepPlace::Prepare, 1), step(StepPlace::Finish, 2)]);
     }
     planned
@@ -414,6 +414,36 @@ fn a_state_file_behind_its_marker_is_refused() {
         );
         assert!(rig.beside(".damaged-1.marker").exists());
     }
+}
+
+#[test]
+fn what_a_lost_state_file_left_is_known_until_a_run_answers_for_it() {
+    let rig = Rig::new();
+    rig.killed_after(5);
+    fs::remove_file(rig.path()).unwrap();
+    fs::remove_file(rig.beside("-wal")).unwrap();
+    let is_left = |notices: &[Notice]| match notices {
+        [Notice::StartedAnew { left, .. } | Notice::NotBegun { left }] => {
+            left.to_string() == "RUN222"
+        }
+        _ => false,
+    };
+    // Killed before its run began, and again.
+    let (journal, _, notices) = rig.begin_anew();
+    assert!(is_left(&notices), "{notices:?}");
+    rig.abandon(journal);
+    let (journal, _, notices) = rig.open();
+    assert!(is_left(&notices), "{notices:?}");
+    rig.abandon(journal);
+    // Killed between the old state and the new one.
+    fs::remove_file(rig.path()).unwrap();
+    fs::remove_file(rig.beside("-wal")).ok();
+    assert!(matches!(rig.refused(), JournalError::Behind { .. }));
+    let (journal, mut ledger, notices) = rig.begin_anew();
+    assert!(is_left(&notices), "{notices:?}");
+    record(&journal, &mut ledger, begin("RUN333"));
+    wait(journal.close()).unwrap();
+    assert_eq!(rig.open().2, vec![]);
 }
 
 /// A refusal may leave `SQLite`'s shared memory and the lock line, nothing else.

@@ -84,7 +84,7 @@ finish:
   - jenkins_build: { job: "shop/resync", shell: "true", within: 1h }
   - jenkins_build: { job: again, shell_from: nightly }
   - rds_snapshot: { instance: shop-db, name: "before-{date}", within: 1h }
-  - rds_rename: { instance: shop-db, to: shop-db-old, when: immediately, within: 1h }
+  - rds_rename: { instance: other-db, to: other-db-old, when: immediately, within: 1h }
   - rds_restore: { instance: shop-db, from: { snapshot: nightly }, settings_of: shop-db-old, within: 1h }
   - rds_restore: { instance: shop-db, from: { latest: hourly }, settings_of: shop-db-old }
   - rds_restore: { instance: shop-db, from: { time: "2026-11-21T03:00:00Z" }, settings_of: shop-db-old }

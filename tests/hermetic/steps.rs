@@ -15,6 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rekindle::{
+    cutover,
+    engine::{self, WayBack},
+    failure::Exit,
+    journal::View,
+    plan,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -542,7 +549,7 @@ fn a_page_that_never_answers_stops_the_run_in_time() {
 
 #[test]
 fn what_a_variable_stands_for_is_in_no_list_of_processes_and_no_state() {
-    let steps = "prepare: [{ shell: { run: \"tr '\\\\0' ' ' < /proc/$PPID/cmdline > shown; tr '\\\\0' ' ' < /proc/$$/cmdline >> shown; test ${PW} = geheim-4711; env > env\", repeatable: true } }]\n";
+    let steps = "prepare: [{ shell: { run: \"for pid in $(cut -d' ' -f4 /proc/$PPID/stat) $PPID; do tr '\\\\0' ' ' < /proc/$pid/cmdline; done > shown; tr '\\\\0' ' ' < /proc/$$/cmdline >> shown; test ${PW} = geheim-4711; env > env\", repeatable: true } }]\n";
     let shop = Shop::new(steps);
     let mut command = shop.command(&["run", "shop.yaml", "--single-process"], None);
     let output = command.env("PW", "geheim-4711").output().unwrap();
@@ -709,4 +716,141 @@ fn a_job_of_somebody_else_is_copied_from_and_never_overwritten() {
         "{said}"
     );
     assert!(known.lock().unwrap().changes.is_empty());
+}
+
+#[tokio::test]
+#[cfg(feature = "failpoints")]
+async fn undo_refuses_where_there_is_more_to_reverse_than_was_shown() {
+    let shop = Shop::new(STEPS);
+    assert_eq!(shop.run(&[], Some("step_done:1:kill")).0, None);
+    let (path, state) = (shop.path("shop.yaml"), shop.path("state/shop.sqlite"));
+    let ledger = View::open(&state).unwrap().unwrap().runs().unwrap();
+    let shown = WayBack::known(&ledger).unwrap();
+    assert_eq!(shown.steps.len(), 1);
+    // It goes on while a person reads that list.
+    shop.completes(&[]);
+    let calls = shop.calls();
+    let plan = plan::load(&path, &|_| None).unwrap().plan;
+    let actions = cutover::connect(&plan, &state, cutover::Purpose::Act).unwrap();
+    let told = |news| panic!("{news:?}");
+    let undone = engine::undo(&plan, &actions, &state, "shop.yaml", &shown, told).await;
+    let failure = undone.unwrap_err();
+    assert_eq!(failure.exit, Exit::Refused, "{failure:?}");
+    assert!(
+        failure.what.contains("no longer what was shown"),
+        "{failure:?}"
+    );
+    assert_eq!(shop.calls(), calls);
+    // What is shown now is reversed.
+    let (code, said) = shop.said(&["undo", "shop.yaml", "--yes"], None);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!shop.has("warm") && !shop.has("migrated"), "{said}");
+}
+
+#[test]
+fn a_signal_in_a_step_of_finish_says_what_is_safe() {
+    let shop = Shop::new(
+        "finish: [{ shell: { run: \"touch begun; while :; do sleep 0.1; done\", repeatable: true } }]\n",
+    );
+    let child = shop
+        .command(&["run", "shop.yaml", "--single-process"], None)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !shop.has("begun") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "never begun");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains("every row is in its target; the steps that are done are journaled"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_command_that_outlives_its_program_is_waited_for_and_not_begun_beside_itself() {
+    // It replaces its shell and its stdin, as `exec mysql < dump` does.
+    let run = "exec sh -c 'echo begin >> calls; while test ! -e go; do sleep 0.02; done; echo end >> calls; touch migrated' < /dev/null";
+    let shop = Shop::new(&format!(
+        "prepare: [{{ shell: {{ run: \"{run}\", check: \"echo check >> calls; test -e migrated\" }} }}]\n"
+    ));
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let mut first = shop.starts();
+    until("begun", &|| shop.calls().contains(&"begin".to_owned()));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let second = shop
+        .command(&["run", "shop.yaml", "--single-process"], None)
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(shop.path("said")).unwrap())
+        .spawn()
+        .unwrap();
+    let said = || fs::read_to_string(shop.path("said")).unwrap();
+    until("waited for", &|| {
+        said().contains("is still at work: it is waited for")
+    });
+    // A dry run beside it says so, and waits for nobody.
+    let (_, said) = shop.said(&["run", "shop.yaml", "--dry-run"], None);
+    assert!(said.contains("is still at work"), "{said}");
+    assert_eq!(shop.calls(), ["check", "begin"]);
+    fs::write(shop.path("go"), "").unwrap();
+    ends(second, 0);
+    assert_eq!(shop.calls(), ["check", "begin", "end", "check"]);
+    assert!(!shop.has("state/shop.sqlite.prepare-1.lock"));
+}
+
+#[test]
+fn an_answer_names_its_question_and_who_gave_it_before() {
+    let shop = Shop::new(ASKS);
+    let child = shop.starts();
+    shop.waits_for(1, "intent");
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    ends(child, 130);
+    for words in ["approved: does it look right?", "approved already by "] {
+        let (code, said) = shop.said(&["approve", "shop.yaml"], None);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    shop.completes(&[]);
+    assert!(shop.has("after"));
+}
+
+#[test]
+fn a_dry_run_leaves_nothing_behind_where_a_check_cannot_tell() {
+    let shop = Shop::new(
+        "prepare: [{ shell: { run: \"touch ran\", check: \"no-such-program-anywhere\" } }]\n",
+    );
+    let (_, said) = shop.said(&["run", "shop.yaml", "--dry-run"], None);
+    assert!(said.contains("says neither yes nor no"), "{said}");
+    assert!(!shop.has("state") && !shop.has("ran"));
+}
+
+#[test]
+fn a_log_shows_no_secret_of_a_variable_and_gives_a_terminal_no_orders() {
+    let steps = "prepare: [{ shell: { run: \"echo ${DB}; echo $AWS_SECRET_ACCESS_KEY; printf 'a\\\\033[2Jb\\\\n'; exit 3\", repeatable: true } }]\n";
+    let shop = Shop::new(steps);
+    let mut command = shop.command(&["run", "shop.yaml", "--single-process"], None);
+    let output = command
+        .env("DB", "mysql://shop:geheim-4711@db.test/shop")
+        .env("AWS_SECRET_ACCESS_KEY", "geheim-4712")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    let log = fs::read_to_string(shop.path("state/shop.sqlite.prepare-1.log")).unwrap();
+    assert_eq!(log, "***\n***\na\\u{1b}[2Jb\n");
 }

@@ -11,6 +11,7 @@ out by and by, the next looks are shown what is on the way there, one state a lo
     GET  /layer/calls                   every request that changes something: action, names, whether it was carried out
     POST /layer/faults   [{"action": "...", "kind": "drop|throttle|expire|deny", "skip": 0, "times": 1}]
     POST /layer/hold     {"name": "...", "status": "creating", "percent": 41}    a snapshot or instance that stays so
+    POST /layer/pace     {"looks": 1, "unseen": 9}    from now on
     POST /layer/set      {"name": "...", "settings": {"monitoring_interval": 0}} changed behind everybody's back
 """
 
@@ -196,11 +197,15 @@ def on_the_way(action, form, before):
         shown[one.dbi_resource_id] = [step(status) for _ in range(looks)]
 
 
-def world(given):
+def pace(given):
     global looks, unseen
+    looks, unseen = int(given.get("looks", 2)), int(given.get("unseen", 1))
+
+
+def world(given):
     with lock:
         shown.clear(), held.clear(), calls.clear(), faults.clear()
-        looks, unseen = int(given.get("looks", 2)), int(given.get("unseen", 1))
+        pace(given)
         client("/moto-api/reset")
 
         def do(action, **form):
@@ -292,6 +297,8 @@ def layer(path, body, environ, start):
         held[given["name"]] = {"status": given["status"], "percent": given.get("percent")}
         if given["status"] == "available":
             del held[given["name"]]
+    elif path == "pace":
+        pace(given)
     elif path == "set":
         for name, value in given["settings"].items():
             setattr(instance(given["name"]), name, value)
@@ -323,6 +330,10 @@ def application(environ, start):
         name = form.get("DBInstanceIdentifier", "")
         if action in ("ModifyDBInstance", "CreateDBSnapshot", "RebootDBInstance") and is_busy(name):
             return error(start, "InvalidDBInstanceState", f"Instance {name} is not currently in the available state.")
+        new_name = form.get("NewDBInstanceIdentifier", "")
+        if action == "ModifyDBInstance" and instance(name) is not None and instance(new_name) is not None:
+            # moto puts one in the place of the other.
+            return error(start, "DBInstanceAlreadyExists", "DB instance already exists")
         result = Client(moto)
         asked.by_client = action.startswith("Describe")
         seen = result.post("/", data=body, headers={

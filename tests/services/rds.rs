@@ -371,7 +371,7 @@ async fn c10_throttling_and_expired_credentials_are_waited_for() {
             { "action": "CreateDBSnapshot", "kind": "throttle" },
             // While something is waited for.
             { "action": "DescribeDBSnapshots", "kind": "throttle", "skip": 2, "times": 2 },
-            { "action": "DescribeDBInstances", "kind": "expire", "skip": 12, "times": 2 },
+            { "action": "DescribeDBInstances", "kind": "expire", "skip": 24, "times": 2 },
         ])),
     )
     .await;
@@ -568,4 +568,172 @@ async fn the_latest_of_a_kind_and_a_moment_are_restored_too() {
     let new = held("shop-db").await.unwrap();
     assert_eq!(new["settings"], shop.original["settings"]);
     assert_eq!(done("RestoreDBInstanceToPointInTime").await, 1, "{said}");
+}
+
+impl Shop {
+    /// Runs until `point`, where the program dies.
+    fn dies(&self, words: &[&str], point: &str) {
+        let (code, said) = self.run(words, Some(point));
+        assert_eq!(code, None, "{point}: {said}");
+    }
+
+    fn undo(&self, point: Option<&str>) -> (Option<i32>, String) {
+        self.said(&["undo", "shop.yaml", "--yes"], point)
+    }
+
+    async fn is_taken_back(&self, after: &str) {
+        let (code, said) = self.undo(None);
+        assert_eq!(code, Some(0), "{after}: {said}");
+        self.is_as_before(after).await;
+    }
+
+    fn refuses(&self, words: &[&str], exit: i32, why: &str) {
+        let (code, said) = self.run(words, None);
+        assert_eq!(code, Some(exit), "{said}");
+        assert!(said.contains(why), "{why}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn undo_does_not_believe_an_old_name_that_was_just_asked_to_change() {
+    let shop = Shop::new(STEPS, 2).await;
+    shop.dies(&[], "step_asked:2:kill");
+    shop.is_taken_back("asked for a moment ago").await;
+}
+
+#[tokio::test]
+async fn undo_of_a_restore_that_was_just_asked_for_waits_until_it_is_there() {
+    let shop = Shop::new(STEPS, 0).await;
+    shop.dies(&[], "before_step:3:kill");
+    // Longer than a step that was begun looks for what it may have asked for.
+    layer("pace", Some(json!({ "looks": 1, "unseen": 9 }))).await;
+    shop.dies(&[], "step_asked:1:kill");
+    layer("pace", Some(json!({ "looks": 0 }))).await;
+    let (code, said) = shop.undo(None);
+    assert_eq!(code, Some(0), "{said}");
+    let waits = "`shop-db` may have been asked for, and is nowhere to be seen yet";
+    assert!(said.contains(waits), "{said}");
+    shop.is_as_before("asked for a moment ago").await;
+}
+
+#[tokio::test]
+async fn a_half_done_cutover_is_taken_back_before_another_one_begins() {
+    for point in ["step_reversed:1:kill", "step_asked:2:kill"] {
+        let shop = Shop::new(STEPS, 0).await;
+        shop.completes(&[], point);
+        let (code, said) = shop.undo(Some(point));
+        assert_eq!(code, None, "{point}: {said}");
+        shop.refuses(&[], 3, "is half done");
+        assert_eq!(done("RestoreDBInstanceFromDBSnapshot").await, 1, "{point}");
+        shop.is_taken_back(point).await;
+    }
+    let shop = Shop::new(STEPS, 0).await;
+    shop.dies(&[], "step_done:2:kill");
+    shop.refuses(&["--new"], 3, "is half done");
+    shop.is_taken_back("begun anew").await;
+}
+
+#[tokio::test]
+async fn a_state_file_that_is_lost_twice_leaves_everything_to_the_third_run() {
+    let shop = Shop::new(STEPS, 0).await;
+    shop.dies(&[], "step_done:2:kill");
+    shop.loses_its_state();
+    // The first two steps are found done.
+    shop.dies(&["--new"], "before_step:1:kill");
+    shop.refuses(&["--new"], 3, "is half done");
+    shop.loses_its_state();
+    shop.completes(&["--new"], "lost twice");
+    shop.is_cut_over("lost twice").await;
+    shop.is_taken_back("lost twice").await;
+}
+
+#[tokio::test]
+async fn a_rename_of_a_run_that_nobody_knows_is_found_by_its_tag_and_taken_back() {
+    let snapshot = "  - rds_snapshot: { instance: shop-db, name: \"before-cutover-{run}\" }\n";
+    let forgets = |shop: &Shop| fs::remove_dir_all(shop.folder.path().join("state")).unwrap();
+    let shop = Shop::new(&STEPS.replace(snapshot, ""), 0).await;
+    shop.dies(&[], "step_done:1:kill");
+    forgets(&shop);
+    shop.completes(&[], "found by its tag");
+    assert_eq!(done("rename").await, 1);
+    shop.is_taken_back("found by its tag").await;
+
+    let shop = Shop::new(STEPS, 0).await;
+    shop.dies(&[], "step_asked:3:kill");
+    forgets(&shop);
+    let (code, said) = shop.run(&[], None);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("nobody named back"), "{said}");
+    forgets(&shop);
+    let (code, said) = shop.said(&["undo", "shop.yaml"], None);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("no state file here knows of it"), "{said}");
+    assert!(!shop.folder.path().join("state").exists());
+    shop.is_taken_back("nobody knows of it").await;
+    let (_, said) = shop.undo(None);
+    assert!(said.contains("no instance bears a tag"), "{said}");
+}
+
+#[tokio::test]
+async fn a_second_run_by_mistake_does_not_hide_the_first_one() {
+    let shop = Shop::new(STEPS, 0).await;
+    shop.completes(&[], "the first one");
+    shop.refuses(&[], 5, "nobody named back");
+    assert_eq!(done("CreateDBSnapshot").await, 1);
+    shop.is_taken_back("by mistake").await;
+}
+
+#[tokio::test]
+async fn what_was_undone_before_the_state_file_was_lost_is_nothing_of_the_next_cutover() {
+    let shop = Shop::new(STEPS, 0).await;
+    shop.completes(&[], "the first one");
+    shop.is_taken_back("the first one").await;
+    shop.loses_its_state();
+    shop.completes(&["--new"], "the second one");
+    assert_eq!(done("CreateDBSnapshot").await, 2);
+    shop.is_taken_back("the second one").await;
+    let all = layer("world", None).await;
+    let all = all.as_array().unwrap().iter();
+    let aside = all.filter(|one| one["name"].as_str().unwrap().starts_with("shop-db-undone-"));
+    assert_eq!(aside.count(), 2);
+}
+
+#[tokio::test]
+async fn an_accepted_change_of_the_plan_renames_nothing_unasked_and_drops_no_rename() {
+    let shop = Shop::of(STEPS, json!({ "looks": 0, "taken": "other-db" })).await;
+    shop.dies(&[], "step_done:2:kill");
+    shop.plan(&STEPS.replace(
+        "rds_rename: { instance: shop-db, to: shop-db-old }",
+        "rds_rename: { instance: other-db, to: other-db-old }",
+    ));
+    shop.refuses(&["--accept-plan-change"], 2, "instance `other-db`");
+    shop.refuses(
+        &["--accept-plan-change", "--yes-rename", "other-db"],
+        3,
+        "took a name that has to be given back first",
+    );
+    assert_eq!(done("rename").await, 1);
+    shop.plan(STEPS);
+    shop.is_taken_back("put back").await;
+}
+
+#[tokio::test]
+async fn a_run_that_was_agreed_to_goes_on_without_a_second_word() {
+    let shop = Shop::new(STEPS, 0).await;
+    let denied = json!([{ "action": "RestoreDBInstanceFromDBSnapshot", "kind": "deny" }]);
+    layer("faults", Some(denied)).await;
+    shop.refuses(&[], 5, "not authorized");
+    let (code, said) = shop.said(&["run", "shop.yaml", "--single-process"], None);
+    assert_eq!(code, Some(0), "{said}");
+    shop.is_cut_over("agreed to").await;
+}
+
+#[tokio::test]
+async fn what_surely_cannot_be_done_is_known_before_the_first_step() {
+    let shell = "prepare:\n  - shell: { run: \"touch ran\", repeatable: true }";
+    let steps = STEPS.replace("prepare:", shell);
+    let shop = Shop::of(&steps, json!({ "looks": 0, "taken": "shop-db-old" })).await;
+    shop.refuses(&[], 5, "the name `shop-db-old` is taken by db-");
+    assert!(!shop.folder.path().join("ran").exists());
+    assert_eq!(done("CreateDBSnapshot").await, 0);
 }

@@ -15,7 +15,12 @@ mod rename;
 mod restore;
 mod snapshot;
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -26,6 +31,7 @@ use crate::{
     failpoint,
     ids::RunId,
     machine::Facts,
+    remote::rds::Settings,
 };
 
 /// How long something that RDS said yes to may be nowhere to be seen.
@@ -43,6 +49,9 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// The word of RDS for "nothing is being done to it".
 const AVAILABLE: &str = "available";
+
+/// The tag of an instance that a step renames. It comes before the request.
+const RENAMED: &str = "rekindle:renamed";
 
 /// The fact that says that a step was begun before, and may have asked for something.
 const BEGUN: &str = "begun_before";
@@ -91,6 +100,16 @@ fn is_ours(scene: &Scene, tags: &BTreeMap<String, String>, name: &str) -> bool {
         .any(|run| *found == token(scene, run))
 }
 
+/// Returns whether any step of this run, or of one in whose place it came, is named under the tag `name`.
+fn is_of_run(scene: &Scene, tags: &BTreeMap<String, String>, name: &str) -> bool {
+    let run = tags.get(name).and_then(|found| found.split_once('.'));
+    run.is_some_and(|(run, _)| {
+        std::iter::once(&scene.run)
+            .chain(&scene.instead_of)
+            .any(|known| known.as_str() == run)
+    })
+}
+
 /// Returns the facts of an earlier try, marked as such.
 fn again(had: &Facts) -> Facts {
     let mut facts = had.clone();
@@ -100,15 +119,37 @@ fn again(had: &Facts) -> Facts {
 
 /// Returns the facts of a first try. A run that came in the place of a lost one cannot know whether that one asked.
 fn first(scene: &Scene, facts: Facts) -> Facts {
-    if scene.instead_of.is_some() {
-        again(&facts)
-    } else {
+    if scene.instead_of.is_empty() {
         facts
+    } else {
+        again(&facts)
     }
 }
 
-fn was_begun(facts: &Facts) -> bool {
-    facts.contains_key(BEGUN)
+/// Whether this process made the request of a step: its answer may have been lost.
+struct Request(AtomicBool);
+
+impl Request {
+    const fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Notes that it is about to be made.
+    fn is_made(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether it may have been made, by this process or an earlier one.
+    fn may_be_made(&self, facts: &Facts) -> bool {
+        facts.contains_key(BEGUN) || self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Returns settings as a fact.
+fn kept(settings: &Settings) -> Result<String, EdgeError> {
+    serde_json::to_string(settings).map_err(|error| {
+        EdgeError::new(ErrorKind::Internal, "settings cannot be kept").because(error)
+    })
 }
 
 /// Returns the fact called `name`.
@@ -117,6 +158,14 @@ fn fact<'a>(facts: &'a Facts, name: &str) -> Result<&'a str, EdgeError> {
         let text = format!("the journal does not have `{name}` of this step");
         EdgeError::new(ErrorKind::Internal, text)
     })
+}
+
+/// Returns the error for a name that nothing has.
+fn missing(name: &str) -> EdgeError {
+    EdgeError::new(
+        ErrorKind::Missing,
+        format!("no instance is called `{name}`"),
+    )
 }
 
 fn refused(text: impl Into<String>) -> EdgeError {

@@ -1,19 +1,16 @@
 //! `rds_snapshot`: a snapshot with a name of the plan's choice, waited for until it can be restored.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::{
     super::{Action, Observed, Reversed, Scene, Told},
-    AGAIN, AVAILABLE, GRACE, Looks, again, asked, fact, first, is_ours, refused, token,
-    unavailable, was_begun,
+    AGAIN, AVAILABLE, GRACE, Looks, Request, again, asked, fact, first, is_ours, missing, refused,
+    token, unavailable,
 };
 use crate::{
-    error::{EdgeError, ErrorKind},
+    error::EdgeError,
     machine::Facts,
     plan::{RdsSnapshot, filled_name},
     remote::rds::{Rds, Snapshot},
@@ -27,8 +24,7 @@ const NAME: &str = "snapshot";
 
 pub(in crate::cutover) struct TakeSnapshot {
     rds: Arc<Rds>,
-    /// Whether this process asked for it: an answer may have been lost.
-    was_asked: AtomicBool,
+    request: Request,
     plan: RdsSnapshot,
 }
 
@@ -36,7 +32,7 @@ impl TakeSnapshot {
     pub(in crate::cutover) const fn new(rds: Arc<Rds>, plan: RdsSnapshot) -> Self {
         Self {
             rds,
-            was_asked: AtomicBool::new(false),
+            request: Request::new(),
             plan,
         }
     }
@@ -106,10 +102,7 @@ impl Action for TakeSnapshot {
         match self.rds.instance(instance).await? {
             Some(found) if found.status == AVAILABLE => Ok(()),
             Some(found) => Err(unavailable(instance, &found.status)),
-            None => Err(EdgeError::new(
-                ErrorKind::Missing,
-                format!("no instance is called `{instance}`"),
-            )),
+            None => Err(missing(instance)),
         }
     }
 
@@ -120,7 +113,7 @@ impl Action for TakeSnapshot {
         told: Told<'_>,
     ) -> Result<String, EdgeError> {
         let name = fact(facts, NAME)?;
-        let begun = was_begun(facts) || self.was_asked.load(Ordering::Relaxed);
+        let begun = self.request.may_be_made(facts);
         let mut looks = Looks::new();
         let mut is_asked = false;
         loop {
@@ -141,7 +134,7 @@ impl Action for TakeSnapshot {
                 Some(snapshot) => told(standing(&snapshot)),
                 None if !is_asked && (!begun || looks.elapsed() >= AGAIN) => {
                     is_asked = true;
-                    self.was_asked.store(true, Ordering::Relaxed);
+                    self.request.is_made();
                     let tag = token(scene, &scene.run);
                     self.rds
                         .take_snapshot(&self.plan.instance, name, (TAKEN, &tag))
@@ -160,7 +153,12 @@ impl Action for TakeSnapshot {
         }
     }
 
-    async fn undo(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
+    async fn undo(
+        &self,
+        scene: &Scene,
+        facts: Option<&Facts>,
+        _told: Told<'_>,
+    ) -> Result<Reversed, EdgeError> {
         Ok(Reversed::Nothing(match self.found(scene, facts).await? {
             Some(snapshot) => format!(
                 "snapshot `{}` is kept: a copy is deleted by hand alone",

@@ -33,10 +33,11 @@ impl Coordinator {
             return Ok(Some(Ending::LeaseLost(lost)));
         }
         if self.interrupted.is_some() || self.signals.try_recv().is_ok() {
+            let in_finish = self.book.run()?.state == RunState::Finishing;
             self.book
                 .attempt_ended(AttemptEnd::Interrupted, Some(RunEvent::Interrupt))
                 .await?;
-            return Ok(Some(Ending::Interrupted));
+            return Ok(Some(Ending::Interrupted { in_finish }));
         }
         let state = self.book.run()?.state;
         if matches!(state, RunState::Verifying | RunState::Finishing) && self.lacks_resources() {

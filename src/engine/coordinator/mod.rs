@@ -99,7 +99,10 @@ pub enum Ending {
     /// A step could not be done.
     StepFailed(Box<Failure>),
     /// A signal asked for it.
-    Interrupted,
+    Interrupted {
+        /// Whether the steps of `finish:` had begun.
+        in_finish: bool,
+    },
     /// Somebody else writes to a target.
     LeaseLost(String),
     /// The journal could not be written, or a bug showed.

@@ -102,6 +102,13 @@ impl Coordinator {
         match stepped {
             Stepped::Looked(Ok(Looked::Due(facts))) => self.step_due(number, facts).await,
             Stepped::Looked(Ok(Looked::Done(how))) => self.step_done(number, how).await,
+            Stepped::Looked(Ok(Looked::Adopted(facts, how))) => {
+                let state = self.book.run()?.steps.get(number.index());
+                let state = state.map_or(StepState::Waiting, |step| step.state);
+                let begun = steps::begun(state, &facts);
+                steps::record(&mut self.book, number, begun).await?;
+                self.step_done(number, how).await
+            }
             Stepped::Performed(Ok(how)) => {
                 failpoint::hit("step_performed")?;
                 self.step_done(number, how).await?;

@@ -14,7 +14,8 @@ use crate::{
         observers::Observers,
         preflight::{Checked, is_skipped, preflight},
         refuse::{
-            check_identities, interrupted, refused_by_book, refused_by_edge, refused_by_journal,
+            check_identities, interrupted, interrupted_in_steps, refused_by_book, refused_by_edge,
+            refused_by_journal,
         },
         retry::patiently,
         steps::{Prepared, Stage, prepare, stopped},
@@ -134,8 +135,8 @@ impl Stages<'_> {
         let chosen = choose(request, &ledger)?;
         self.notices.extend(chosen.notices.iter().cloned());
         let actions = actions(request)?;
-        let instead_of = self.moved_aside.run.clone();
-        let (events, attempt) = opening_events(request, &chosen, &ledger, instead_of, None)?;
+        let left = &self.moved_aside.left;
+        let (events, attempt) = opening_events(request, &chosen, &ledger, left, None)?;
         let given_up = stale_partitions(&ledger, &events);
         let mut book = Book::new(journal.clone(), ledger, chosen.run.clone());
         begin(&mut book, events).await.map_err(by_book)?;
@@ -234,7 +235,10 @@ impl Stages<'_> {
     async fn interrupted(&self, book: &mut Book) -> Failure {
         let (end, moved) = (AttemptEnd::Interrupted, Some(RunEvent::Interrupt));
         match book.attempt_ended(end, moved).await {
-            Ok(()) => interrupted(&self.request.typed, None),
+            Ok(()) => {
+                let failure = interrupted(&self.request.typed, None);
+                interrupted_in_steps(failure, "no row was written")
+            }
             Err(error) => refused_by_book(&error, &self.request.typed),
         }
     }

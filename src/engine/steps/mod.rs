@@ -9,7 +9,9 @@
 //! Steps of `prepare:` are carried out by [`prepare`] before there is a source; those of `finish:` are tasks of the
 //! coordinator. What a call that got no answer did is looked at before it is made again.
 
+mod half_done;
 mod prepare;
+mod tags;
 mod undo;
 
 use std::{
@@ -19,9 +21,11 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
+pub(super) use self::half_done::refuse_half_done;
 pub(super) use self::prepare::{Prepared, Stage, is_due, prepare, record};
+pub use self::tags::found_by_tags;
 pub(super) use self::undo::lost;
-pub use self::undo::{ToUndo, to_undo, undo};
+pub use self::undo::{Reversing, ToUndo, WayBack, undo};
 use super::retry::{Waits, retrying};
 use crate::{
     cutover::{Action, Observed, Scene},
@@ -57,6 +61,8 @@ pub(super) fn planned_steps(plan: &Plan, scope: &Scope) -> Vec<PlannedStep> {
 pub(super) enum Looked {
     /// It is so already.
     Done(String),
+    /// It is so already, and a step of a run that this journal does not know left what is known of it.
+    Adopted(Facts, String),
     /// It has to be done, with this chosen for it.
     Due(Facts),
 }
@@ -84,7 +90,7 @@ impl Work {
         let mut steps = plan.prepare.iter().chain(&plan.finish);
         let scene = |step: StepNumber| Scene {
             run: run.id.clone(),
-            instead_of: run.instead_of.clone(),
+            instead_of: run.instead_of.to_vec(),
             earlier: facts_before(run, step),
             step,
         };
@@ -116,7 +122,15 @@ impl Work {
             || self.action.observe(&self.scene, facts),
         );
         match seen.await.map_err(|error| one_line(&error))? {
-            Observed::Done(how) => Ok(Looked::Done(how)),
+            Observed::Done(how) if facts.is_some() => Ok(Looked::Done(how)),
+            Observed::Done(how) => {
+                let adopt = || self.action.adopt(&self.scene);
+                let known = retrying(&self.retry, |_, _| {}, adopt).await;
+                Ok(match known.map_err(|error| one_line(&error))? {
+                    Some(facts) => Looked::Adopted(facts, how),
+                    None => Looked::Done(how),
+                })
+            }
             Observed::NotDone(_) => {
                 let intend = || self.action.intend(&self.scene, facts);
                 let chosen = retrying(&self.retry, |_, _| {}, intend).await;
@@ -128,6 +142,19 @@ impl Work {
                 Ok(Looked::Due(chosen))
             }
         }
+    }
+
+    /// Returns why it surely could not be done, whatever the steps before it do. Changes nothing.
+    pub async fn is_possible(&self) -> Result<(), String> {
+        let (action, scene) = (&self.action, &self.scene);
+        if action.is_irreversible() {
+            let seen = retrying(&self.retry, |_, _| {}, || action.observe(scene, None)).await;
+            if let Observed::Done(_) = seen.map_err(|error| one_line(&error))? {
+                return Ok(());
+            }
+        }
+        let possible = retrying(&self.retry, |_, _| {}, || action.is_possible(scene)).await;
+        possible.map_err(|error| one_line(&error))
     }
 
     /// Returns why a later step could not be done, before something is done that only those steps make good.

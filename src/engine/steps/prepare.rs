@@ -18,7 +18,7 @@ use crate::{
     failpoint,
     ids::StepNumber,
     journal::View,
-    machine::{Event, Phase, RunState, StepEvent, StepPlace},
+    machine::{Event, Phase, RunState, StepEvent, StepLedger, StepPlace, StepState},
     plan::Plan,
     report,
 };
@@ -73,6 +73,10 @@ pub struct Stage<'a> {
 
 /// Carries out the steps of `prepare:` that are left.
 pub async fn prepare(book: &mut Book, stage: &mut Stage<'_>) -> Result<Prepared, BookError> {
+    match stage.foreseen(book).await? {
+        Prepared::Done => {}
+        other => return Ok(other),
+    }
     loop {
         let Some(number) = book
             .run()?
@@ -112,6 +116,34 @@ impl Stage<'_> {
         self.signals.try_recv().is_ok()
     }
 
+    /// Looks, before the first step of all, whether any of them surely could not be done: then the shop is as it was.
+    async fn foreseen(&mut self, book: &mut Book) -> Result<Prepared, BookError> {
+        let run = book.run()?;
+        let is_begun = |step: &StepLedger| step.state != StepState::Waiting || step.facts.is_some();
+        // What a lost state file had begun may be in the middle of things.
+        if !run.instead_of.is_empty() || run.steps.iter().any(is_begun) {
+            return Ok(Prepared::Done);
+        }
+        let numbers = (0..run.steps.len()).map(StepNumber::at);
+        let works: Vec<_> = numbers
+            .filter_map(|number| {
+                let work = Work::new(self.plan, self.actions, run, number)?;
+                Some((number, work))
+            })
+            .collect();
+        for (number, work) in works {
+            let possible = tokio::select! {
+                biased;
+                Some(()) = self.signals.recv() => return Ok(Prepared::Interrupted),
+                possible = work.is_possible() => possible,
+            };
+            if let Err(reason) = possible {
+                return failed(book, number, reason).await;
+            }
+        }
+        Ok(Prepared::Done)
+    }
+
     async fn one(&mut self, book: &mut Book, number: StepNumber) -> Result<Prepared, BookError> {
         let run = book.run()?;
         let (Some(work), Some(step)) = (
@@ -131,6 +163,10 @@ impl Stage<'_> {
         };
         let facts = match looked {
             Ok(Looked::Done(how)) => {
+                return self.done(book, number, how).await.map(|()| Prepared::Done);
+            }
+            Ok(Looked::Adopted(facts, how)) => {
+                record(book, number, begun(state, &facts)).await?;
                 return self.done(book, number, how).await.map(|()| Prepared::Done);
             }
             Ok(Looked::Due(facts)) => facts,

@@ -38,6 +38,7 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
             .help(fault.help),
         );
     }
+    names_in_order(model, problems);
     let mut has_page = false;
     for step in model.prepare.iter().chain(&model.finish) {
         match &step.kind {
@@ -111,6 +112,55 @@ fn check_one(
             .at(step.at, "where is it?")
             .help("add `aws: { region: eu-central-1 }`; credentials come from the AWS chain (environment, profile, role)"),
         );
+    }
+}
+
+/// Checks that no rename gives a name that an instance has by then, and that what a restore takes its settings from has its
+/// name by then.
+fn names_in_order(model: &Model, problems: &mut Vec<Diagnostic>) {
+    let lower = |name: &Value<String>| name.value.to_ascii_lowercase();
+    let steps: Vec<_> = model.prepare.iter().chain(&model.finish).collect();
+    let mut given = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let path = |key: &str| quoted(&format!("{}.{key}", step.path));
+        match &step.kind {
+            Some(StepKind::RdsRename { instance, to, .. }) => {
+                let freed = instance.as_ref().map(lower);
+                given.retain(|name| freed.as_ref() != Some(name));
+                let Some(to) = to else { continue };
+                if given.contains(&lower(to)) {
+                    problems.push(
+                        Diagnostic::new(
+                            Code::InvalidValue,
+                            format!("{} is given to an instance before it", path("to")),
+                        )
+                        .at(to.span, "taken by then")
+                        .help("two instances have two names"),
+                    );
+                }
+                given.push(lower(to));
+            }
+            Some(StepKind::RdsRestore {
+                settings_of: Some(model),
+                ..
+            }) => {
+                let comes_later = steps[index + 1..].iter().any(|later| {
+                    matches!(&later.kind, Some(StepKind::RdsRename { to: Some(to), .. })
+                        if lower(to) == lower(model))
+                });
+                if comes_later && !given.contains(&lower(model)) {
+                    problems.push(
+                        Diagnostic::new(
+                            Code::InvalidValue,
+                            format!("{} gets its name only after this step", path("settings_of")),
+                        )
+                        .at(model.span, "not called so yet")
+                        .help("put the `rds_rename` before the `rds_restore`"),
+                    );
+                }
+            }
+            _ => {}
+        }
     }
 }
 

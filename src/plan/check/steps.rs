@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use crate::plan::{
+    decode::Value,
     diagnostic::{Code, Diagnostic},
     model::{Model, Step, StepKind},
     quote::quoted,
@@ -17,6 +18,7 @@ const STATUS: RangeInclusive<u64> = 100..=599;
 
 pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
     jenkins(model, problems);
+    page_comes_down(model, problems);
     let mut has_page = false;
     for step in model.prepare.iter().chain(&model.finish) {
         if let Some(within) = step
@@ -38,7 +40,12 @@ pub(super) fn check(model: &Model, problems: &mut Vec<Diagnostic>) {
             );
         }
         match &step.kind {
-            Some(StepKind::Maintenance { .. }) => has_page = true,
+            Some(StepKind::Maintenance { on, check, off }) => {
+                has_page = true;
+                for (key, text) in [("on", on), ("check", check), ("off", off)] {
+                    no_nul(step, key, text.as_ref(), problems);
+                }
+            }
             Some(StepKind::MaintenanceOff) if !has_page => problems.push(
                 Diagnostic::new(
                     Code::MissingKey,
@@ -88,14 +95,55 @@ fn jenkins(model: &Model, problems: &mut Vec<Diagnostic>) {
     }
 }
 
+/// Warns of a page that goes up and stays up.
+fn page_comes_down(model: &Model, problems: &mut Vec<Diagnostic>) {
+    let mut up = None;
+    for step in model.prepare.iter().chain(&model.finish) {
+        match &step.kind {
+            Some(StepKind::Maintenance { .. }) => up = Some(step),
+            Some(StepKind::MaintenanceOff) => up = None,
+            _ => {}
+        }
+    }
+    if let Some(step) = up {
+        problems.push(
+            Diagnostic::new(
+                Code::PageStays,
+                format!("{} has no `maintenance_off` after it", quoted(&step.path)),
+            )
+            .at(step.at, "the shop stays closed when the run is done")
+            .help("add `- maintenance_off: {}` to `finish`"),
+        );
+    }
+}
+
+/// Checks that a text can be handed to `sh`.
+fn no_nul(step: &Step, key: &str, text: Option<&Value<String>>, problems: &mut Vec<Diagnostic>) {
+    if let Some(text) = text.filter(|text| text.value.contains('\0')) {
+        let path = format!("{}.{key}", step.path);
+        problems.push(
+            Diagnostic::new(
+                Code::InvalidValue,
+                format!("{} holds a NUL character", quoted(&path)),
+            )
+            .at(text.span, "no command can have one")
+            .help("write it without; `printf '\\0'` makes one in a command"),
+        );
+    }
+}
+
 fn check_one(step: &Step, kind: &StepKind, model: &Model, problems: &mut Vec<Diagnostic>) {
     match kind {
         StepKind::Shell {
+            run,
             check,
             repeatable,
+            undo,
             is_answered,
-            ..
         } => {
+            for (key, text) in [("run", run), ("check", check), ("undo", undo)] {
+                no_nul(step, key, text.as_ref(), problems);
+            }
             let repeatable = repeatable.as_ref();
             let refused = check.is_none() && repeatable.is_some_and(|flag| !flag.value);
             if !is_answered || refused {

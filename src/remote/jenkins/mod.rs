@@ -10,6 +10,7 @@
 
 mod answer;
 mod config;
+mod job;
 
 use std::{sync::Mutex, time::Duration};
 
@@ -20,6 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use self::{
     answer::{Build, Found, Verdict},
     config::{freestyle, has_parameter, is_ours, shell_steps},
+    job::{Ended, OwnJob},
 };
 use super::http;
 use crate::{

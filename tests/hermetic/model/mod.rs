@@ -239,7 +239,7 @@ impl Scene {
             self.world.dies_after(None);
             match ended {
                 Attempt::Killed => played.kills += 1,
-                Attempt::Ended(Ending::Interrupted) => played.stops += 1,
+                Attempt::Ended(Ending::Interrupted { .. }) => played.stops += 1,
                 Attempt::Ended(Ending::Blocked { bug: false, .. }) => played.blocks += 1,
                 Attempt::Refused(failure) if failure.exit == Exit::Refused => played.blocks += 1,
                 // Its last process is not quite gone.

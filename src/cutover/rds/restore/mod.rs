@@ -1,29 +1,25 @@
 //! `rds_restore`: a new instance under the old name, with every setting of the original.
 
+mod asked;
 mod equal;
 mod origin;
 mod place;
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 
 use self::equal::in_words;
 use super::{
     super::{Action, Observed, Reversed, Scene, Told},
-    AGAIN, AVAILABLE, GRACE, Looks, RENAMED_TO, RESOURCE_ID, SETTINGS, again, asked, fact, first,
-    has_failed, is_ours,
+    AGAIN, AVAILABLE, GRACE, Looks, RENAMED_TO, RESOURCE_ID, Request, SETTINGS, again, asked, fact,
+    first, has_failed, is_ours, kept, missing,
     names::{holders, shown},
-    refused, renamed, token, was_begun,
+    refused, renamed, token,
 };
 use crate::{
     error::{EdgeError, ErrorKind},
+    ids::RunId,
     machine::Facts,
     plan::RdsRestore,
     remote::rds::{Instance, Origin, Rds, Settings},
@@ -41,8 +37,7 @@ const NAME: usize = 63;
 
 pub(in crate::cutover) struct Restore {
     rds: Arc<Rds>,
-    /// Whether this process asked for it: an answer may have been lost.
-    was_asked: AtomicBool,
+    request: Request,
     plan: RdsRestore,
     /// What the instance under `settings_of` is called before the steps before this one.
     original: String,
@@ -58,7 +53,7 @@ impl Restore {
     ) -> Self {
         Self {
             rds,
-            was_asked: AtomicBool::new(false),
+            request: Request::new(),
             plan,
             original,
             log,
@@ -166,9 +161,7 @@ impl Action for Restore {
             let names = holders(&self.rds, &[name, &self.plan.settings_of]).await?;
             return Err(refused(format!("the name `{name}` is taken: {names}")));
         }
-        let settings = serde_json::to_string(&self.recorded(scene).await?).map_err(|error| {
-            EdgeError::new(ErrorKind::Internal, "settings cannot be kept").because(error)
-        })?;
+        let settings = kept(&self.recorded(scene).await?)?;
         let mut facts = Facts::from([(SETTINGS.to_owned(), settings)]);
         if is_begun {
             return Ok(again(&facts));
@@ -200,14 +193,12 @@ impl Action for Restore {
         {
             return Ok(());
         }
-        let original = match self.rds.instance(&self.plan.settings_of).await? {
-            Some(original) => original,
+        let mut original = self.rds.instance(&self.plan.settings_of).await?;
+        if original.is_none() {
             // Before the steps that rename it.
-            None => self.rds.instance(&self.original).await?.ok_or_else(|| {
-                let text = format!("no instance is called `{}`", self.original);
-                EdgeError::new(ErrorKind::Missing, text)
-            })?,
-        };
+            original = self.rds.instance(&self.original).await?;
+        }
+        let original = original.ok_or_else(|| missing(&self.original))?;
         if let Some(holder) = holder
             && holder.resource_id != original.resource_id
         {
@@ -227,7 +218,7 @@ impl Action for Restore {
     ) -> Result<String, EdgeError> {
         let name = &self.plan.instance;
         let settings = read(facts)?;
-        let begun = was_begun(facts) || self.was_asked.load(Ordering::Relaxed);
+        let begun = self.request.may_be_made(facts);
         let mut looks = Looks::new();
         let mut is_asked = false;
         loop {
@@ -239,12 +230,21 @@ impl Action for Restore {
                 }
                 None if !is_asked && (!begun || looks.elapsed() >= AGAIN) => {
                     is_asked = true;
-                    self.was_asked.store(true, Ordering::Relaxed);
+                    self.request.is_made();
                     let tag = token(scene, &scene.run);
                     let origin = self.chosen(facts)?;
-                    self.rds
+                    self.note_asking(&tag).await?;
+                    let answer = self
+                        .rds
                         .restore(name, &origin, &settings, (RESTORED, &tag))
-                        .await?;
+                        .await;
+                    if let Err(error) = answer {
+                        if !begun && !error.kind.disposition().passes() {
+                            // Left behind, it makes an `undo` look longer, and does no other harm.
+                            self.note_answered().await.ok();
+                        }
+                        return Err(error);
+                    }
                     asked()?;
                     looks = Looks::new();
                 }
@@ -257,34 +257,48 @@ impl Action for Restore {
             }
             looks.pause().await;
         }
+        self.note_answered().await?;
         let restored = self.made_equal(&settings, told).await?;
         self.leads_there(&restored, told).await?;
         Ok(done(&restored))
     }
 
-    async fn undo(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Reversed, EdgeError> {
+    async fn undo(
+        &self,
+        scene: &Scene,
+        facts: Option<&Facts>,
+        told: Told<'_>,
+    ) -> Result<Reversed, EdgeError> {
         let name = &self.plan.instance;
-        let aside = aside(name, scene);
+        let aside = aside(name, &scene.run);
+        let may_come = self.may_come(scene, facts).await?;
         let mut looks = Looks::new();
         let mut is_asked = false;
         loop {
             match self.rds.instance(name).await? {
                 None => {
                     // Renamed by an earlier try, or by this one; or never there.
-                    return Ok(match self.rds.instance(&aside).await? {
+                    let reversed = match self.rds.instance(&aside).await? {
                         Some(kept) => Reversed::Undone(format!(
                             "what was restored is called `{}` now, and is kept: delete it by hand",
                             kept.name
                         )),
                         None if is_asked && looks.elapsed() < GRACE
-                            // It may have been asked for a moment ago.
-                            || facts.is_some() && looks.elapsed() < AGAIN =>
+                            || !is_asked && looks.elapsed() < may_come =>
                         {
+                            let what = if is_asked {
+                                "is being renamed"
+                            } else {
+                                "may have been asked for"
+                            };
+                            told(format!("`{name}` {what}, and is nowhere to be seen yet"));
                             looks.pause().await;
                             continue;
                         }
                         None => Reversed::Undone(format!("no instance is called `{name}`")),
-                    });
+                    };
+                    self.note_answered().await?;
+                    return Ok(reversed);
                 }
                 Some(found) if !is_ours(scene, &found.tags, RESTORED) => {
                     return Ok(Reversed::Nothing(format!(
@@ -293,6 +307,7 @@ impl Action for Restore {
                     )));
                 }
                 Some(found) if found.status == AVAILABLE && !is_asked => {
+                    self.has_heir(scene, &found).await?;
                     is_asked = true;
                     renamed(self.rds.rename(name, &aside, true).await)?;
                     asked()?;
@@ -309,7 +324,7 @@ impl Action for Restore {
                         "RDS took the request, and the instance is still called `{name}`"
                     )));
                 }
-                Some(_) => {}
+                Some(found) => told(format!("`{name}` is {}", found.status)),
             }
             looks.pause().await;
         }
@@ -329,9 +344,9 @@ fn done(instance: &Instance) -> String {
     )
 }
 
-/// Returns the name that makes way for the original: `shop-db-undone-8pdqc3`.
-fn aside(name: &str, scene: &Scene) -> String {
-    let run = scene.instead_of.as_ref().unwrap_or(&scene.run);
+/// Returns the name that makes way for the original: `shop-db-undone-8pdqc3`. It ends with the run that is reversed: that of
+/// an earlier one may be taken.
+fn aside(name: &str, run: &RunId) -> String {
     let end = format!("-undone-{}", run.as_str().to_ascii_lowercase());
     let begin: String = name.chars().take(NAME.saturating_sub(end.len())).collect();
     format!("{}{end}", begin.trim_end_matches('-'))
@@ -340,18 +355,12 @@ fn aside(name: &str, scene: &Scene) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{RunId, StepNumber};
 
     #[test]
     fn the_name_that_makes_way_is_one_that_rds_takes() {
-        let scene = Scene {
-            run: RunId::from_text("8PDQC3"),
-            instead_of: None,
-            earlier: Vec::new(),
-            step: StepNumber(3),
-        };
-        assert_eq!(aside("shop-db", &scene), "shop-db-undone-8pdqc3");
-        let long = aside(&format!("{}-x", "a".repeat(48)), &scene);
+        let run = RunId::from_text("8PDQC3");
+        assert_eq!(aside("shop-db", &run), "shop-db-undone-8pdqc3");
+        let long = aside(&format!("{}-x", "a".repeat(48)), &run);
         assert!(long.len() <= NAME && !long.contains("--"), "{long}");
     }
 }
