@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use lapin::{
     Channel, Consumer,
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use tokio::time::timeout;
@@ -136,6 +136,17 @@ impl Intake {
             }
         }
         Ok(batch)
+    }
+
+    /// Returns how many messages the queue holds that were sent to nobody. Zero means that all there were have come: the
+    /// answer comes behind them on the same channel, so that [`Self::next`] has them without waiting.
+    pub async fn ready(&mut self) -> Result<u32, EdgeError> {
+        let passive = QueueDeclareOptions::durable().passive();
+        let declare =
+            self.channel
+                .queue_declare(self.queue.as_str().into(), passive, FieldTable::default());
+        let queue = self.broker.ask(&self.queue, declare).await?;
+        Ok(queue.message_count())
     }
 
     /// Puts the message at `row` into the queue of those that failed, with the reason. It still has to be given back with its

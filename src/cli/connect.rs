@@ -12,6 +12,7 @@ use super::{
     args::Global,
     next,
     render::{Screen, complain, complain_wrapped, say},
+    runtime::Runtime,
 };
 use crate::{
     broker,
@@ -285,20 +286,15 @@ fn hint(plan: &Plan, text: &str) -> String {
     }
 }
 
-/// Returns a runtime for commands that only ask.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    // Two threads: reading SQLite blocks the one it runs on.
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Failure::new(
-                Exit::Bug,
-                "the runtime cannot be started",
-                "nothing was written",
-                "try again; if it stays, report it",
-            )
-            .because(&error)
-        })
+/// Returns a runtime.
+pub fn runtime() -> Result<Runtime, Failure> {
+    Runtime::start().map_err(|error| {
+        Failure::new(
+            Exit::Bug,
+            "the runtime cannot be started",
+            "nothing was written",
+            "try again; if it stays, report it",
+        )
+        .because(&error)
+    })
 }

@@ -18,6 +18,7 @@ mod problems;
 mod renames;
 mod render;
 mod run;
+mod runtime;
 mod snapshots;
 mod state_files;
 mod status;

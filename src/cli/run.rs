@@ -7,6 +7,7 @@ use super::{
     args::{Global, Resume, Run, Worker},
     connect, dry_run, renames,
     render::{Screen, say},
+    runtime::Runtime,
     state_files::StateFile,
     supervision,
     verify::{Found, ending, show},
@@ -161,11 +162,7 @@ pub(super) fn restore(
         let hint = connect::typed(&plan.path, &scope, global);
         return supervision::watch_child(&plan, &state_path, &hint, screen);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        // Reading, writing and the journal keep two busy; more would only add stacks and allocator arenas.
-        .worker_threads(2)
-        .enable_all()
-        .build()
+    let runtime = Runtime::start()
         .map_err(|error| supervision::started_nothing("the runtime cannot be started", &error))?;
     let budget = plan.defaults.in_flight_bytes;
     let in_flight_bytes = worker.in_flight_bytes.unwrap_or(budget);

@@ -2,14 +2,16 @@
 //! encoded. Prints the seconds that it took.
 //!
 //! ```text
-//! queue_floor each    AMQP-URL QUEUE COUNT BYTES        awaits the confirmation of each message before the next
-//! queue_floor publish AMQP-URL QUEUE COUNT BYTES        keeps 512 of them in flight
-//! queue_floor consume AMQP-URL QUEUE COUNT REDIS-URL    500 messages, one MSET, one ack
+//! queue_floor each    AMQP-URL QUEUES COUNT BYTES        awaits the confirmation of each message before the next
+//! queue_floor publish AMQP-URL QUEUES COUNT BYTES        keeps 512 of them in flight on a channel for each queue
+//! queue_floor consume AMQP-URL QUEUES COUNT REDIS-URL    500 messages, one MSET, one ack; one queue after the other
 //! ```
+//!
+//! QUEUES are names with commas between them; COUNT messages are shared out evenly.
 
 use std::{collections::VecDeque, env, time::Instant};
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::try_join_all};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
     PublisherConfirm,
@@ -20,6 +22,7 @@ use lapin::{
     },
     types::FieldTable,
 };
+use redis::aio::MultiplexedConnection;
 
 const IN_FLIGHT: usize = 512;
 
@@ -34,18 +37,47 @@ async fn main() -> Outcome {
         .skip(1)
         .filter(|word| word != "--bench")
         .collect();
-    let [what, url, queue, count, last] = <[String; 5]>::try_from(words).map_err(
-        |_| "usage: queue_floor each|publish|consume AMQP-URL QUEUE COUNT BYTES|REDIS-URL",
+    let [what, url, queues, count, last] = <[String; 5]>::try_from(words).map_err(
+        |_| "usage: queue_floor each|publish|consume AMQP-URL QUEUES COUNT BYTES|REDIS-URL",
     )?;
-    let count: usize = count.parse()?;
+    let queues: Vec<_> = queues.split(',').collect();
+    let count = count.parse::<usize>()? / queues.len();
     let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    let took = match what.as_str() {
-        "each" => publish(&channel, &queue, count, last.parse()?, 1).await?,
-        "publish" => publish(&channel, &queue, count, last.parse()?, IN_FLIGHT).await?,
-        "consume" => consume(&channel, &queue, count, &last).await?,
+    let mut channels = Vec::new();
+    for queue in &queues {
+        let channel = connection.create_channel().await?;
+        if what != "consume" {
+            set_up(&channel, queue).await?;
+        }
+        channels.push(channel);
+    }
+    let begun = Instant::now();
+    let each = channels.iter().zip(&queues);
+    match what.as_str() {
+        "each" => {
+            let bytes = last.parse()?;
+            for (channel, queue) in each {
+                publish(channel, queue, count, bytes, 1).await?;
+            }
+        }
+        "publish" => {
+            let bytes = last.parse()?;
+            try_join_all(
+                each.map(|(channel, queue)| publish(channel, queue, count, bytes, IN_FLIGHT)),
+            )
+            .await?;
+        }
+        "consume" => {
+            let mut target = redis::Client::open(last)?
+                .get_multiplexed_async_connection()
+                .await?;
+            for (channel, queue) in each {
+                consume(channel, queue, count, &mut target).await?;
+            }
+        }
         other => return Err(format!("{other} is nothing that is measured").into()),
-    };
+    }
+    let took = begun.elapsed().as_secs_f64();
     println!("{took:.3}");
     Ok(())
 }
@@ -70,6 +102,9 @@ async fn set_up(channel: &Channel, queue: &str) -> Outcome {
     channel
         .queue_purge(queue.into(), QueuePurgeOptions::default())
         .await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
     Ok(())
 }
 
@@ -79,11 +114,7 @@ async fn publish(
     count: usize,
     bytes: usize,
     in_flight: usize,
-) -> Outcome<f64> {
-    set_up(channel, queue).await?;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await?;
+) -> Outcome {
     let body = vec![b'x'; bytes];
     let options = BasicPublishOptions {
         mandatory: true,
@@ -93,7 +124,6 @@ async fn publish(
         .with_delivery_mode(2)
         .with_headers(FieldTable::default());
     let mut sent: VecDeque<PublisherConfirm> = VecDeque::new();
-    let begun = Instant::now();
     for _ in 0..count {
         let confirm = channel
             .basic_publish(queue.into(), "".into(), options, &body, properties.clone())
@@ -106,7 +136,7 @@ async fn publish(
     while !sent.is_empty() {
         confirmed(sent.pop_front()).await?;
     }
-    Ok(begun.elapsed().as_secs_f64())
+    Ok(())
 }
 
 async fn confirmed(confirm: Option<PublisherConfirm>) -> Outcome {
@@ -119,11 +149,12 @@ async fn confirmed(confirm: Option<PublisherConfirm>) -> Outcome {
     }
 }
 
-async fn consume(channel: &Channel, queue: &str, count: usize, redis: &str) -> Outcome<f64> {
-    let mut target = redis::Client::open(redis)?
-        .get_multiplexed_async_connection()
-        .await?;
-    let begun = Instant::now();
+async fn consume(
+    channel: &Channel,
+    queue: &str,
+    count: usize,
+    target: &mut MultiplexedConnection,
+) -> Outcome {
     channel.basic_qos(1_000, BasicQosOptions::default()).await?;
     let mut consumer = channel
         .basic_consume(
@@ -140,15 +171,15 @@ async fn consume(channel: &Channel, queue: &str, count: usize, redis: &str) -> O
         for row in 0..BATCH.min(count - done) {
             let delivery = consumer.next().await.ok_or("the consumer ended")??;
             command
-                .arg(format!("kv:bench:{}", done + row))
+                .arg(format!("kv:{queue}:{}", done + row))
                 .arg(&delivery.data);
             last = Some(delivery);
         }
-        command.query_async::<()>(&mut target).await?;
+        command.query_async::<()>(target).await?;
         if let Some(last) = last {
             last.ack(BasicAckOptions { multiple: true }).await?;
         }
         done += BATCH.min(count - done);
     }
-    Ok(begun.elapsed().as_secs_f64())
+    Ok(())
 }

@@ -2,7 +2,10 @@
 //!
 //! `queues.tsv` was made from the shop's own schemas and plugins, not from the preset's tables (`entity` aside).
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use lapin::{message::Delivery, types::FieldTable};
 use serde_json::{Value, json};
@@ -241,4 +244,12 @@ async fn each_queue_of_the_shop_gets_the_message_that_the_shop_sends() {
     drop(run);
     let status: Value = shop.status();
     assert_eq!(status["resources"].as_array().map(Vec::len), Some(42));
+
+    let mut command = shop.command(&format!("consume {PLAN} --until-empty"));
+    command.env("RABBITMQ_URL", vhost.url());
+    let begun = Instant::now();
+    Running::start(command).finish().exits(0);
+    let took = begun.elapsed();
+    // Waiting a quarter of a second for each to stay silent would take twice as long.
+    assert!(took < Duration::from_secs(5), "42 empty queues: {took:?}");
 }

@@ -17,6 +17,7 @@ mod share;
 mod siblings;
 mod steering;
 mod steps;
+mod tasks;
 mod verify;
 mod waiting;
 
@@ -29,9 +30,10 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    task::{AbortHandle, Id, JoinSet},
+    task::{AbortHandle, Id},
 };
 
+use self::tasks::Tasks;
 use super::{
     bind::Bound,
     book::{Book, BookError},
@@ -183,7 +185,7 @@ pub struct Coordinator {
     memory: Memory,
     observers: Observers,
     signals: mpsc::Receiver<()>,
-    tasks: JoinSet<Finished>,
+    tasks: Tasks,
     jobs: HashMap<Id, Job>,
     /// Jobs that only ask, and are dropped at once when a signal comes: they may be in a long wait.
     probes: HashMap<Id, AbortHandle>,
@@ -299,7 +301,7 @@ impl Coordinator {
             memory,
             observers,
             signals,
-            tasks: JoinSet::new(),
+            tasks: Tasks::default(),
             jobs: HashMap::new(),
             stops: BTreeMap::new(),
             // Each walk reports a chunk or two ahead of the journal, so that no write waits for a commit.
