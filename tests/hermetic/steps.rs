@@ -687,10 +687,6 @@ fn c8_a_build_that_failed_stops_the_run_and_the_next_one_builds_anew() {
     assert_eq!(builds(&known), 3);
 }
 
-/// What is half a minute otherwise.
-#[cfg(feature = "failpoints")]
-const SOON: (&str, &str) = ("RK_SET", "jenkins_look_ms:50,jenkins_grace_ms:150");
-
 #[test]
 #[cfg(feature = "failpoints")]
 fn c8_a_build_that_was_cancelled_in_the_queue_stops_the_run_and_the_next_one_asks_again() {
@@ -699,7 +695,9 @@ fn c8_a_build_that_was_cancelled_in_the_queue_stops_the_run_and_the_next_one_ask
     let shop = jenkins_shop(&part);
     let words = ["run", "shop.yaml", "--single-process"];
     let mut command = shop.command(&words, None);
-    let output = command.env(SOON.0, SOON.1).output().unwrap();
+    // Half a minute otherwise.
+    command.env("RK_SET", "jenkins_look_ms:50,jenkins_grace_ms:150");
+    let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{said}");
     for part in [
@@ -720,7 +718,7 @@ fn c8_a_build_that_shows_late_is_waited_for() {
     known.lock().unwrap().unseen = 2;
     let shop = jenkins_shop(&part);
     let mut command = shop.command(&["run", "shop.yaml", "--single-process"], None);
-    let output = command.env(SOON.0, SOON.1).output().unwrap();
+    let output = command.env("RK_SET", "jenkins_look_ms:50").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert_eq!((builds(&known), known.lock().unwrap().unseen), (1, 0));
