@@ -718,7 +718,10 @@ fn c8_a_build_that_shows_late_is_waited_for() {
     known.lock().unwrap().unseen = 2;
     let shop = jenkins_shop(&part);
     let mut command = shop.command(&["run", "shop.yaml", "--single-process"], None);
-    let output = command.env("RK_SET", "jenkins_look_ms:50").output().unwrap();
+    let output = command
+        .env("RK_SET", "jenkins_look_ms:50")
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert_eq!((builds(&known), known.lock().unwrap().unseen), (1, 0));
