@@ -5,6 +5,9 @@ use super::diagnostic::Place;
 /// What stands for the part of a line that is left out.
 const CUT: char = '…';
 
+/// Lines around the places that are looked at, many more than are drawn: a plan of 20,000 lines has a hundred problems.
+const AROUND: usize = 10;
+
 /// What the drawing puts before a label: `╰── `.
 const LABEL_ARM: usize = 4;
 
@@ -16,14 +19,16 @@ pub(super) struct Excerpt {
     pub(super) spans: Vec<(usize, usize)>,
 }
 
-/// Returns `text` with no line longer than `room` characters; of a line with a place, the part with the place and its label is
+/// Returns `text` with no line near a place longer than `room` characters; of a line with a place, the part with the place and its label is
 /// kept as far as there is room.
 pub(super) fn excerpt(text: &str, places: &[Place], room: usize) -> Excerpt {
     let mut cut = String::with_capacity(text.len());
     let mut starts = vec![0; places.len()];
     let mut ends = vec![0; places.len()];
-    let mut at = 0;
-    for whole in text.split_inclusive('\n') {
+    let seen = around(text, places);
+    cut.push_str(&text[..seen.start]);
+    let mut at = seen.start;
+    for whole in text[seen.clone()].split_inclusive('\n') {
         let line = whole.trim_end_matches(['\n', '\r']);
         let here: Vec<_> = places
             .iter()
@@ -55,8 +60,9 @@ pub(super) fn excerpt(text: &str, places: &[Place], room: usize) -> Excerpt {
         cut.push_str(&whole[line.len()..]);
         at += whole.len();
     }
+    cut.push_str(&text[seen.end..]);
     for (i, place) in places.iter().enumerate() {
-        if place.span.start >= at {
+        if place.span.start >= text.len() {
             (starts[i], ends[i]) = (cut.len(), cut.len());
         }
     }
@@ -67,6 +73,19 @@ pub(super) fn excerpt(text: &str, places: &[Place], room: usize) -> Excerpt {
             .map(|(start, end)| (start, end.saturating_sub(start)))
             .collect(),
     }
+}
+
+/// Returns the bytes of the lines with places and of those around them, or between them.
+fn around(text: &str, places: &[Place]) -> std::ops::Range<usize> {
+    let starts = places.iter().map(|place| place.span.start);
+    let ends = places.iter().map(|place| place.span.end);
+    let (first, last) = (starts.min().unwrap_or(0), ends.max().unwrap_or(text.len()));
+    let is_end = |byte: &(usize, &u8)| *byte.1 == b'\n';
+    let before = &text.as_bytes()[..first.min(text.len())];
+    let behind = &text.as_bytes()[last.min(text.len())..];
+    let start = before.iter().enumerate().rev().filter(is_end).nth(AROUND);
+    let end = behind.iter().enumerate().filter(is_end).nth(AROUND);
+    start.map_or(0, |(at, _)| at + 1)..end.map_or(text.len(), |(at, _)| last + at + 1)
 }
 
 /// Returns from which to which character of `line` there should be something to see.
