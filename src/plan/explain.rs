@@ -69,7 +69,8 @@ impl Code {
             ),
             Self::NotText => told(
                 "The file holds bytes that are not UTF-8, or control characters. Editors show them as nothing, and YAML \
-                 does not know them. Save the file as UTF-8; a byte order mark and Windows line ends are fine.",
+                 does not know them. Save the file as UTF-8; a byte order mark and Windows line ends are fine, lines that \
+                 end with CR alone are not.",
             ),
             Self::Syntax => shown(
                 "The file is not YAML. The place that is shown is where the reading stopped; the mistake is there or \

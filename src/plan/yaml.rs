@@ -36,7 +36,8 @@ const MAX_ALIASES: usize = 100;
 ///
 /// # Errors
 ///
-/// One problem for a file that is too large, not UTF-8, or holds control characters other than tab and line ends.
+/// One problem for a file that is too large, not UTF-8, or holds control characters other than tab and line ends,
+/// which are LF or CRLF: YAML ends a line at a CR alone too, editors and terminals do not, and places would be shown wrongly.
 pub(super) fn text(bytes: &[u8]) -> Result<&str, Diagnostic> {
     if bytes.len() > MAX_BYTES {
         return Err(
@@ -55,8 +56,12 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Diagnostic> {
         .help("save it as UTF-8")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
-    if let Some((at, found)) = text.char_indices().find(|(_, c)| control(*c)) {
+    let is_unwanted = |(at, c): &(usize, char)| match c {
+        '\t' | '\n' => false,
+        '\r' => text.as_bytes().get(at + 1) != Some(&b'\n'),
+        c => c.is_control(),
+    };
+    if let Some((at, found)) = text.char_indices().find(is_unwanted) {
         let line = 1 + text[..at].matches('\n').count();
         return Err(Diagnostic::new(
             Code::NotText,
@@ -65,7 +70,10 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Diagnostic> {
                 u32::from(found)
             ),
         )
-        .help("remove it; is this a text file?"));
+        .help(match found {
+            '\r' => "end lines with LF or CRLF, not with CR alone",
+            _ => "remove it; is this a text file?",
+        }));
     }
     Ok(text)
 }

@@ -53,7 +53,7 @@ fn kinds(cursor: &Cursor) -> Vec<u8> {
 #[test]
 fn no_cursor_comes_back_as_another_one() {
     let mut written: HashMap<String, Cursor> = HashMap::new();
-    fuzz("cursors", TOKENS, |bytes| {
+    fuzz("cursors", TOKENS, 40_000, |bytes| {
         let text = String::from_utf8_lossy(bytes);
         let Some(cursor) = Cursor::from_exact(&text) else {
             return Ok((Vec::new(), false));

@@ -64,24 +64,61 @@ fn random_token(tokens: &[&str], random: &mut Rng) -> Vec<u8> {
     tokens[random.usize(..tokens.len())].as_bytes().to_vec()
 }
 
-/// Checks every file of the corpus as it is, then what is made of them, for two seconds or `RK_FUZZ_SECONDS`. `check`
+/// How long inputs are made up, and from which seed.
+///
+/// For `RK_FUZZ_SECONDS` from a new seed each time, so as to find; where that is not set, as many as the test says from one
+/// seed, so that a test run says the same of the same code on every machine. `RK_FUZZ_SEED` repeats what was found.
+pub struct Span {
+    pub seed: u64,
+    pub count: u64,
+    most: u64,
+    begun: Instant,
+    length: Duration,
+}
+
+impl Span {
+    pub fn of(inputs: u64) -> Self {
+        let env = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        let seconds = env("RK_FUZZ_SECONDS");
+        let fresh = || seconds.map_or(1, |_| fastrand::u64(..));
+        Self {
+            seed: env("RK_FUZZ_SEED").unwrap_or_else(fresh),
+            count: 0,
+            most: seconds.map_or(inputs, |_| u64::MAX),
+            begun: Instant::now(),
+            length: seconds.map_or(Duration::MAX, Duration::from_secs),
+        }
+    }
+
+    /// Returns whether there is a further one, and counts it.
+    pub fn goes_on(&mut self) -> bool {
+        let goes_on = self.count < self.most && self.begun.elapsed() < self.length;
+        self.count += u64::from(goes_on);
+        goes_on
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+/// Checks every file of the corpus as it is, then `inputs` that are made of them, or as many as there is time for. `check`
 /// returns what was done with an input, roughly, and whether it was taken.
 pub fn fuzz<Done: Eq + Hash>(
     folder: &str,
     tokens: &[&str],
+    inputs: u64,
     mut check: impl FnMut(&[u8]) -> Result<(Done, bool), String>,
 ) {
-    let env = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let length = Duration::from_secs(env("RK_FUZZ_SECONDS").unwrap_or(2));
-    let seed = env("RK_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let mut random = Rng::with_seed(seed);
+    let mut span = Span::of(inputs);
+    let mut random = Rng::with_seed(span.seed);
     let mut checked = |bytes: &[u8]| {
         panic::catch_unwind(panic::AssertUnwindSafe(|| check(bytes)))
             .unwrap_or_else(|_| Err("a panic".to_owned()))
     };
     let mut known = HashSet::new();
     let mut pool = Vec::new();
-    let (mut count, mut taken) = (0_u64, 0_u64);
+    let mut taken = 0_u64;
     for (path, bytes) in corpus(folder) {
         match checked(&bytes) {
             Ok((done, was_taken)) => {
@@ -93,10 +130,8 @@ pub fn fuzz<Done: Eq + Hash>(
         pool.push(bytes);
     }
     assert!(pool.len() >= 15, "{} files", pool.len());
-    let begun = Instant::now();
-    while begun.elapsed() < length {
+    while span.goes_on() {
         let bytes = mutated(&pool, tokens, &mut random);
-        count += 1;
         match checked(&bytes) {
             Ok((done, was_taken)) => {
                 taken += u64::from(was_taken);
@@ -106,7 +141,7 @@ pub fn fuzz<Done: Eq + Hash>(
             }
             Err(why) => {
                 let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
-                let kept = kept.join(format!("found-{seed}-{count}"));
+                let kept = kept.join(format!("found-{}-{}", span.seed, span.count));
                 fs::write(&kept, &bytes).expect("the bytes are written");
                 panic!(
                     "{why}, for the bytes in {}: mend it, and keep them in tests/fuzz/{folder}",
@@ -115,9 +150,10 @@ pub fn fuzz<Done: Eq + Hash>(
             }
         }
     }
+    let (seed, count) = (span.seed, span.count);
     eprintln!(
         "{folder}: {count} inputs in {:?}, {taken} of them taken, {} did something new; seed {seed}",
-        begun.elapsed(),
+        span.elapsed(),
         known.len()
     );
     assert!(taken > 0, "nothing was taken; seed {seed}");

@@ -1,4 +1,5 @@
-//! Looks for values that the encoder gets wrong, and (`plans`) for plans: `make fuzz`, and for two seconds with every test run.
+//! Looks for values that the encoder gets wrong, and (`plans`) for plans: `make fuzz`, and with every test run some thousands
+//! of them from one seed.
 //!
 //! ```text
 //! corpus (tests/fuzz/values) -> pool -> mutate -> encoder, in every form  ==  reference (a tree)
@@ -21,9 +22,9 @@ use std::{
     collections::HashSet,
     fs, panic,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
+use driver::Span;
 use fastrand::Rng;
 use reference::{Tree, decode, decode_without_timestamp};
 use rekindle::{
@@ -229,10 +230,8 @@ fn every_value_of_the_corpus_is_right() {
 
 #[test]
 fn no_new_value_is_wrong() {
-    let env = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let length = Duration::from_secs(env("RK_FUZZ_SECONDS").unwrap_or(2));
-    let seed = env("RK_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let mut random = Rng::with_seed(seed);
+    let mut span = Span::of(5_000);
+    let mut random = Rng::with_seed(span.seed);
     let mut subject = Subject::new();
     // Most are made of whole ones: what is broken once seldom becomes whole again.
     let (mut wholes, mut brokens): (Vec<_>, Vec<_>) = corpus()
@@ -240,16 +239,14 @@ fn no_new_value_is_wrong() {
         .map(|(_, value)| value)
         .partition(|value| checked(&mut subject, value).is_ok_and(|done| done.0 == 0));
     let mut known = HashSet::new();
-    let (mut count, mut whole) = (0_u64, 0_u64);
-    let begun = Instant::now();
-    while begun.elapsed() < length {
+    let mut whole = 0_u64;
+    while span.goes_on() {
         let pool = if random.u8(..8) == 0 {
             &brokens
         } else {
             &wholes
         };
         let value = mutate::mutated(pool, &mut random);
-        count += 1;
         match checked(&mut subject, &value) {
             Ok(done) => {
                 whole += u64::from(done.0 == 0);
@@ -270,7 +267,7 @@ fn no_new_value_is_wrong() {
             }
             Err(why) => {
                 let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-                let path = folder.join(format!("found-{seed}-{count}.json"));
+                let path = folder.join(format!("found-{}-{}.json", span.seed, span.count));
                 fs::write(&path, &value).expect("the value is written");
                 panic!(
                     "{why}, for the value in {}: mend it, and keep the value in tests/fuzz/values",
@@ -279,9 +276,10 @@ fn no_new_value_is_wrong() {
             }
         }
     }
+    let (seed, count) = (span.seed, span.count);
     eprintln!(
         "{count} values in {:?}, {whole} of them whole, {} did something new; seed {seed}",
-        begun.elapsed(),
+        span.elapsed(),
         known.len()
     );
     assert!(

@@ -7,11 +7,13 @@ use std::{
     collections::{BTreeSet, HashSet},
     fs, panic,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fastrand::Rng;
 use rekindle::plan::{self, Look};
+
+use crate::driver::Span;
 
 /// What a variable stands for, which no message may show.
 const SECRET: &str = "geheim-4711";
@@ -212,19 +214,15 @@ fn cpu_time() -> Duration {
 
 #[test]
 fn no_new_plan_is_read_wrongly() {
-    let env = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let length = Duration::from_secs(env("RK_FUZZ_SECONDS").unwrap_or(2));
-    let seed = env("RK_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let mut random = Rng::with_seed(seed);
+    let mut span = Span::of(300);
+    let mut random = Rng::with_seed(span.seed);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("plan.yaml");
     let mut pool = corpus();
     let mut known = HashSet::new();
-    let (mut count, mut sound) = (0_u64, 0_u64);
-    let begun = Instant::now();
-    while begun.elapsed() < length {
+    let mut sound = 0_u64;
+    while span.goes_on() {
         let file = mutated(&pool, &mut random);
-        count += 1;
         match checked(&path, &file) {
             Ok(codes) => {
                 sound += u64::from(codes.is_empty());
@@ -234,7 +232,7 @@ fn no_new_plan_is_read_wrongly() {
             }
             Err(why) => {
                 let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
-                let kept = kept.join(format!("found-{seed}-{count}.yaml"));
+                let kept = kept.join(format!("found-{}-{}.yaml", span.seed, span.count));
                 fs::write(&kept, &file).expect("the file is written");
                 panic!(
                     "{why}, for the plan in {}: mend it, and keep the plan in tests/hermetic/plans",
@@ -243,9 +241,10 @@ fn no_new_plan_is_read_wrongly() {
             }
         }
     }
+    let (seed, count) = (span.seed, span.count);
     eprintln!(
         "{count} plans in {:?}, {sound} of them sound, {} sets of problems; seed {seed}",
-        begun.elapsed(),
+        span.elapsed(),
         known.len()
     );
     assert!(known.len() >= 10, "only {} sets of problems", known.len());

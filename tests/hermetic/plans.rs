@@ -202,6 +202,8 @@ fn o6_files_that_are_no_plans_are_refused_in_bounded_time() {
     assert_eq!(codes_of(b"version: 1\nname: a\0b\n"), [Code::NotText]);
     assert_eq!(codes_of(b"version: 1\nname: a\x1b[31mb\n"), [Code::NotText]);
     assert_eq!(codes_of(b"version: 1\nname: \xff\xfe\n"), [Code::NotText]);
+    assert_eq!(codes_of(b"version: 1\rname: shop\n"), [Code::NotText]);
+    assert_eq!(codes_of(b"version: 1\nname: shop\r"), [Code::NotText]);
     assert_eq!(codes_of(b"version: 1\nname:\n\t- shop\n"), [Code::Syntax]);
     assert_eq!(codes_of(b"\xff\xfev\0e\0r\0"), [Code::NotText]);
     for nothing in [
