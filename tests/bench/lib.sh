@@ -39,9 +39,12 @@ need() {
   [ -z "$(missing_commands "$@")" ] || fail "the floor needs $(missing_commands "$@" | paste -sd' ')"
 }
 
-# servers NAME...: those of the tests; what runs already is left running. MariaDB gets the memory that a shop would give it.
+# servers NAME...: those of the tests; what runs already is left running. The databases get the memory that a shop would give
+# them: with less than their tables they read the disk, MariaDB past the system's cache, and the floor and what is held against
+# it wait for that by turns.
 servers() {
-  MARIADB_BUFFER_POOL=${MARIADB_BUFFER_POOL:-2G} tests/servers/up "$@" | tee "$out/servers"
+  MARIADB_BUFFER_POOL=${MARIADB_BUFFER_POOL:-2G} POSTGRES_SHARED_BUFFERS=${POSTGRES_SHARED_BUFFERS:-2G} tests/servers/up "$@" |
+    tee "$out/servers"
   [ "${PIPESTATUS[0]}" -eq 0 ] || fail "no servers to measure with"
   started=$(sed -n 's/ started: .*//p' "$out/servers" | paste -sd' ')
   # shellcheck source=/dev/null
