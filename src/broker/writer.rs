@@ -3,12 +3,12 @@
 //! A chunk is written when the broker confirmed every message of it. `mandatory` is what makes that mean something: without
 //! it, a message that nothing routes to a queue is confirmed and gone; with it, the confirmation carries the message back.
 
-use std::{future::Future, str, sync::Arc};
+use std::{collections::VecDeque, str, sync::Arc};
 
 use async_trait::async_trait;
-use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use lapin::{
-    BasicProperties, Channel, Confirmation, options::BasicPublishOptions, types::FieldTable,
+    BasicProperties, Channel, Confirmation, PublisherConfirm, options::BasicPublishOptions,
+    types::FieldTable,
 };
 use tokio::time::{sleep, timeout};
 
@@ -26,8 +26,9 @@ use crate::{
     target::{ChunkWriter, Rejected, Written},
 };
 
-/// Messages that wait for their confirmation at a time. Each wait for a single one is a round trip and a sync of the broker's disk.
-const IN_FLIGHT: usize = 512;
+/// Messages of a partition that wait for their confirmation at a time: a chunk of the usual length is sent whole. Each wait for
+/// a single one is a round trip and a sync of the broker's disk, and the more there are, the more a queue takes up at once.
+const IN_FLIGHT: usize = 4096;
 
 /// How often it is looked whether the broker stopped reading.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
@@ -81,17 +82,13 @@ impl QueueWriter {
     ) -> Result<Vec<Rejected>, EdgeError> {
         let places: Vec<_> = self.vhosts.each().map(|one| one.broker.place()).collect();
         let mut rejected = Vec::new();
-        // In the order of their confirmations, which is that of the channel.
-        let mut sent = FuturesOrdered::new();
-        let rows: Vec<_> = chunk.rows().collect();
-        for (row, one) in rows.iter().enumerate() {
-            match self.messages(one) {
+        let mut sent = VecDeque::new();
+        for (row, one) in chunk.rows().enumerate() {
+            match self.messages(&one) {
                 Ok(messages) => {
                     for (vhost, body) in messages {
-                        let (place, channel) = (places[vhost], &channels[vhost]);
-                        sent.push_back(async move {
-                            publish(place, channel, &self.queue, "", &body).await
-                        });
+                        let confirm = send(places[vhost], &channels[vhost], &self.queue, "", &body);
+                        sent.push_back((places[vhost], confirm.await?));
                     }
                 }
                 Err(reason) => rejected.push(Rejected {
@@ -99,24 +96,16 @@ impl QueueWriter {
                     reason: reason.to_owned(),
                 }),
             }
-            while sent.len() >= IN_FLIGHT {
-                confirmed(places[0], sent.next()).await?;
+            while sent.len() >= IN_FLIGHT
+                && let Some((place, confirm)) = sent.pop_front()
+            {
+                confirmed(place, &self.queue, confirm).await?;
             }
         }
-        while confirmed(places[0], sent.next()).await? {}
+        for (place, confirm) in sent {
+            confirmed(place, &self.queue, confirm).await?;
+        }
         Ok(rejected)
-    }
-}
-
-/// Waits for the next confirmation; returns whether there was one to wait for.
-async fn confirmed(
-    place: &str,
-    next: impl Future<Output = Option<Result<(), EdgeError>>>,
-) -> Result<bool, EdgeError> {
-    match timeout(PATIENCE, next).await {
-        Ok(Some(confirmed)) => confirmed.map(|()| true),
-        Ok(None) => Ok(false),
-        Err(_) => Err(error::silent(place, "with a confirmation")),
     }
 }
 
@@ -128,6 +117,18 @@ pub(super) async fn publish(
     routing_key: &str,
     body: &[u8],
 ) -> Result<(), EdgeError> {
+    let confirm = send(place, channel, queue, routing_key, body).await?;
+    confirmed(place, queue, confirm).await
+}
+
+/// Sends one message to the exchange of `queue`; returns what its confirmation is waited for with.
+async fn send(
+    place: &str,
+    channel: &Channel,
+    queue: &str,
+    routing_key: &str,
+    body: &[u8],
+) -> Result<PublisherConfirm, EdgeError> {
     let options = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()
@@ -136,13 +137,19 @@ pub(super) async fn publish(
     let properties = BasicProperties::default()
         .with_delivery_mode(2)
         .with_headers(FieldTable::default());
-    let failed =
-        |error: lapin::Error| error::of(place, &format!("took no message for `{queue}`"), &error);
-    let confirm = channel
-        .basic_publish(queue.into(), routing_key.into(), options, body, properties)
+    let sent = channel.basic_publish(queue.into(), routing_key.into(), options, body, properties);
+    let sent = timeout(PATIENCE, sent)
         .await
-        .map_err(failed)?;
-    match confirm.await.map_err(failed)? {
+        .map_err(|_| error::silent(place, "to a message"))?;
+    sent.map_err(|error| refused(place, queue, &error))
+}
+
+/// Waits until a message for the exchange of `queue` is confirmed; an error of kind `Missing` where it came back.
+async fn confirmed(place: &str, queue: &str, confirm: PublisherConfirm) -> Result<(), EdgeError> {
+    let answer = timeout(PATIENCE, confirm)
+        .await
+        .map_err(|_| error::silent(place, "with a confirmation"))?;
+    match answer.map_err(|error| refused(place, queue, &error))? {
         Confirmation::Ack(None) => Ok(()),
         Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Err(EdgeError::new(
             ErrorKind::Missing,
@@ -162,6 +169,10 @@ pub(super) async fn publish(
             "a message was sent without a wish for its confirmation",
         )),
     }
+}
+
+fn refused(place: &str, queue: &str, error: &lapin::Error) -> EdgeError {
+    error::of(place, &format!("took no message for `{queue}`"), error)
 }
 
 #[async_trait]
