@@ -1,6 +1,6 @@
 //! What a person reads when something stopped: what, why, what is safe, what to type next.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, path::Path};
 
 use crate::error::chain;
 
@@ -106,6 +106,17 @@ pub fn without_scope(typed: &str) -> &str {
     first.map_or(typed, |at| &typed[..at])
 }
 
+/// Returns `path` as a shell takes it for one word.
+#[must_use]
+pub fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |one: char| one.is_alphanumeric() || "_-./@%+=:,".contains(one);
+    if !path.is_empty() && path.chars().all(is_plain) {
+        return path;
+    }
+    format!("'{}'", path.replace('\'', r"'\''"))
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
@@ -113,3 +124,18 @@ impl fmt::Display for Failure {
 }
 
 impl StdError for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_typed_as_one_word() {
+        let typed = |path| quoted(Path::new(path));
+        assert_eq!(typed("plans/shop-2.yaml"), "plans/shop-2.yaml");
+        assert_eq!(typed("my shop.yaml"), "'my shop.yaml'");
+        assert_eq!(typed("it's.yaml"), r"'it'\''s.yaml'");
+        assert_eq!(typed("a;b"), "'a;b'");
+        assert_eq!(typed("~/a"), "'~/a'");
+    }
+}

@@ -112,6 +112,18 @@ impl fmt::Display for StepNumber {
     }
 }
 
+/// What a step of a run is known by in the world, whatever its number becomes: in tags, in the names of builds, in answers. Of the
+/// steps that a run was planned with it is their number; one that came into the plan later has one that no other step had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepId(pub u32);
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// Something that a target holds: a key, or a document of an index.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoredName {

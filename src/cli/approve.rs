@@ -40,7 +40,8 @@ pub fn approve(of: &PlanOnly, global: &Global, screen: Screen) -> Outcome {
         return Err(nothing_asks(&file.plan));
     };
     let question = question(&run.steps[step.index()]);
-    if let Some(before) = control::approved(&file.path, &run.id, step) {
+    let known_by = run.step_id(step);
+    if let Some(before) = control::approved(&file.path, &run.id, known_by) {
         let text = format!("approved already by {}: {question}", before.by);
         if screen.json {
             let answer = serde_json::json!({
@@ -55,7 +56,7 @@ pub fn approve(of: &PlanOnly, global: &Global, screen: Screen) -> Outcome {
     }
     let approval = Approval {
         run: run.id.clone(),
-        step,
+        step: known_by,
         at_ms: now_ms(),
         by: format!("{} on {}", user(), host_name()),
     };

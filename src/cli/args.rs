@@ -322,6 +322,9 @@ pub struct PlanOnly {
 pub struct Undo {
     /// The plan file
     pub plan: PathBuf,
+    /// The run to reverse, as `history` lists it: has to be named where a later one was reversed already
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,

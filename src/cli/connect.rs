@@ -17,7 +17,7 @@ use super::{
 use crate::{
     broker,
     engine::{self, Answers},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, quoted},
     fallback,
     ids::ResourceName,
     machine::Scope,
@@ -96,10 +96,10 @@ pub fn typed(path: &Path, scope: &Scope, global: &Global) -> String {
     let state = global
         .state
         .as_ref()
-        .map(|state| format!(" --state {}", state.display()));
+        .map(|state| format!(" --state {}", quoted(state)));
     format!(
         "{}{}{}",
-        path.display(),
+        quoted(path),
         state.unwrap_or_default(),
         scope_flags(scope)
     )
@@ -145,9 +145,9 @@ pub async fn healed_source(plan: &Plan) -> Result<Arc<dyn Source>, Failure> {
 
 /// Returns the plan's source.
 pub async fn source(plan: &Plan) -> Result<Arc<dyn Source>, Failure> {
-    source::connect(&plan.source).await.map_err(|error| {
-        engine::refused_by_edge(&error, &plan.name, &plan.path.display().to_string())
-    })
+    source::connect(&plan.source)
+        .await
+        .map_err(|error| engine::refused_by_edge(&error, &plan.name, &quoted(&plan.path)))
 }
 
 /// Returns what the servers of a plan say about the resources of `scope`, and what is wrong with the plan by it.
@@ -169,7 +169,7 @@ pub fn targets(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure
         .iter()
         .map(|(name, config)| {
             let target = target::connect(name, config).map_err(|error| {
-                engine::refused_by_edge(&error, &plan.name, &plan.path.display().to_string())
+                engine::refused_by_edge(&error, &plan.name, &quoted(&plan.path))
             })?;
             Ok((name.clone(), target))
         })
@@ -199,9 +199,8 @@ pub fn ways(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Target>>, Failure> {
     if queues.is_empty() && drains.is_empty() {
         return Ok(ways);
     }
-    let vhosts = broker::connect(config).map_err(|error| {
-        engine::refused_by_edge(&error, &plan.name, &plan.path.display().to_string())
-    })?;
+    let vhosts = broker::connect(config)
+        .map_err(|error| engine::refused_by_edge(&error, &plan.name, &quoted(&plan.path)))?;
     for (name, target) in &mut ways {
         let queues = queues.remove(name.as_str()).unwrap_or_default();
         let drains = drains.remove(name.as_str()).unwrap_or_default();

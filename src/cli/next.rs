@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{dead_letters::Standing, status, wrap::say_wrapped};
 use crate::{
     control,
-    failure::Exit,
+    failure::{Exit, quoted},
     journal::View,
     machine::{RunState, Scope},
     plan,
@@ -62,7 +62,7 @@ pub(super) fn plans() -> Vec<PathBuf> {
 
 /// Returns how a plan stands, and the command that comes next.
 fn step(path: &Path) -> (String, String) {
-    let typed = printable(&path.display().to_string());
+    let typed = printable(&quoted(path));
     let validate = format!("validate {typed}");
     let env = |name: &str| std::env::var(name).ok();
     let Ok(state_path) = plan::state_path_of(path, &env) else {

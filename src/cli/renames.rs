@@ -18,15 +18,46 @@ use crate::{
     supervisor,
 };
 
+/// What was typed.
+pub struct Asked<'a> {
+    /// Which run is meant.
+    pub choice: RunChoice,
+    /// `--accept-plan-change`
+    pub accept: bool,
+    /// `--yes-rename`
+    pub agreed: &'a [String],
+}
+
+impl Asked<'_> {
+    /// Returns what to type for the same with every name in `due` agreed to.
+    fn next(&self, plan: &str, due: &[(String, String)]) -> String {
+        let command = if self.choice == RunChoice::Resume {
+            "resume"
+        } else {
+            "run"
+        };
+        let new = if self.choice == RunChoice::New {
+            " --new"
+        } else {
+            ""
+        };
+        let accept = if self.accept {
+            " --accept-plan-change"
+        } else {
+            ""
+        };
+        let names = due.iter().map(|(name, _)| format!(" --yes-rename {name}"));
+        format!(
+            "`rekindle {command} {plan}{new}{accept}{}` agrees to it",
+            names.collect::<String>()
+        )
+    }
+}
+
 /// Returns once every name that steps take from an instance, or give to one, was typed: as `--yes-rename`, or now. Once a
 /// run has begun such a step, all of its steps were agreed to, as they were then: what came into the plan since was not.
-pub fn agree(
-    plan: &Plan,
-    scope: &Scope,
-    choice: RunChoice,
-    agreed: &[String],
-    global: &Global,
-) -> Result<(), Stop> {
+pub fn agree(plan: &Plan, scope: &Scope, asked: &Asked<'_>, global: &Global) -> Result<(), Stop> {
+    let agreed = asked.agreed;
     if !scope.is_whole() || std::env::var_os(supervisor::CHILD_VARIABLE).is_some() {
         return Ok(());
     }
@@ -41,18 +72,16 @@ pub fn agree(
         path: connect::state_path(plan, global),
         plan: connect::typed(&plan.path, &Scope::default(), global),
     };
-    let agreed_before = agreed_before(plan, &file, choice)?;
+    let agreed_before = agreed_before(plan, &file, asked.choice)?;
     let due = touched(plan, |index| {
         !agreed_before.get(index).copied().unwrap_or(false)
     });
-    let left: Vec<_> = due
-        .iter()
-        .filter(|one| !agreed.iter().any(|name| one.0.eq_ignore_ascii_case(name)))
-        .collect();
+    let is_agreed = |one: &&(String, String)| holds_name(agreed, &one.0);
+    let left: Vec<_> = due.iter().filter(|one| !is_agreed(one)).collect();
     for (name, does) in &due {
         complain(&format!("`{}`: {}", printable(name), printable(does)));
     }
-    for (name, _) in left {
+    for (name, _) in &left {
         if !typed(name) {
             return Err(Stop::Failed(Failure::new(
                 Exit::Usage,
@@ -60,14 +89,15 @@ pub fn agree(
                     "instance `{name}` is about to change its name or its data, and nobody typed its name"
                 ),
                 "nothing was done",
-                format!(
-                    "`rekindle run {} --yes-rename {name}` agrees to it",
-                    file.plan
-                ),
+                asked.next(&file.plan, &due),
             )));
         }
     }
     Ok(())
+}
+
+fn holds_name(names: &[String], name: &str) -> bool {
+    names.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Returns the names that have to be typed, and what happens to each; of the steps that `is_due` means, by their index.

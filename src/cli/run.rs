@@ -56,13 +56,12 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
     } else {
         RunChoice::Continue
     };
-    renames::agree(
-        &loaded.plan,
-        &scope,
+    let asked = renames::Asked {
         choice,
-        &command.renames.agreed,
-        global,
-    )?;
+        accept: command.accept_plan_change,
+        agreed: &command.renames.agreed,
+    };
+    renames::agree(&loaded.plan, &scope, &asked, global)?;
     restore(
         loaded.plan,
         scope,
@@ -80,13 +79,12 @@ pub fn resume(command: &Resume, global: &Global, screen: Screen) -> Outcome {
     let (accept, worker) = (command.accept_plan_change, command.worker);
     let scope = unfinished_scope(&loaded.plan, global)?;
     let choice = RunChoice::Resume;
-    renames::agree(
-        &loaded.plan,
-        &scope,
+    let asked = renames::Asked {
         choice,
-        &command.renames.agreed,
-        global,
-    )?;
+        accept,
+        agreed: &command.renames.agreed,
+    };
+    renames::agree(&loaded.plan, &scope, &asked, global)?;
     restore(loaded.plan, scope, choice, accept, worker, global, screen)
 }
 

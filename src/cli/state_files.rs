@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Stop, args::Global, connect, render::Screen};
 use crate::{
     engine::refused_by_journal,
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, quoted},
     journal::View,
     machine::Scope,
     plan,
@@ -65,7 +65,7 @@ pub fn find(plan: Option<&Path>, global: &Global, screen: Screen) -> Result<Vec<
                 .is_some_and(|extension| extension == "sqlite")
         })
         .map(|path| StateFile {
-            plan: format!("PLAN --state {}", path.display()),
+            plan: format!("PLAN --state {}", quoted(&path)),
             path,
         })
         .collect();

@@ -15,7 +15,7 @@ use crate::{
     cursor::Cursor,
     engine::{self, IdPage, NotDrained, Waits},
     error::{Disposition, EdgeError, ErrorKind, chain},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, quoted},
     fallback::{self, Publisher},
     plan::{FallbackConfig, Plan, Resource},
     report::human::counted,
@@ -178,11 +178,7 @@ impl Work<'_> {
             )
             // The source speaks of the flag of `run`.
             .why(error.to_string().replace("`--ids`", "`-i`")),
-            _ => engine::refused_by_edge(
-                error,
-                &self.plan.name,
-                &self.plan.path.display().to_string(),
-            ),
+            _ => engine::refused_by_edge(error, &self.plan.name, &quoted(&self.plan.path)),
         };
         engine::check_ids(&*source, self.config, typed)
             .await

@@ -45,6 +45,7 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
         }
         return Ok(Exit::Done);
     };
+    is_meant(&way, &ledger, command, &file)?;
     show(&way, screen);
     let answer = if command.yes {
         Answer::Yes
@@ -96,13 +97,44 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
         && let Some(before) = WayBack::known(&known(&file)?)
     {
         say(&format!(
-            "{} of run {} before it could be reversed, too: `rekindle undo {}` shows how",
+            "{} of run {} before it could be reversed, too: `rekindle undo {} --run {}` shows how",
             counted(before.steps.len() as u64, "step"),
             before.run,
-            file.plan
+            file.plan,
+            before.run
         ));
     }
     Ok(Exit::Done)
+}
+
+/// Refuses where another run is named than the one whose turn it is, or an earlier one would be reversed that nobody named.
+fn is_meant(
+    way: &WayBack,
+    ledger: &Ledger,
+    command: &Undo,
+    file: &StateFile,
+) -> Result<(), Failure> {
+    let by_name = format!("`rekindle undo {} --run {}`", file.plan, way.run);
+    if let Some(named) = &command.run {
+        if way.run.as_str().eq_ignore_ascii_case(named) {
+            return Ok(());
+        }
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("it is not the turn of run {named}"),
+            "nothing was reversed",
+            format!("{by_name} shows the run whose turn it is"),
+        ));
+    }
+    match way.is_beyond(ledger) {
+        Some(reversed) if command.yes => Err(Failure::new(
+            Exit::Usage,
+            format!("run {reversed} is reversed, and nobody named the one before it"),
+            "nothing was reversed",
+            format!("{by_name} shows how run {} would be reversed, too", way.run),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn renames(plan: &Plan) -> bool {
@@ -159,7 +191,10 @@ fn show(way: &WayBack, screen: Screen) {
         ));
     }
     if way.is_found() {
-        say("its other steps are not known any more: reverse those by hand");
+        say_wrapped(
+            "its other steps are not known any more: reverse those by hand. Make sure that no run is at work on these instances \
+             in another folder or on another machine: nothing here would know",
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::{beside, put, text};
-use crate::ids::{RunId, StepNumber};
+use crate::ids::{RunId, StepId};
 
 const SUFFIX: &str = ".approve";
 
@@ -15,7 +15,7 @@ pub struct Approval {
     /// The run.
     pub run: RunId,
     /// The step that asked.
-    pub step: StepNumber,
+    pub step: StepId,
     /// Milliseconds since 1970 by that machine's clock.
     pub at_ms: i64,
     /// User and host, for people.
@@ -34,7 +34,7 @@ pub fn approve(state: &Path, approval: &Approval) -> io::Result<()> {
 
 /// Returns the approval of this step of this run. A file that cannot be understood is none.
 #[must_use]
-pub fn approved(state: &Path, run: &RunId, step: StepNumber) -> Option<Approval> {
+pub fn approved(state: &Path, run: &RunId, step: StepId) -> Option<Approval> {
     let approval: Approval = serde_json::from_str(&text(&beside(state, SUFFIX))?).ok()?;
     (approval.run == *run && approval.step == step).then_some(approval)
 }
@@ -48,18 +48,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("shop.sqlite");
         let (run, other) = (RunId::from_text("7F3K2M"), RunId::from_text("7F3K2N"));
-        assert_eq!(approved(&state, &run, StepNumber(2)), None);
+        assert_eq!(approved(&state, &run, StepId(2)), None);
         let approval = Approval {
             run: run.clone(),
-            step: StepNumber(2),
+            step: StepId(2),
             at_ms: 5,
             by: "ada".to_owned(),
         };
         approve(&state, &approval).unwrap();
-        assert_eq!(approved(&state, &run, StepNumber(2)), Some(approval));
-        assert_eq!(approved(&state, &run, StepNumber(1)), None);
-        assert_eq!(approved(&state, &other, StepNumber(2)), None);
+        assert_eq!(approved(&state, &run, StepId(2)), Some(approval));
+        assert_eq!(approved(&state, &run, StepId(1)), None);
+        assert_eq!(approved(&state, &other, StepId(2)), None);
         std::fs::write(folder.path().join("shop.sqlite.approve"), "{").unwrap();
-        assert_eq!(approved(&state, &run, StepNumber(2)), None);
+        assert_eq!(approved(&state, &run, StepId(2)), None);
     }
 }

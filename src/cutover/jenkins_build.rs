@@ -7,6 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Action, Observed, Reversed, Scene, Told};
 use crate::{
@@ -49,7 +50,26 @@ impl JobBuild {
 
     /// Returns the latest build that this step asked for, by itself or before its state file was lost.
     async fn found(&self, scene: &Scene, after: u64) -> Result<Option<Found>, EdgeError> {
-        self.job.found(&tokens(scene), after).await
+        self.job.found(&self.tokens(scene), after).await
+    }
+
+    /// Returns what builds of this step are known by: its own, and those of runs in whose place its run came.
+    fn tokens(&self, scene: &Scene) -> Vec<String> {
+        let runs = std::iter::once(&scene.run).chain(&scene.instead_of);
+        // As earlier releases named them, too.
+        let both = runs.flat_map(|run| [self.token(scene, run), format!("{run}.{}", scene.step)]);
+        both.collect()
+    }
+
+    /// Returns what a build of this step of `run` is known by: with its command, as a plan that is edited while no state file
+    /// is there may have another step in this one's place.
+    fn token(&self, scene: &Scene, run: &RunId) -> String {
+        let command = match &self.build.shell {
+            JobShell::Given(command) => &command.typed,
+            JobShell::From(other) => other,
+        };
+        let print = xxh3_64(command.as_bytes()) >> 32;
+        format!("{run}.{}.{print:08x}", scene.step)
     }
 
     /// Returns what the job should run.
@@ -94,17 +114,6 @@ impl JobBuild {
             )),
         }
     }
-}
-
-/// Returns what builds of this step are known by: its own, and those of runs in whose place its run came.
-fn tokens(scene: &Scene) -> Vec<String> {
-    let runs = std::iter::once(&scene.run).chain(&scene.instead_of);
-    runs.map(|run| token(scene, run)).collect()
-}
-
-/// Returns what a build of this step of `run` is known by.
-fn token(scene: &Scene, run: &RunId) -> String {
-    format!("{run}.{}", scene.step)
 }
 
 fn succeeded(number: u64) -> String {
@@ -164,9 +173,12 @@ impl Action for JobBuild {
         let found = self.found(scene, after).await?;
         if found.is_none() {
             self.job.runs(&self.commands().await?).await?;
-            self.job.ask(&[&token(scene, &scene.run)]).await?;
+            self.job.ask(&[&self.token(scene, &scene.run)]).await?;
         }
-        let begun = self.job.begun(&tokens(scene), after, found, told).await;
+        let begun = self
+            .job
+            .begun(&self.tokens(scene), after, found, told)
+            .await;
         // A person finds out whether somebody cancelled it.
         let number = begun.map_err(|error| match error.kind {
             ErrorKind::Failed => EdgeError {

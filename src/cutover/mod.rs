@@ -29,10 +29,10 @@ use self::{
 };
 use crate::{
     error::{EdgeError, ErrorKind},
-    ids::{RunId, StepNumber},
+    ids::{RunId, StepId},
     machine::{Facts, StepPlace},
     plan::{Plan, Step, StepKind},
-    process::{Redacted, log_beside},
+    process::{Redacted, lock_beside, log_beside},
     remote::jenkins::Jenkins,
 };
 
@@ -45,8 +45,8 @@ pub struct Scene {
     pub instead_of: Vec<RunId>,
     /// What earlier steps of the run found or chose.
     pub earlier: Vec<Facts>,
-    /// The step.
-    pub step: StepNumber,
+    /// What the step is known by in the world: it stays the same wherever a changed plan has the step.
+    pub step: StepId,
 }
 
 /// What the world looks like.
@@ -153,6 +153,22 @@ pub trait Action: Send + Sync {
         told: Told<'_>,
     ) -> Result<String, EdgeError>;
 
+    /// Looks whether [`undo`](Self::undo) could bring it back, before any step is reversed. Reads only. `told` hears what it
+    /// waits for.
+    ///
+    /// # Errors
+    ///
+    /// Where it surely could not: in the wrong place, or something else has to be mended first.
+    async fn is_reversible(
+        &self,
+        scene: &Scene,
+        facts: Option<&Facts>,
+        told: Told<'_>,
+    ) -> Result<(), EdgeError> {
+        let _ = (scene, facts, told);
+        Ok(())
+    }
+
     /// Brings back the world from before. Called twice, it does no more than once. `told` hears what it waits for.
     ///
     /// # Errors
@@ -213,6 +229,7 @@ pub fn connect(
             let runner = Runner {
                 folder: folder.clone(),
                 log: log_beside(state_path, &what),
+                lock: lock_beside(state_path),
                 redacted: redacted.clone(),
                 within: step.within,
                 only_looks: purpose == Purpose::Look,
@@ -275,10 +292,16 @@ fn about_rds(
     })?;
     Ok(match &step.kind {
         StepKind::RdsSnapshot(snapshot) => Arc::new(rds::TakeSnapshot::new(rds, snapshot.clone())),
-        StepKind::RdsRename(rename) => Arc::new(rds::Rename::new(rds, rename.clone())),
+        StepKind::RdsRename(rename) => Arc::new(rds::Rename::new(rds, rename.clone(), step.within)),
         StepKind::RdsRestore(restore) => {
             let original = plan.name_before(&restore.settings_of);
-            Arc::new(rds::Restore::new(rds, restore.clone(), original, log))
+            Arc::new(rds::Restore::new(
+                rds,
+                restore.clone(),
+                original,
+                log,
+                step.within,
+            ))
         }
         _ => return Err(EdgeError::new(ErrorKind::Internal, "no step about RDS")),
     })

@@ -35,14 +35,16 @@ const EVALUATE_BELOW: &str =
 /// How long between two looks at a command that an earlier process left behind.
 const LEFT: Duration = Duration::from_millis(100);
 
-/// Runs the commands of one step, one at a time: a `sh` around a command that does something has the lock of its step as its
+/// Runs the commands of one step, one at a time: a `sh` around a command that does something has the lock of all steps as its
 /// stdin. So it is held for as long as the command lives, also where the process that began it was killed, and nothing is asked or
-/// begun beside it.
+/// begun beside it: by no step, whatever its number is by then, no other run and no `undo`.
 pub(super) struct Runner {
     /// The folder of the plan: nothing depends on where somebody typed `rekindle`.
     pub folder: PathBuf,
     /// Keeps the end of what was printed.
     pub log: PathBuf,
+    /// What a command at work has for its stdin.
+    pub lock: PathBuf,
     pub redacted: Redacted,
     /// How long a command may take that does something.
     pub within: Duration,
@@ -60,7 +62,7 @@ impl Runner {
         let lock = self.held().await?;
         let ran = self.run(scene, script, self.within, Some(lock)).await;
         if ran.ended.is_ok() {
-            fs::remove_file(self.lock()).ok();
+            fs::remove_file(&self.lock).ok();
         }
         self.keep(&ran);
         let how = match &ran.ended {
@@ -85,7 +87,7 @@ impl Runner {
     /// # Errors
     ///
     /// Where its end is no answer: it was not found (126, 127), was killed, took too long, or `ssh` did not get through
-    /// (255); `Refused` where a command of this step that an earlier process began does not end.
+    /// (255); `Refused` where a command that an earlier process began does not end.
     pub async fn holds(
         &self,
         scene: &Scene,
@@ -118,18 +120,17 @@ impl Runner {
         ))
     }
 
-    /// Returns the file that a command at work has for its stdin.
-    fn lock(&self) -> PathBuf {
-        self.log.with_extension("lock")
-    }
-
     /// Waits until no command is at work that an earlier process began, for as long as a command may take.
-    async fn alone(&self) -> Result<(), EdgeError> {
-        match OpenOptions::new().read(true).open(self.lock()) {
+    ///
+    /// # Errors
+    ///
+    /// `Refused` where it does not end.
+    pub async fn alone(&self) -> Result<(), EdgeError> {
+        match OpenOptions::new().read(true).open(&self.lock) {
             Ok(file) => {
                 self.free(&file).await?;
                 if !self.only_looks {
-                    fs::remove_file(self.lock()).ok();
+                    fs::remove_file(&self.lock).ok();
                 }
                 Ok(())
             }
@@ -138,7 +139,7 @@ impl Runner {
         }
     }
 
-    /// Returns the lock of this step, which is ours.
+    /// Returns the lock, which is ours.
     async fn held(&self) -> Result<File, EdgeError> {
         if let Some(folder) = self.log.parent() {
             fs::create_dir_all(folder).map_err(|error| self.no_lock(error))?;
@@ -149,7 +150,7 @@ impl Runner {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(self.lock())
+            .open(&self.lock)
             .map_err(|error| self.no_lock(error))?;
         self.free(&file).await.map(|()| file)
     }
@@ -167,8 +168,8 @@ impl Runner {
                     if !is_said {
                         is_said = true;
                         tracing::warn!(
-                            lock = %self.lock().display(),
-                            "a command of this step that an earlier process began is still at work: it is waited for"
+                            lock = %self.lock.display(),
+                            "a command of a step that an earlier process began is still at work: it is waited for"
                         );
                     }
                     tokio::time::sleep(LEFT).await;
@@ -177,8 +178,8 @@ impl Runner {
                     return Err(EdgeError::new(
                         ErrorKind::Refused,
                         format!(
-                            "a command of this step that an earlier process began is still at work (`fuser {}` names it)",
-                            self.lock().display()
+                            "a command of a step that an earlier process began is still at work (`fuser {}` names it)",
+                            self.lock.display()
                         ),
                     ));
                 }
@@ -188,7 +189,7 @@ impl Runner {
     }
 
     fn no_lock(&self, error: io::Error) -> EdgeError {
-        let text = format!("cannot lock {}", self.lock().display());
+        let text = format!("cannot lock {}", self.lock.display());
         EdgeError::new(ErrorKind::Refused, text).because(error)
     }
 

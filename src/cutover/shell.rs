@@ -61,6 +61,8 @@ impl Action for ShellAction {
         _told: Told<'_>,
     ) -> Result<Reversed, EdgeError> {
         let Some(undo) = &self.shell.undo else {
+            // What it is in the middle of is not pulled away from under it.
+            self.runner.alone().await?;
             return Ok(Reversed::Nothing(
                 "the plan has no `undo` for it: reverse it by hand".to_owned(),
             ));

@@ -21,11 +21,11 @@ use super::{
     pace::after_death,
     preflight::{Checked, is_skipped, preflight},
     refuse::{
-        check_begun_renames, check_definitions, check_identities, check_prepared, in_use,
-        interrupted, refused_by_book, refused_by_edge, refused_by_journal,
+        check_definitions, check_identities, in_use, interrupted, refused_by_book, refused_by_edge,
+        refused_by_journal,
     },
     retry::patiently,
-    steps::{self, lost, planned_steps, refuse_half_done},
+    steps::{self, check_begun, check_prepared, lost, planned_steps, refuse_half_done},
 };
 use crate::{
     cutover::{self, Action},
@@ -290,13 +290,13 @@ fn choose(request: &OpenRun, ledger: &Ledger) -> Result<Chosen, Failure> {
         refuse_half_done(ledger, found.map(|run| &run.id), is_new, typed)?;
     }
     let resources = planned_resources(&request.plan, &scope);
-    let steps = planned_steps(&request.plan, &scope);
+    let mut steps = planned_steps(&request.plan, &scope);
     let mut notices = Vec::new();
     if let Some(run) = found {
+        check_begun(run, &steps, typed)?;
         match check_definitions(run, &resources, &steps, typed) {
             Err(failure) if request.accept_plan_change => {
                 check_prepared(run, &steps, typed)?;
-                check_begun_renames(run, &steps, typed)?;
                 let accepted = failure
                     .why
                     .iter()
@@ -305,6 +305,7 @@ fn choose(request: &OpenRun, ledger: &Ledger) -> Result<Chosen, Failure> {
             }
             checked => checked?,
         }
+        steps = run.identified(&steps);
     }
     let plan = &request.plan;
     if found.is_none() {
@@ -589,7 +590,12 @@ fn first_events(chosen: &Chosen, instead_of: Predecessors) -> Vec<Event> {
             .iter()
             .zip(&resources)
             .all(|(had, now)| had.name == now.name && had.definition == now.definition)
-        && run.steps.iter().map(|step| &step.planned).eq(&steps);
+        && run.steps.len() == steps.len()
+        && run
+            .steps
+            .iter()
+            .zip(&steps)
+            .all(|(had, now)| had.planned.is_same(now));
     if !same {
         events.push(Event::PlanChanged {
             run: run.id.clone(),

@@ -9,15 +9,15 @@ use super::{
     open::planned_resources,
     others,
     preflight::{Checked, is_skipped, preflight, row_query},
-    refuse::{check_definitions, check_identities, check_prepared},
-    steps::{facts_before, planned_steps},
+    refuse::{check_definitions, check_identities},
+    steps::{check_begun, check_prepared, facts_before, planned_steps},
     too_many,
 };
 use crate::{
     cutover::{Action, Observed, Scene},
     error::{EdgeError, chain},
     failure::Failure,
-    ids::{ChunkSeq, ResourceName, RunId, StepNumber},
+    ids::{ChunkSeq, ResourceName, RunId, StepId, StepNumber},
     machine::{Ledger, ResourceLedger, ResourceState, RunLedger, Scope, StepPlace, StepState},
     plan::{Plan, Resource},
     report::human::counted,
@@ -70,20 +70,25 @@ pub async fn preview_steps(
 ) -> Vec<StepPreview> {
     let run = ledger.unfinished(Some(scope));
     // Without a run there is nothing that only its id would find.
-    let id = run.map_or_else(|| RunId::from_text("none"), |run| run.id.clone());
+    let run_id = run.map_or_else(|| RunId::from_text("none"), |run| run.id.clone());
     let mut previews = Vec::new();
     let mut page_goes_up = false;
     let planned = planned_steps(plan, scope);
+    let known = run.map_or_else(Vec::new, |run| run.carried_over(&planned));
+    let ids = run.map_or_else(Vec::new, |run| run.identified(&planned));
     for (index, (step, action)) in planned.iter().zip(actions).enumerate() {
-        let had = run.and_then(|run| run.steps.get(index));
-        let had = had.filter(|had| had.planned.definition == step.definition);
+        let number = known.get(index).copied().flatten();
+        let had = run
+            .zip(number)
+            .and_then(|(run, number)| run.steps.get(number.index()));
+        let id = ids.get(index).and_then(|step| step.id);
         let scene = Scene {
-            run: id.clone(),
+            run: run_id.clone(),
             instead_of: run.map(|run| run.instead_of.to_vec()).unwrap_or_default(),
             earlier: run
-                .map(|run| facts_before(run, StepNumber::at(index)))
+                .map(|run| facts_before(run, number.unwrap_or(StepNumber::at(index))))
                 .unwrap_or_default(),
-            step: StepNumber::at(index),
+            step: id.unwrap_or(StepId(StepNumber::at(index).0)),
         };
         let facts = had.and_then(|had| had.facts.as_ref());
         let now = match action.observe(&scene, facts).await {
@@ -178,7 +183,9 @@ pub async fn preview(
             preview.refusals.extend(failure.why);
         }
         let (resources, steps) = (planned_resources(plan, scope), planned_steps(plan, scope));
-        if let Err(failure) = check_definitions(run, &resources, &steps, typed) {
+        if let Err(failure) = check_begun(run, &steps, typed) {
+            preview.refusals.extend(failure.why);
+        } else if let Err(failure) = check_definitions(run, &resources, &steps, typed) {
             if accept {
                 let changes = failure.why.into_iter();
                 let accepted = changes.map(|change| format!("accepted plan change: {change}"));

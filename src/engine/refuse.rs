@@ -1,14 +1,11 @@
 //! Why a run is refused, or cannot go on: the words for a person.
 
-use super::{book::BookError, preflight::Checked};
+use super::{book::BookError, preflight::Checked, steps::changed_steps};
 use crate::{
     error::{EdgeError, ErrorKind, Subject, chain},
     failure::{Exit, Failure, without_scope},
     journal::JournalError,
-    machine::{
-        Phase, PlannedResource, PlannedStep, ResourceLedger, ResourceState, RunLedger, RunState,
-        StepPlace, StepState,
-    },
+    machine::{PlannedResource, PlannedStep, ResourceLedger, ResourceState, RunLedger},
     plan::definition_diff,
     target::LeaseOwner,
 };
@@ -175,118 +172,6 @@ fn journal_failure(exit: Exit, error: &JournalError, typed: &str) -> Failure {
             error.next().replace("PLAN", typed),
         )
     }
-}
-
-/// Returns what differs between the run's steps and the plan's, and how far those that go were.
-fn changed_steps(run: &RunLedger, steps: &[PlannedStep]) -> Vec<String> {
-    let (mut gone, mut new): (Vec<_>, Vec<_>) = (run.steps.iter().collect(), Vec::new());
-    for step in steps {
-        let same = gone.iter().position(|had| {
-            had.planned.place == step.place && had.planned.definition == step.definition
-        });
-        match same {
-            Some(index) => drop(gone.remove(index)),
-            None => new.push(format!(
-                "step {} of `{}` is new, or changed",
-                step.title,
-                step.place.label()
-            )),
-        }
-    }
-    let gone = gone.iter().map(|had| {
-        let stands = match had.state {
-            StepState::Waiting => "which was not begun",
-            StepState::Intent | StepState::Unknown => "which was begun",
-            StepState::Done | StepState::Undone => "which was done",
-        };
-        let (title, place) = (&had.planned.title, had.planned.place.label());
-        format!("step {title} of `{place}`, {stands}, is no longer so in the plan")
-    });
-    let gone: Vec<_> = gone.collect();
-    new.into_iter().chain(gone).collect()
-}
-
-/// Refuses a plan whose steps of `prepare:` changed in a run that is past them, whatever was accepted: they would come
-/// after the rows that they are to come before.
-pub fn check_prepared(run: &RunLedger, steps: &[PlannedStep], typed: &str) -> Result<(), Failure> {
-    let phase = match run.state {
-        RunState::Interrupted(phase) | RunState::Failed(phase) => Some(phase),
-        state => state.phase(),
-    };
-    if matches!(phase, None | Some(Phase::Planned | Phase::Preparing)) {
-        return Ok(());
-    }
-    let prepare = |step: &&PlannedStep| step.place == StepPlace::Prepare;
-    let left: Vec<_> = steps
-        .iter()
-        .filter(prepare)
-        .filter(|step| {
-            let same =
-                |had: &&PlannedStep| had.place == step.place && had.definition == step.definition;
-            let wanted = steps.iter().filter(same).count();
-            run.steps
-                .iter()
-                .map(|had| &had.planned)
-                .filter(same)
-                .count()
-                < wanted
-        })
-        .map(|step| format!("step {} of `prepare` is new, or changed", step.title))
-        .collect();
-    if left.is_empty() {
-        return Ok(());
-    }
-    Err(Failure {
-        why: left,
-        ..Failure::new(
-            Exit::Refused,
-            format!("run {} is past the steps of `prepare`", run.id),
-            "nothing was written; the run's progress is kept",
-            format!(
-                "put those steps back as they were, or begin anew with `rekindle run --new {typed}`"
-            ),
-        )
-    })
-}
-
-/// Refuses a plan that lost or changed an `rds_rename` which was begun, whatever was accepted: what is known of the instance
-/// would go with it, and nobody could give its name back.
-pub fn check_begun_renames(
-    run: &RunLedger,
-    steps: &[PlannedStep],
-    typed: &str,
-) -> Result<(), Failure> {
-    let mut left: Vec<&PlannedStep> = steps.iter().collect();
-    let mut gone = Vec::new();
-    for had in &run.steps {
-        let same = left.iter().position(|step| {
-            step.place == had.planned.place && step.definition == had.planned.definition
-        });
-        if let Some(index) = same {
-            left.remove(index);
-        } else if had.planned.title.starts_with("rds_rename ") && run.has_to_reverse(had) {
-            gone.push(format!(
-                "step {} of `{}` was begun, and is no longer so in the plan",
-                had.planned.title,
-                had.planned.place.label()
-            ));
-        }
-    }
-    if gone.is_empty() {
-        return Ok(());
-    }
-    Err(Failure {
-        why: gone,
-        ..Failure::new(
-            Exit::Refused,
-            format!("run {} took a name that has to be given back first", run.id),
-            "nothing was written; the run's progress is kept",
-            format!(
-                "put the step back as it was; then `rekindle run {typed}` goes on, and `rekindle undo {}` gives the name back",
-                without_scope(typed)
-            ),
-        )
-    })
 }
 
 /// Returns the failure for a run that a signal ended; `paused` is what to type of the plan alone, where somebody paused it.

@@ -12,7 +12,7 @@ use super::{
     resource::{ResourceEvent, ResourceState},
     reverse::Predecessors,
     run::{RunEvent, RunState},
-    step::{PlannedStep, StepLedger, StepPlace},
+    step::{StepLedger, StepPlace},
 };
 use crate::{
     cursor::KeyRange,
@@ -456,19 +456,6 @@ impl RunLedger {
             });
         }
         Ok(())
-    }
-
-    /// Takes over the steps of a changed plan: those that are defined the same keep their state, the others begin.
-    fn replan_steps(&mut self, steps: &[PlannedStep]) {
-        let mut old = std::mem::take(&mut self.steps);
-        for planned in steps {
-            let kept = old.iter().position(|had| {
-                had.planned.place == planned.place && had.planned.definition == planned.definition
-            });
-            // Not swapped: of two equal steps, the first stays the first.
-            let step = kept.map_or_else(|| StepLedger::planned(planned), |index| old.remove(index));
-            self.steps.push(step);
-        }
     }
 
     /// Returns the first step of `place` that is not done.

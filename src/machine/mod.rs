@@ -8,6 +8,7 @@ pub mod event;
 pub mod fallback;
 pub mod ledger;
 pub mod partition;
+mod replan;
 pub mod resource;
 pub mod reverse;
 pub mod run;

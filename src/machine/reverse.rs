@@ -145,6 +145,7 @@ mod tests {
                 place: StepPlace::Prepare,
                 title: "rds_rename a -> b".to_owned(),
                 definition: "{}".to_owned(),
+                id: None,
             }],
             instead_of: Predecessors::from(before.to_owned()),
         }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::IllegalTransition;
+use crate::ids::StepId;
 
 /// What a step found or chose before it was done, by name: what nobody could find out afterwards. No secrets.
 pub type Facts = BTreeMap<String, String>;
@@ -49,6 +50,9 @@ pub struct PlannedStep {
     pub title: String,
     /// Its definition as canonical JSON (no secrets): what "changed plan" compares.
     pub definition: String,
+    /// What it is known by; `None` where that is its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<StepId>,
 }
 
 /// Where a step stands. Written to the journal on every change.
@@ -261,6 +265,7 @@ mod tests {
             place: StepPlace::Prepare,
             title: "shell true".to_owned(),
             definition: "{}".to_owned(),
+            id: None,
         })
     }
 

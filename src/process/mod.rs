@@ -103,6 +103,15 @@ pub fn log_beside(state: &Path, what: &str) -> PathBuf {
     file.into()
 }
 
+/// Returns the file that a command of a step has locked while it is at work: one for all steps of the state file at `state`, of
+/// which no two are at work at a time.
+#[must_use]
+pub fn lock_beside(state: &Path) -> PathBuf {
+    let mut file = state.as_os_str().to_owned();
+    file.push(".command.lock");
+    file.into()
+}
+
 /// A program and whatever it started; all of it ends with this value.
 struct Group {
     child: Child,

@@ -174,6 +174,7 @@ fn step(place: StepPlace, number: u8) -> PlannedStep {
         place,
         title: format!("shell {number}"),
         definition: format!("{{\"shell\":{number}}}"),
+        id: None,
     }
 }
 

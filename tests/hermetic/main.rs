@@ -1,5 +1,6 @@
 //! Tests that need no server: fakes and temporary folders only.
 
+mod changed_steps;
 mod checks;
 mod docs;
 mod entities;

@@ -40,12 +40,12 @@ finish:
   - maintenance_off: {}
 "#;
 
-struct Shop {
-    folder: TempDir,
+pub struct Shop {
+    pub folder: TempDir,
 }
 
 impl Shop {
-    fn new(steps: &str) -> Self {
+    pub fn new(steps: &str) -> Self {
         let shop = Self {
             folder: tempfile::tempdir().unwrap(),
         };
@@ -54,11 +54,11 @@ impl Shop {
         shop
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn fill(&self, name: &str) {
+    pub fn fill(&self, name: &str) {
         let database = rusqlite::Connection::open(self.path(name)).unwrap();
         database
             .execute_batch(&format!(
@@ -69,7 +69,7 @@ impl Shop {
             .unwrap();
     }
 
-    fn plan(&self, steps: &str) {
+    pub fn plan(&self, steps: &str) {
         let text = format!(
             "version: 1\nname: shop\nsource: {{ url: \"sqlite:shop.sqlite\" }}\n\
              targets: {{ dump: {{ file: {{ path: out }} }} }}\n\
@@ -79,7 +79,7 @@ impl Shop {
         fs::write(self.path("shop.yaml"), text).unwrap();
     }
 
-    fn command(&self, words: &[&str], point: Option<&str>) -> Command {
+    pub fn command(&self, words: &[&str], point: Option<&str>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
         command
             .args(words)
@@ -93,36 +93,36 @@ impl Shop {
     }
 
     /// Runs a command to its end; returns its exit code (`None` for a death) and what it said.
-    fn said(&self, words: &[&str], point: Option<&str>) -> (Option<i32>, String) {
+    pub fn said(&self, words: &[&str], point: Option<&str>) -> (Option<i32>, String) {
         let output: Output = self.command(words, point).output().unwrap();
         let out = String::from_utf8_lossy(&output.stdout);
         let err = String::from_utf8_lossy(&output.stderr);
         (output.status.code(), format!("{out}{err}"))
     }
 
-    fn run(&self, words: &[&str], point: Option<&str>) -> (Option<i32>, String) {
+    pub fn run(&self, words: &[&str], point: Option<&str>) -> (Option<i32>, String) {
         let words = [&["run", "shop.yaml", "--single-process"], words].concat();
         self.said(&words, point)
     }
 
-    fn completes(&self, words: &[&str]) -> String {
+    pub fn completes(&self, words: &[&str]) -> String {
         let (code, said) = self.run(words, None);
         assert_eq!(code, Some(0), "{said}");
         said
     }
 
     /// Returns the words that steps left, in their order.
-    fn calls(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         let calls = fs::read_to_string(self.path("calls")).unwrap_or_default();
         calls.lines().map(str::to_owned).collect()
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.path(name).exists()
     }
 
     /// Asserts that the world is as a run leaves it that nobody disturbed.
-    fn is_whole(&self, after: &str) {
+    pub fn is_whole(&self, after: &str) {
         let dump = fs::read_to_string(self.path("out/a.0001.resp")).unwrap_or_default();
         assert_eq!(dump.matches("$3\r\nSET").count(), ROWS, "{after}");
         assert_eq!(
@@ -132,14 +132,14 @@ impl Shop {
         );
     }
 
-    fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         let (code, said) = self.said(&["status", "shop.yaml", "--json"], None);
         assert_eq!(code, Some(0), "{said}");
         serde_json::from_str(&said).unwrap()
     }
 
     /// Starts a run in the background.
-    fn starts(&self) -> Child {
+    pub fn starts(&self) -> Child {
         self.command(&["run", "shop.yaml", "--single-process"], None)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -148,7 +148,7 @@ impl Shop {
     }
 
     /// Waits until step `number` of the run at work is in `state`.
-    fn waits_for(&self, number: usize, state: &str) {
+    pub fn waits_for(&self, number: usize, state: &str) {
         let begun = Instant::now();
         loop {
             let status = self.status();
@@ -165,7 +165,7 @@ impl Shop {
     }
 }
 
-fn ends(mut child: Child, code: i32) {
+pub fn ends(mut child: Child, code: i32) {
     assert_eq!(child.wait().unwrap().code(), Some(code));
 }
 
@@ -849,7 +849,7 @@ fn a_command_that_outlives_its_program_is_waited_for_and_not_begun_beside_itself
     fs::write(shop.path("go"), "").unwrap();
     ends(second, 0);
     assert_eq!(shop.calls(), ["check", "begin", "end", "check"]);
-    assert!(!shop.has("state/shop.sqlite.prepare-1.lock"));
+    assert!(!shop.has("state/shop.sqlite.command.lock"));
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod queues_proof;
 mod queues_vhosts;
 mod queues_watched;
 mod rds;
+mod rds_back;
 mod redis_cluster;
 mod redis_faults;
 mod redis_server;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::server_url;
 
-const STEPS: &str = r#"
+pub const STEPS: &str = r#"
 prepare:
   - rds_snapshot: { instance: shop-db, name: "before-cutover-{run}" }
   - rds_rename: { instance: shop-db, to: shop-db-old }
@@ -40,19 +40,27 @@ pub async fn layer(path: &str, body: Option<Value>) -> Value {
 }
 
 /// A shop of ten rows with steps about RDS, and a fresh RDS.
-struct Shop {
-    folder: TempDir,
+pub struct Shop {
+    pub folder: TempDir,
     /// The id of the instance that is called `shop-db` in the beginning, and its settings.
-    original: Value,
+    pub original: Value,
+    /// Waits of the program that no test sits through.
+    pub shortened: &'static str,
 }
 
 impl Shop {
     /// `looks`: how many looks each change of RDS takes.
-    async fn new(steps: &str, looks: u32) -> Self {
+    pub async fn new(steps: &str, looks: u32) -> Self {
         Self::of(steps, json!({ "looks": looks })).await
     }
 
-    async fn of(steps: &str, world: Value) -> Self {
+    pub async fn of(steps: &str, world: Value) -> Self {
+        // Where everything is seen at once, nobody has to look for long.
+        let shortened = if world["looks"] == 0 {
+            "rds_again_ms:100"
+        } else {
+            ""
+        };
         layer("world", Some(world)).await;
         let folder = tempfile::tempdir().unwrap();
         let database = rusqlite::Connection::open(folder.path().join("shop.sqlite")).unwrap();
@@ -66,12 +74,13 @@ impl Shop {
         let shop = Self {
             folder,
             original: held("shop-db").await.unwrap(),
+            shortened,
         };
         shop.plan(steps);
         shop
     }
 
-    fn plan(&self, steps: &str) {
+    pub fn plan(&self, steps: &str) {
         let text = format!(
             "version: 1\nname: shop\nsource: {{ url: \"sqlite:shop.sqlite\" }}\n\
              targets: {{ dump: {{ file: {{ path: out }} }} }}\n\
@@ -83,7 +92,7 @@ impl Shop {
         fs::write(self.folder.path().join("shop.yaml"), text).unwrap();
     }
 
-    fn said(&self, words: &[&str], point: Option<&str>) -> (Option<i32>, String) {
+    pub fn said(&self, words: &[&str], point: Option<&str>) -> (Option<i32>, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
         command
             .args(words)
@@ -92,6 +101,11 @@ impl Shop {
             .env("AWS_ACCESS_KEY_ID", "AKIATEST")
             .env("AWS_SECRET_ACCESS_KEY", "geheim-4711")
             .env("AWS_EC2_METADATA_DISABLED", "true");
+        if self.shortened.is_empty() {
+            command.env_remove("RK_SET");
+        } else {
+            command.env("RK_SET", self.shortened);
+        }
         match point {
             Some(point) => command.env("RK_FAIL", point),
             None => command.env_remove("RK_FAIL"),
@@ -103,7 +117,7 @@ impl Shop {
         (output.status.code(), said)
     }
 
-    fn run(&self, words: &[&str], point: Option<&str>) -> (Option<i32>, String) {
+    pub fn run(&self, words: &[&str], point: Option<&str>) -> (Option<i32>, String) {
         let words = [
             &[
                 "run",
@@ -118,18 +132,18 @@ impl Shop {
         self.said(&words, point)
     }
 
-    fn completes(&self, words: &[&str], after: &str) -> String {
+    pub fn completes(&self, words: &[&str], after: &str) -> String {
         let (code, said) = self.run(words, None);
         assert_eq!(code, Some(0), "{after}: {said}");
         said
     }
 
-    fn state(&self, end: &str) -> PathBuf {
+    pub fn state(&self, end: &str) -> PathBuf {
         self.folder.path().join(format!("state/shop.sqlite{end}"))
     }
 
     /// The state file is gone; what lies beside it is not.
-    fn loses_its_state(&self) {
+    pub fn loses_its_state(&self) {
         for end in ["", "-wal", "-shm"] {
             let path = self.state(end);
             if path.exists() {
@@ -139,7 +153,7 @@ impl Shop {
     }
 
     /// Asserts that the original made way, that what was restored has its settings, and that nothing was done twice.
-    async fn is_cut_over(&self, after: &str) {
+    pub async fn is_cut_over(&self, after: &str) {
         let old = held("shop-db-old").await.expect(after);
         assert_eq!(old["id"], self.original["id"], "{after}");
         let new = held("shop-db").await.expect(after);
@@ -153,7 +167,7 @@ impl Shop {
     }
 
     /// Asserts that everything has the name that it had.
-    async fn is_as_before(&self, after: &str) {
+    pub async fn is_as_before(&self, after: &str) {
         let now = held("shop-db").await.expect(after);
         for part in ["id", "settings", "tags"] {
             assert_eq!(now[part], self.original[part], "{after}");
@@ -170,7 +184,7 @@ pub async fn held(name: &str) -> Option<Value> {
 }
 
 /// Returns how often a request was carried out.
-async fn done(request: &str) -> usize {
+pub async fn done(request: &str) -> usize {
     let calls = layer("calls", None).await;
     let is_meant = |call: &&Value| {
         let action = call["action"].as_str().unwrap();
@@ -585,22 +599,22 @@ async fn the_latest_of_a_kind_and_a_moment_are_restored_too() {
 
 impl Shop {
     /// Runs until `point`, where the program dies.
-    fn dies(&self, words: &[&str], point: &str) {
+    pub fn dies(&self, words: &[&str], point: &str) {
         let (code, said) = self.run(words, Some(point));
         assert_eq!(code, None, "{point}: {said}");
     }
 
-    fn undo(&self, point: Option<&str>) -> (Option<i32>, String) {
+    pub fn undo(&self, point: Option<&str>) -> (Option<i32>, String) {
         self.said(&["undo", "shop.yaml", "--yes"], point)
     }
 
-    async fn is_taken_back(&self, after: &str) {
+    pub async fn is_taken_back(&self, after: &str) {
         let (code, said) = self.undo(None);
         assert_eq!(code, Some(0), "{after}: {said}");
         self.is_as_before(after).await;
     }
 
-    fn refuses(&self, words: &[&str], exit: i32, why: &str) {
+    pub fn refuses(&self, words: &[&str], exit: i32, why: &str) {
         let (code, said) = self.run(words, None);
         assert_eq!(code, Some(exit), "{said}");
         assert!(said.contains(why), "{why}: {said}");
@@ -723,7 +737,7 @@ async fn an_accepted_change_of_the_plan_renames_nothing_unasked_and_drops_no_ren
     shop.refuses(
         &["--accept-plan-change", "--yes-rename", "other-db"],
         3,
-        "took a name that has to be given back first",
+        "left something behind that the plan no longer says",
     );
     assert_eq!(done("rename").await, 1);
     shop.plan(STEPS);

@@ -13,7 +13,7 @@ use crate::{
         run, status,
     },
     engine::{RunChoice, next_of_blocked},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, quoted},
     ids::{ResourceName, RunId},
     journal::DeadLetterRow,
     machine::{Ledger, Scope},
@@ -248,7 +248,7 @@ fn unknown(plan: &Plan, name: &ResourceName) -> Failure {
         "nothing was written; the dead letters are where they were",
         format!(
             "`rekindle dead-letters drop -r {name} {}` lets them go",
-            plan.path.display()
+            quoted(&plan.path)
         ),
     )
     .why("the plan has no such resource any more")

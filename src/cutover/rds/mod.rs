@@ -7,16 +7,18 @@
 //! ```
 //!
 //! Names move from one instance to another here, so that nothing is told apart by its name: an instance that has a
-//! journal behind it is known by the id that it keeps for life, and what a lost journal left behind by a tag with the run
-//! and the step. What RDS said yes to may be nowhere to be seen for a moment, so "not found" is "not yet" for a while.
+//! journal behind it is known by the id that it keeps for life, and what a lost journal left behind by a tag with the
+//! run. What RDS said yes to may be nowhere to be seen for a moment, so "not found" is "not yet" for a while.
 
 mod names;
 mod rename;
 mod restore;
 mod snapshot;
+mod tags;
+mod way;
+mod whereabouts;
 
 use std::{
-    collections::BTreeMap,
     io,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -29,17 +31,16 @@ use super::{Scene, Told};
 use crate::{
     error::{EdgeError, ErrorKind},
     failpoint,
-    ids::RunId,
     machine::Facts,
     remote::rds::Settings,
 };
 
-/// How long something that RDS said yes to may be nowhere to be seen.
-const GRACE: Duration = Duration::from_mins(5);
+/// Seconds that something which RDS said yes to may be nowhere to be seen.
+const GRACE_S: u32 = 5 * 60;
 
-/// How long a step that was begun before looks for what it may have asked for, before it asks again. A name is given
-/// once, so that asking twice makes no second instance; this keeps it from being asked at all.
-const AGAIN: Duration = Duration::from_secs(3);
+/// Milliseconds that a step that was begun before looks for what it may have asked for, before it asks again. A name is
+/// given once, so that asking twice makes no second instance; this keeps it from being asked at all.
+const AGAIN_MS: u32 = 3000;
 
 /// The first wait between two looks; each is half as long again, up to [`LONGEST`].
 const SHORTEST: Duration = Duration::from_millis(50);
@@ -50,9 +51,6 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// The word of RDS for "nothing is being done to it".
 const AVAILABLE: &str = "available";
 
-/// The tag of an instance that a step renames. It comes before the request.
-const RENAMED: &str = "rekindle:renamed";
-
 /// The fact that says that a step was begun before, and may have asked for something.
 const BEGUN: &str = "begun_before";
 
@@ -60,6 +58,16 @@ const BEGUN: &str = "begun_before";
 const RENAMED_TO: &str = "renamed_to";
 const RESOURCE_ID: &str = "resource_id";
 const SETTINGS: &str = "settings";
+
+/// Returns how long something that RDS said yes to may be nowhere to be seen.
+fn grace() -> Duration {
+    Duration::from_secs(failpoint::number("rds_grace_s", GRACE_S).into())
+}
+
+/// Returns how long a step that was begun before looks for what it may have asked for.
+fn before_again() -> Duration {
+    Duration::from_millis(failpoint::number("rds_again_ms", AGAIN_MS).into())
+}
 
 /// Looks again and again, less and less often.
 struct Looks {
@@ -83,31 +91,6 @@ impl Looks {
     fn elapsed(&self) -> Duration {
         self.since.elapsed()
     }
-}
-
-/// Returns what this step puts on what it makes, under the tag `name`.
-fn token(scene: &Scene, run: &RunId) -> String {
-    format!("{run}.{}", scene.step)
-}
-
-/// Returns whether this step made what has `tags`, by itself or before its state file was lost.
-fn is_ours(scene: &Scene, tags: &BTreeMap<String, String>, name: &str) -> bool {
-    let Some(found) = tags.get(name) else {
-        return false;
-    };
-    std::iter::once(&scene.run)
-        .chain(&scene.instead_of)
-        .any(|run| *found == token(scene, run))
-}
-
-/// Returns whether any step of this run, or of one in whose place it came, is named under the tag `name`.
-fn is_of_run(scene: &Scene, tags: &BTreeMap<String, String>, name: &str) -> bool {
-    let run = tags.get(name).and_then(|found| found.split_once('.'));
-    run.is_some_and(|(run, _)| {
-        std::iter::once(&scene.run)
-            .chain(&scene.instead_of)
-            .any(|known| known.as_str() == run)
-    })
 }
 
 /// Returns the facts of an earlier try, marked as such.

@@ -6,18 +6,21 @@ use async_trait::async_trait;
 
 use super::{
     super::{Action, Observed, Reversed, Scene, Told},
-    AGAIN, AVAILABLE, GRACE, Looks, Request, again, asked, fact, first, is_ours, missing, refused,
-    token, unavailable,
+    AVAILABLE, Looks, Request, again, asked, before_again, fact, first, grace, missing, refused,
+    tags::{TAKEN, is_of_run, run_of, token},
+    unavailable,
 };
 use crate::{
     error::EdgeError,
+    ids::RunId,
     machine::Facts,
     plan::{RdsSnapshot, filled_name},
     remote::rds::{Rds, Snapshot},
 };
 
-/// The tag of a snapshot that a step took.
-const TAKEN: &str = "rekindle:taken";
+/// What `{date}` becomes, and how long that is.
+const DATE: &str = "%Y%m%d-%H%M";
+const DATE_LEN: usize = "20261122-0803".len();
 
 /// The fact with its name.
 const NAME: &str = "snapshot";
@@ -46,10 +49,63 @@ impl TakeSnapshot {
         if let Some(facts) = facts {
             return self.rds.snapshot(fact(facts, NAME)?).await;
         }
-        // Its name had a time in it that nobody knows any more.
-        let all = self.rds.snapshots(None).await?;
-        Ok(all.into_iter().find(|one| is_ours(scene, &one.tags, TAKEN)))
+        // Its name had a time in it that nobody knows any more. Steps may have moved since, so it is known by what it is of
+        // and by its name; of several, the one with this step in its tag.
+        let mut all = self.rds.snapshots(None).await?;
+        all.retain(|one| is_of_run(scene, &one.tags, TAKEN) && self.is_meant(one));
+        let step = format!(".{}", scene.step);
+        let exact = all
+            .iter()
+            .position(|one| one.tags[TAKEN].ends_with(&step))
+            .unwrap_or_default();
+        Ok(all.into_iter().nth(exact))
     }
+
+    /// Returns whether a snapshot that a step took is what this one would take.
+    fn is_meant(&self, snapshot: &Snapshot) -> bool {
+        let run = run_of(&snapshot.tags, TAKEN);
+        let run = run.as_ref().map(RunId::as_str).unwrap_or_default();
+        snapshot.instance.eq_ignore_ascii_case(&self.plan.instance)
+            && has_name(&snapshot.name, &self.plan.name, run)
+    }
+
+    /// Refuses a name that is taken by something else.
+    async fn is_free(&self, scene: &Scene, name: &str) -> Result<(), EdgeError> {
+        match self.rds.snapshot(name).await? {
+            Some(taken) if !is_of_run(scene, &taken.tags, TAKEN) => Err(is_taken(&taken)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_taken(by: &Snapshot) -> EdgeError {
+    refused(format!(
+        "the name is taken: {}, of instance `{}`",
+        standing(by),
+        by.instance
+    ))
+}
+
+/// Returns whether `name` is what `template` became for `run`, whatever the date was.
+fn has_name(name: &str, template: &str, run: &str) -> bool {
+    let marked = filled_name(template, "\0", run);
+    let mut parts = marked.split('\0');
+    let Some(mut rest) = parts.next().and_then(|begin| name.strip_prefix(begin)) else {
+        return false;
+    };
+    for part in parts {
+        let Some((date, after)) = rest.split_at_checked(DATE_LEN) else {
+            return false;
+        };
+        let is_date = date
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'-');
+        match after.strip_prefix(part) {
+            Some(after) if is_date => rest = after,
+            _ => return false,
+        }
+    }
+    rest.is_empty()
 }
 
 fn standing(snapshot: &Snapshot) -> String {
@@ -67,10 +123,9 @@ fn standing(snapshot: &Snapshot) -> String {
 impl Action for TakeSnapshot {
     async fn observe(&self, scene: &Scene, facts: Option<&Facts>) -> Result<Observed, EdgeError> {
         Ok(match self.found(scene, facts).await? {
-            Some(snapshot) if !is_ours(scene, &snapshot.tags, TAKEN) => Observed::NotDone(format!(
-                "snapshot `{}` is there, and not this run's",
-                snapshot.name
-            )),
+            Some(snapshot) if !is_of_run(scene, &snapshot.tags, TAKEN) => Observed::NotDone(
+                format!("snapshot `{}` is there, and not this run's", snapshot.name),
+            ),
             Some(snapshot) if snapshot.status == AVAILABLE => Observed::Done(standing(&snapshot)),
             Some(snapshot) => Observed::NotDone(standing(&snapshot)),
             None => Observed::NotDone("no snapshot of this run".to_owned()),
@@ -85,19 +140,20 @@ impl Action for TakeSnapshot {
             return Ok(Facts::from([(NAME.to_owned(), snapshot.name)]));
         }
         self.is_possible(scene).await?;
-        let date = chrono::Utc::now().format("%Y%m%d-%H%M").to_string();
+        let date = chrono::Utc::now().format(DATE).to_string();
         let name = filled_name(&self.plan.name, &date, scene.run.as_str());
+        // Also by another step of this run.
         if let Some(taken) = self.rds.snapshot(&name).await? {
-            return Err(refused(format!(
-                "the name is taken: {}, of instance `{}`",
-                standing(&taken),
-                taken.instance
-            )));
+            return Err(is_taken(&taken));
         }
         Ok(first(scene, Facts::from([(NAME.to_owned(), name)])))
     }
 
-    async fn is_possible(&self, _scene: &Scene) -> Result<(), EdgeError> {
+    async fn is_possible(&self, scene: &Scene) -> Result<(), EdgeError> {
+        if !self.plan.name.contains("{date}") {
+            let name = filled_name(&self.plan.name, "", scene.run.as_str());
+            self.is_free(scene, &name).await?;
+        }
         let instance = &self.plan.instance;
         match self.rds.instance(instance).await? {
             Some(found) if found.status == AVAILABLE => Ok(()),
@@ -118,7 +174,7 @@ impl Action for TakeSnapshot {
         let mut is_asked = false;
         loop {
             match self.rds.snapshot(name).await? {
-                Some(snapshot) if !is_ours(scene, &snapshot.tags, TAKEN) => {
+                Some(snapshot) if !is_of_run(scene, &snapshot.tags, TAKEN) => {
                     return Err(refused(format!(
                         "the name is taken: {}, and it is not this run's",
                         standing(&snapshot)
@@ -132,17 +188,17 @@ impl Action for TakeSnapshot {
                     )));
                 }
                 Some(snapshot) => told(standing(&snapshot)),
-                None if !is_asked && (!begun || looks.elapsed() >= AGAIN) => {
+                None if !is_asked && (!begun || looks.elapsed() >= before_again()) => {
                     is_asked = true;
                     self.request.is_made();
-                    let tag = token(scene, &scene.run);
+                    let tag = token(scene);
                     self.rds
                         .take_snapshot(&self.plan.instance, name, (TAKEN, &tag))
                         .await?;
                     asked()?;
                     looks = Looks::new();
                 }
-                None if looks.elapsed() > GRACE => {
+                None if looks.elapsed() > grace() => {
                     return Err(refused(format!(
                         "RDS took the request for snapshot `{name}`, and there is none"
                     )));
@@ -166,5 +222,22 @@ impl Action for TakeSnapshot {
             ),
             None => "there is no snapshot of this run".to_owned(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_known_by_the_template_that_made_it() {
+        let is = |name, template| has_name(name, template, "8PDQC3");
+        assert!(is("before-8pdqc3", "before-{run}"));
+        assert!(is("before-20261122-0803-x", "before-{date}-x"));
+        assert!(is("fixed", "fixed"));
+        assert!(!is("before-other1", "before-{run}"));
+        assert!(!is("before-20261122-0803-y", "before-{date}-x"));
+        assert!(!is("before-yesterday-xx", "before-{date}"));
+        assert!(!is("fixed-too", "fixed"));
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     cursor::{Cursor, KeyRange},
     engine::{handover::id_text, preflight::row_query},
     error::{EdgeError, ErrorKind, chain},
+    failure::quoted,
     ids::ResourceName,
     plan::{MoreKeys, Resource, RowSource},
     report,
@@ -86,7 +87,7 @@ impl Coordinator {
     }
 
     async fn tell_found(&mut self, found: Vec<(ResourceName, u64)>) {
-        let plan = self.plan.path.display().to_string();
+        let plan = quoted(&self.plan.path);
         for (name, keys) in found.into_iter().filter(|(_, keys)| *keys > 0) {
             let text = format!(
                 "{name}: {} of the restored rows {} a later row has, too, which this run did not read; the last one should stand: \

@@ -3,6 +3,7 @@
 use super::Coordinator;
 use crate::{
     engine::preflight::is_skipped,
+    failure::quoted,
     machine::Scope,
     plan::{Resource, TargetConfig},
     report,
@@ -30,7 +31,7 @@ impl Coordinator {
 
     /// Names the resources whose rows may have been written anew, and that nobody looks at in this run.
     pub(super) fn tell_siblings(&mut self, scope: &Scope) {
-        let plan = self.plan.path.display();
+        let plan = quoted(&self.plan.path);
         let behind = self.plan.resources.iter().filter_map(|one| {
             let published = &self.published_sibling(one)?.name;
             let name = &one.name;

@@ -10,6 +10,7 @@ use crate::{
         throttle::{self, Measured},
     },
     error::EdgeError,
+    failure::quoted,
     ids::ResourceName,
     journal::now_ms,
     report,
@@ -155,11 +156,11 @@ impl Coordinator {
 
     /// Returns plan and state file as a person types them.
     pub(super) fn plan_typed(&self) -> String {
-        let plan = self.plan.path.display();
+        let plan = quoted(&self.plan.path);
         if self.state_path == self.plan.state_path() {
-            plan.to_string()
+            plan
         } else {
-            format!("{plan} --state {}", self.state_path.display())
+            format!("{plan} --state {}", quoted(&self.state_path))
         }
     }
 

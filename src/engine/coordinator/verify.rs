@@ -20,6 +20,7 @@ use crate::{
         verify::{Findings, Repair, ResourceFindings, Verify, VerifyEnd, ask, verify},
     },
     error::{ErrorKind, chain},
+    failure::quoted,
     ids::ResourceName,
     journal::now_ms,
     machine::{Scope, Watermark},
@@ -193,7 +194,7 @@ impl Coordinator {
             } else {
                 String::new()
             };
-            let plan = self.plan.path.display();
+            let plan = quoted(&self.plan.path);
             format!(
                 "{name}: caught up: {rewritten} rewritten; {level}{but}; keys of deleted rows are found by \
                  `rekindle verify {plan} --orphans`"
@@ -283,7 +284,7 @@ impl Work {
         level: Level,
         repair: Option<Arc<Repair>>,
     ) -> Result<Findings, VerifyEnd> {
-        let typed = self.plan.path.display().to_string();
+        let typed = quoted(&self.plan.path);
         let (plan, source) = (&self.plan, &self.source);
         let mut pause = self.pause.clone();
         // Anew: what was equal before this process came may have changed since, and catching up means up to now.

@@ -54,7 +54,7 @@ pub(in crate::engine) fn refuse_half_done(
 }
 
 /// Returns what people call the step of `run` that took a name and did not give it back.
-fn renamed(run: &RunLedger) -> Option<String> {
+pub(super) fn renamed(run: &RunLedger) -> Option<String> {
     let mut steps = run.steps.iter().enumerate();
     steps
         .find(|(_, step)| step.planned.title.starts_with(RENAMES) && run.has_to_reverse(step))

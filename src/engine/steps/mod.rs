@@ -9,10 +9,12 @@
 //! Steps of `prepare:` are carried out by [`prepare`] before there is a source; those of `finish:` are tasks of the
 //! coordinator. What a call that got no answer did is looked at before it is made again.
 
+mod changed;
 mod half_done;
 mod prepare;
 mod tags;
 mod undo;
+mod way_back;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -21,11 +23,13 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
+pub(super) use self::changed::{changed_steps, check_begun, check_prepared};
 pub(super) use self::half_done::refuse_half_done;
 pub(super) use self::prepare::{Prepared, Stage, is_due, prepare, record};
 pub use self::tags::found_by_tags;
 pub(super) use self::undo::lost;
-pub use self::undo::{Reversing, ToUndo, WayBack, undo};
+pub use self::undo::{Reversing, undo};
+pub use self::way_back::{ToUndo, WayBack};
 use super::retry::{Waits, retrying};
 use crate::{
     cutover::{Action, Observed, Scene},
@@ -49,6 +53,7 @@ pub(super) fn planned_steps(plan: &Plan, scope: &Scope) -> Vec<PlannedStep> {
             place,
             title: step.title(),
             definition: step.definition(),
+            id: None,
         });
         planned.collect()
     };
@@ -88,12 +93,23 @@ impl Work {
         run: &RunLedger,
         number: StepNumber,
     ) -> Option<Self> {
+        Self::planned_at(plan, actions, run, number, number)
+    }
+
+    /// Returns the work of step `number` of the run, which is step `at` of the plan by now.
+    fn planned_at(
+        plan: &Plan,
+        actions: &[Arc<dyn Action>],
+        run: &RunLedger,
+        number: StepNumber,
+        at: StepNumber,
+    ) -> Option<Self> {
         let mut steps = plan.prepare.iter().chain(&plan.finish);
         let scene = |step: StepNumber| Scene {
             run: run.id.clone(),
             instead_of: run.instead_of.to_vec(),
             earlier: facts_before(run, step),
-            step,
+            step: run.step_id(step),
         };
         let later = run.steps.iter().zip(actions).enumerate();
         let later = later
@@ -105,11 +121,11 @@ impl Work {
                 (called, Arc::clone(action), scene(number))
             });
         Some(Self {
-            action: Arc::clone(actions.get(number.index())?),
+            action: Arc::clone(actions.get(at.index())?),
             scene: scene(number),
             facts: run.steps.get(number.index())?.facts.clone(),
             later: later.collect(),
-            within: steps.nth(number.index())?.within,
+            within: steps.nth(at.index())?.within,
             retry: plan.defaults.retry.clone(),
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     super::{open::planned_resources, retry::retrying},
     planned_steps,
-    undo::WayBack,
+    way_back::WayBack,
 };
 use crate::{
     cutover::Action,
@@ -15,6 +15,9 @@ use crate::{
     machine::{Event, Ledger, Predecessors, RunEvent, Scope, StepEvent},
     plan::Plan,
 };
+
+/// The kind of steps whose tag says nothing of whether a name has to be given back.
+const RESTORE: &str = "rds_restore";
 
 /// Returns how the names are given back that runs took of which `ledger` has nothing to reverse, if there are any: as steps of
 /// a run in their place. Reads only; of their other steps nothing is known.
@@ -28,8 +31,10 @@ pub async fn found_by_tags(
     ledger: &Ledger,
 ) -> Result<Option<WayBack>, EdgeError> {
     let mut left: Vec<RunId> = Vec::new();
+    let mut is_marked = Vec::new();
     for action in actions {
         let marked = retrying(&plan.defaults.retry, |_, _| {}, || action.left_by()).await?;
+        is_marked.push(marked.is_some());
         left.extend(marked.filter(|run| !left.contains(run)));
     }
     if left.is_empty() {
@@ -42,11 +47,20 @@ pub async fn found_by_tags(
     let scope = Scope::default();
     let how =
         format!("left by run {instead_of}, of which no state file here knows: looked at first");
+    let steps = planned_steps(plan, &scope);
+    // What was restored bears its tag for good: it is looked at where a name has to be given back.
+    let about_names: Vec<_> = is_marked
+        .iter()
+        .zip(&steps)
+        .enumerate()
+        .filter(|(_, (is_marked, step))| **is_marked || step.kind() == RESTORE)
+        .map(|(index, _)| StepNumber::at(index))
+        .collect();
     let mut events = vec![
         Event::RunPlanned {
             run: run.clone(),
             resources: planned_resources(plan, &scope),
-            steps: planned_steps(plan, &scope),
+            steps,
             instead_of,
             scope,
         },
@@ -55,16 +69,11 @@ pub async fn found_by_tags(
             event: RunEvent::Cancel,
         },
     ];
-    let about_names = actions.iter().enumerate();
-    events.extend(
-        about_names
-            .filter(|(_, action)| action.is_irreversible())
-            .map(|(index, _)| Event::Step {
-                run: run.clone(),
-                step: StepNumber::at(index),
-                event: StepEvent::Done { how: how.clone() },
-            }),
-    );
+    events.extend(about_names.into_iter().map(|step| Event::Step {
+        run: run.clone(),
+        step,
+        event: StepEvent::Done { how: how.clone() },
+    }));
     let mut known = ledger.clone();
     let applied = events
         .iter()

@@ -11,81 +11,20 @@ use super::{
         refuse::{refused_by_book, refused_by_journal},
         retry::retrying,
     },
-    Work, name, one_line, planned_steps,
+    Work, one_line, planned_steps,
     prepare::record,
+    way_back::{ToUndo, WayBack},
 };
 use crate::{
     cutover::{Action, Observed, Reversed},
     error::EdgeError,
     failpoint,
     failure::{Exit, Failure},
-    ids::{RunId, StepNumber},
-    journal::{Journal, OpenMode, now_ms},
-    machine::{
-        AttemptEnd, Event, Ledger, PlannedStep, RunEvent, RunLedger, Scope, StepEvent, StepLedger,
-        StepState,
-    },
+    ids::StepNumber,
+    journal::{Journal, OpenMode},
+    machine::{AttemptEnd, Event, Ledger, RunEvent, RunLedger, Scope, StepEvent, StepState},
     plan::Plan,
 };
-
-/// A step that would be reversed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToUndo {
-    /// Its number in the run.
-    pub number: StepNumber,
-    /// What people call it.
-    pub name: String,
-    /// How it was done, or why nobody knows whether it was.
-    pub stands: String,
-}
-
-/// A run that would be reversed, and how: what a person is shown, and agrees to.
-#[derive(Debug, Clone)]
-pub struct WayBack {
-    /// The run.
-    pub run: RunId,
-    /// Its steps to reverse, the last one first.
-    pub steps: Vec<ToUndo>,
-    /// What a journal has to be told of a run that is known by its tags alone.
-    found: Vec<Event>,
-}
-
-impl WayBack {
-    /// Returns the way back that `ledger` knows of; `None` where there is nothing to reverse.
-    #[must_use]
-    pub fn known(ledger: &Ledger) -> Option<Self> {
-        to_undo(ledger).map(|(run, steps)| Self {
-            run: run.id.clone(),
-            steps,
-            found: Vec::new(),
-        })
-    }
-
-    /// Returns whether it is known by tags alone.
-    #[must_use]
-    pub const fn is_found(&self) -> bool {
-        !self.found.is_empty()
-    }
-
-    /// Returns it as one that `events` tell a journal of.
-    pub(super) fn found(self, events: Vec<Event>) -> Self {
-        Self {
-            found: events,
-            ..self
-        }
-    }
-
-    /// Returns the run as it stands by now in `ledger`; `None` where what there is to reverse is no longer this.
-    fn still(&self, ledger: &Ledger) -> Option<RunLedger> {
-        let mut ledger = ledger.clone();
-        let mut found = self.found.iter();
-        found
-            .try_for_each(|event| ledger.apply(now_ms(), event))
-            .ok()?;
-        let (run, steps) = to_undo(&ledger)?;
-        (run.id == self.run && steps == self.steps).then(|| run.clone())
-    }
-}
 
 /// What whoever has steps reversed hears, in one line at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,36 +33,6 @@ pub enum Reversing {
     Waits(String),
     /// A step is reversed, or there is nothing of it to reverse.
     Reversed(String),
-}
-
-/// Returns the latest run of the whole plan with steps to reverse, and those steps, the last one first. Once they are
-/// reversed it is the turn of the run before, if there is anything left of it.
-fn to_undo(ledger: &Ledger) -> Option<(&RunLedger, Vec<ToUndo>)> {
-    let runs = ledger.runs.iter().rev();
-    runs.map(|run| (run, steps_to_undo(run)))
-        .find(|(_, steps)| !steps.is_empty())
-}
-
-fn steps_to_undo(run: &RunLedger) -> Vec<ToUndo> {
-    let of = |(index, step): (usize, &StepLedger)| {
-        let number = StepNumber::at(index);
-        let stands = match step.state {
-            StepState::Done => step.how.clone().unwrap_or_default(),
-            StepState::Intent | StepState::Unknown => {
-                "it was begun, or half reversed, and how that ended is not known: looked at first"
-                    .to_owned()
-            }
-            StepState::Waiting | StepState::Undone => return None,
-        };
-        run.has_to_reverse(step).then(|| ToUndo {
-            number,
-            name: name(&run.steps, number, step),
-            stands,
-        })
-    };
-    let mut steps: Vec<_> = run.steps.iter().enumerate().filter_map(of).collect();
-    steps.reverse();
-    steps
 }
 
 /// Gives the unfinished run up and reverses its steps, the last one first: those that were `shown`, and agreed to. `told`
@@ -145,7 +54,7 @@ pub async fn undo(
     let (journal, ledger, _) = Journal::open(state_path, OpenMode::Normal)
         .map_err(|error| refused_by_journal(&error, typed))?;
     let checked = match shown.still(&ledger) {
-        Some(run) => same_steps(plan, &run, typed),
+        Some(run) => places(plan, &run, &shown.steps, typed),
         None => Err(Failure::new(
             Exit::Refused,
             "what there is to reverse is no longer what was shown",
@@ -155,11 +64,24 @@ pub async fn undo(
         .why("the run went on, or somebody else reversed it")),
     };
     let outcome = match checked {
-        Ok(()) => {
+        Ok(places) => {
             let mut book = Book::new(journal.clone(), ledger, shown.run.clone());
-            match reverse(&mut book, plan, actions, shown, &told).await {
-                Ok(None) => Ok(()),
-                Ok(Some((name, reason))) => Err(Failure::new(
+            let way = Way {
+                plan,
+                actions,
+                shown,
+                places,
+            };
+            match way.reverse(&mut book, &told).await {
+                Ok(Ended::Reversed) => Ok(()),
+                Ok(Ended::NotBegun(name, reason)) => Err(Failure::new(
+                    Exit::Stopped,
+                    format!("{name} could not be reversed"),
+                    "nothing was reversed: the run and its steps are as they were",
+                    format!("mend the cause, then `rekindle undo {typed}`"),
+                )
+                .why(reason)),
+                Ok(Ended::Stopped(name, reason)) => Err(Failure::new(
                     Exit::Stopped,
                     format!("{name} could not be reversed"),
                     "steps after it are reversed and journaled; it and those before it are as they were",
@@ -175,41 +97,111 @@ pub async fn undo(
     outcome.and_then(|()| closed.map_err(|error| refused_by_journal(&error, typed)))
 }
 
-/// Refuses where the plan says no more how the run's steps are reversed.
-fn same_steps(plan: &Plan, run: &RunLedger, typed: &str) -> Result<(), Failure> {
-    let had: Vec<&PlannedStep> = run.steps.iter().map(|step| &step.planned).collect();
-    if planned_steps(plan, &Scope::default()).iter().eq(had) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Exit::Refused,
-        format!("the steps of the plan are not those of run {}", run.id),
-        "nothing was reversed",
-        format!("put the steps back as they were, then `rekindle undo {typed}`"),
-    ))
+/// Returns where in the plan each of `shown` is by now. What is reversed already may be gone from it, and commands may be mended.
+fn places(
+    plan: &Plan,
+    run: &RunLedger,
+    shown: &[ToUndo],
+    typed: &str,
+) -> Result<Vec<StepNumber>, Failure> {
+    let carried = run.carried_over(&planned_steps(plan, &Scope::default()));
+    let place = |one: &ToUndo| {
+        let mut carried = carried.iter();
+        carried
+            .position(|number| *number == Some(one.number))
+            .map(StepNumber::at)
+            .ok_or_else(|| {
+                Failure::new(
+                    Exit::Refused,
+                    format!("the plan no longer says how run {} is reversed", run.id),
+                    "nothing was reversed",
+                    format!("put the steps back as they were, then `rekindle undo {typed}`"),
+                )
+                .why(format!("{} is no longer so in the plan", one.name))
+            })
+    };
+    shown.iter().map(place).collect()
 }
 
-async fn reverse(
-    book: &mut Book,
-    plan: &Plan,
-    actions: &[Arc<dyn Action>],
-    shown: &WayBack,
-    told: &(impl Fn(Reversing) + Send + Sync),
-) -> Result<Option<(String, String)>, BookError> {
-    if shown.is_found() {
-        book.record(shown.found.clone()).await?;
+/// How the way back ended; with the step, and why.
+enum Ended {
+    Reversed,
+    /// Before anything was done.
+    NotBegun(String, String),
+    Stopped(String, String),
+}
+
+/// A way back that was agreed to.
+struct Way<'a> {
+    plan: &'a Plan,
+    actions: &'a [Arc<dyn Action>],
+    shown: &'a WayBack,
+    /// Where in the plan its steps are.
+    places: Vec<StepNumber>,
+}
+
+impl Way<'_> {
+    fn work(&self, run: &RunLedger, one: &ToUndo, at: StepNumber) -> Option<Work> {
+        Work::planned_at(self.plan, self.actions, run, one.number, at)
     }
-    give_up(book).await?;
-    for one in &shown.steps {
+
+    async fn reverse(
+        &self,
+        book: &mut Book,
+        told: &(impl Fn(Reversing) + Send + Sync),
+    ) -> Result<Ended, BookError> {
+        if let Some(ended) = self.is_reversible(book.ledger(), told).await {
+            return Ok(ended);
+        }
+        if self.shown.is_found() {
+            book.record(self.shown.found.clone()).await?;
+        }
+        give_up(book).await?;
+        for (one, at) in self.shown.steps.iter().zip(&self.places) {
+            if let Some(reason) = self.step(book, one, *at, told).await? {
+                return Ok(Ended::Stopped(one.name.clone(), reason));
+            }
+        }
+        Ok(Ended::Reversed)
+    }
+
+    /// Looks at the whole way before the first step of it: what surely cannot be reversed leaves everything as it is.
+    async fn is_reversible(
+        &self,
+        ledger: &Ledger,
+        told: &(impl Fn(Reversing) + Send + Sync),
+    ) -> Option<Ended> {
+        let run = self.shown.still(ledger)?;
+        for (one, at) in self.shown.steps.iter().zip(&self.places) {
+            let Some(work) = self.work(&run, one, *at) else {
+                continue;
+            };
+            let waits = waiting(one, told);
+            let trouble = |error: &EdgeError, _| waits(one_line(error));
+            let facts = work.facts.as_ref();
+            let ask = || work.action.is_reversible(&work.scene, facts, &waits);
+            if let Err(error) = retrying(&work.retry, trouble, ask).await {
+                return Some(Ended::NotBegun(one.name.clone(), one_line(&error)));
+            }
+        }
+        None
+    }
+
+    /// Reverses one step. Returns why it could not be.
+    async fn step(
+        &self,
+        book: &mut Book,
+        one: &ToUndo,
+        at: StepNumber,
+        told: &(impl Fn(Reversing) + Send + Sync),
+    ) -> Result<Option<String>, BookError> {
         let run = book.run()?;
-        let (Some(work), Some(step)) = (
-            Work::new(plan, actions, run, one.number),
-            run.steps.get(one.number.index()),
-        ) else {
-            continue;
+        let (Some(work), Some(step)) = (self.work(run, one, at), run.steps.get(one.number.index()))
+        else {
+            return Ok(None);
         };
-        let (state, facts) = (step.state, step.facts.clone());
-        let facts = facts.as_ref();
+        let state = step.state;
+        let facts = work.facts.as_ref();
         if state == StepState::Unknown && work.action.can_tell() {
             match work.action.observe(&work.scene, facts).await {
                 Ok(Observed::NotDone(how)) => {
@@ -218,10 +210,10 @@ async fn reverse(
                         "{}: is not done, or not any more: {how}",
                         one.name
                     )));
-                    continue;
+                    return Ok(None);
                 }
                 Ok(Observed::Done(_)) => {}
-                Err(error) => return Ok(Some((one.name.clone(), one_line(&error)))),
+                Err(error) => return Ok(Some(one_line(&error))),
             }
         }
         if state == StepState::Done {
@@ -229,21 +221,31 @@ async fn reverse(
             record(book, one.number, vec![StepEvent::Lost]).await?;
         }
         // Every one of them looks before it does anything, so that an answer that was lost does no harm.
-        let waits = once_each(|text| {
-            told(Reversing::Waits(format!("{}: {text}", one.name)));
-        });
+        let waits = waiting(one, told);
         let undo = || work.action.undo(&work.scene, facts, &waits);
         let trouble = |error: &EdgeError, _| waits(one_line(error));
         let how = match retrying(&work.retry, trouble, undo).await {
             Ok(Reversed::Undone(how)) => how,
+            // A tag says that there is something, or nobody would have come here.
+            Ok(Reversed::Nothing(why)) if self.shown.is_found() && one.is_rename => {
+                return Ok(Some(why));
+            }
             Ok(Reversed::Nothing(why)) => format!("nothing reversed: {why}"),
-            Err(error) => return Ok(Some((one.name.clone(), one_line(&error)))),
+            Err(error) => return Ok(Some(one_line(&error))),
         };
         failpoint::hit("step_reversed")?;
         told(Reversing::Reversed(format!("{}: {how}", one.name)));
         record(book, one.number, vec![StepEvent::Undone { how }]).await?;
+        Ok(None)
     }
-    Ok(None)
+}
+
+/// Returns what hears what step `one` waits for.
+fn waiting<'a>(
+    one: &'a ToUndo,
+    told: &'a (impl Fn(Reversing) + Send + Sync),
+) -> impl Fn(String) + Send + Sync + 'a {
+    once_each(move |text| told(Reversing::Waits(format!("{}: {text}", one.name))))
 }
 
 /// Returns `told` without what it was told last.

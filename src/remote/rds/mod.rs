@@ -135,6 +135,12 @@ impl Rds {
         }
     }
 
+    /// Returns the region.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.config.region
+    }
+
     async fn client(&self) -> Client {
         let known = self
             .client
@@ -351,14 +357,14 @@ impl Rds {
         name: &str,
         origin: &Origin,
         settings: &Settings,
-        tag: (&str, &str),
+        own_tags: &[(&str, &str)],
     ) -> Result<(), EdgeError> {
         let client = self.client().await;
         let mut tags: Vec<Tag> = settings
             .tags()
             .map(|(name, value)| tag_of(name, value))
             .collect();
-        tags.push(tag_of(tag.0, tag.1));
+        tags.extend(own_tags.iter().map(|(name, value)| tag_of(name, value)));
         let what = format!("cannot restore instance `{name}`");
         match origin {
             Origin::Snapshot(snapshot) => request::from_snapshot(&client, settings)

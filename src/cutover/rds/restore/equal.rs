@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    super::{AVAILABLE, GRACE, Looks, Told, asked, has_failed, names::shown, refused},
+    super::{AVAILABLE, Looks, Told, asked, grace, has_failed, names::shown, refused},
     Restore,
 };
 use crate::{
@@ -18,9 +18,11 @@ use crate::{
 const SETTLES: Duration = Duration::from_mins(1);
 
 impl Restore {
-    /// Puts the settings back as they were, and returns the instance once they are.
+    /// Puts the settings of the instance `id` back as they were, and returns it once they are. Its name may be taken from it
+    /// meanwhile, by a run or an `undo` elsewhere.
     pub(super) async fn made_equal(
         &self,
+        id: &str,
         wanted: &Settings,
         told: Told<'_>,
     ) -> Result<Instance, EdgeError> {
@@ -30,13 +32,19 @@ impl Restore {
         let mut is_restarted = false;
         loop {
             let Some(found) = self.rds.instance(name).await? else {
-                if looks.elapsed() > GRACE {
+                if looks.elapsed() > grace() {
                     let text = format!("instance `{name}` is gone");
                     return Err(EdgeError::new(ErrorKind::Missing, text));
                 }
                 looks.pause().await;
                 continue;
             };
+            if found.resource_id != *id {
+                return Err(refused(format!(
+                    "`{name}` was {id}, which this run restored, and is {} by now: somebody else is at work on these instances",
+                    shown(&found)
+                )));
+            }
             if has_failed(&found.status) {
                 return Err(refused(format!("`{name}` is {}", shown(&found))));
             }

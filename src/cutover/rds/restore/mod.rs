@@ -1,39 +1,35 @@
 //! `rds_restore`: a new instance under the old name, with every setting of the original.
 
 mod asked;
+mod back;
 mod equal;
 mod origin;
 mod place;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use self::equal::in_words;
 use super::{
     super::{Action, Observed, Reversed, Scene, Told},
-    AGAIN, AVAILABLE, GRACE, Looks, RENAMED_TO, RESOURCE_ID, Request, SETTINGS, again, asked, fact,
-    first, has_failed, is_ours, kept, missing,
+    AVAILABLE, Looks, RENAMED_TO, RESOURCE_ID, Request, SETTINGS, again, asked, before_again, fact,
+    first, grace, kept, missing,
     names::{holders, shown},
-    refused, renamed, token,
+    refused,
+    tags::{RESTORED, RESTORED_FROM, is_of_run, token},
+    whereabouts,
 };
 use crate::{
     error::{EdgeError, ErrorKind},
-    ids::RunId,
     machine::Facts,
-    plan::RdsRestore,
+    plan::{RdsRestore, RestoreFrom},
     remote::rds::{Instance, Origin, Rds, Settings},
 };
-
-/// The tag of an instance that a step restored.
-const RESTORED: &str = "rekindle:restored";
 
 /// Facts: what it is restored from.
 const SNAPSHOT: &str = "snapshot";
 const TIME: &str = "time";
-
-/// Longest name of an instance.
-const NAME: usize = 63;
 
 pub(in crate::cutover) struct Restore {
     rds: Arc<Rds>,
@@ -42,6 +38,8 @@ pub(in crate::cutover) struct Restore {
     /// What the instance under `settings_of` is called before the steps before this one.
     original: String,
     log: PathBuf,
+    /// How long the way back may wait.
+    within: Duration,
 }
 
 impl Restore {
@@ -50,6 +48,7 @@ impl Restore {
         plan: RdsRestore,
         original: String,
         log: PathBuf,
+        within: Duration,
     ) -> Self {
         Self {
             rds,
@@ -57,6 +56,7 @@ impl Restore {
             plan,
             original,
             log,
+            within,
         }
     }
 
@@ -88,6 +88,57 @@ impl Restore {
             });
         }
         fact(facts, SNAPSHOT).map(|name| Origin::Snapshot(name.to_owned()))
+    }
+
+    /// Adds what to restore from to `facts`, which is there and whole.
+    async fn choose(&self, original: &Instance, facts: &mut Facts) -> Result<(), EdgeError> {
+        let (key, value) = match self.origin(original).await? {
+            Origin::Snapshot(snapshot) => (SNAPSHOT, snapshot),
+            Origin::Time { seconds, .. } => (TIME, seconds.to_string()),
+        };
+        facts.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    /// Returns the instance that made way, or whose settings are wanted where none did.
+    async fn made_way(&self, scene: &Scene) -> Result<Instance, EdgeError> {
+        if let Some(renamed) = renamed_before(scene, &self.plan.settings_of) {
+            let id = fact(renamed, RESOURCE_ID)?;
+            if let Some(original) = self.rds.instance_with(id).await? {
+                return Ok(original);
+            }
+        }
+        self.model().await
+    }
+
+    /// Refuses what this run restored from something else than is wanted now: the plan was edited, and nobody knew what was done.
+    fn is_meant(&self, found: &Instance, facts: Option<&Facts>) -> Result<(), EdgeError> {
+        // One of an earlier release does not say.
+        let Some(had) = found.tags.get(RESTORED_FROM) else {
+            return Ok(());
+        };
+        let wanted = facts.and_then(|facts| self.chosen(facts).ok());
+        let is_so = match (&wanted, &self.plan.from) {
+            (Some(origin), _) => *had == said(origin),
+            (None, RestoreFrom::Snapshot(name)) => *had == format!("snapshot/{name}"),
+            (None, RestoreFrom::Latest(_)) => had.starts_with("snapshot/"),
+            (None, RestoreFrom::Time(time)) => *had == format!("time/{}", time.as_secs()),
+        };
+        if is_so {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "`{}` was restored from {had} by this run or the one before it, and the plan says something else: put the plan back, or reverse that first",
+            found.name
+        )))
+    }
+}
+
+/// Returns what says on an instance what it was restored from.
+fn said(origin: &Origin) -> String {
+    match origin {
+        Origin::Snapshot(name) => format!("snapshot/{name}"),
+        Origin::Time { seconds, .. } => format!("time/{seconds}"),
     }
 }
 
@@ -121,11 +172,14 @@ impl Action for Restore {
         let Some(found) = self.rds.instance(name).await? else {
             return Ok(Observed::NotDone(format!("no instance is called `{name}`")));
         };
-        if !is_ours(scene, &found.tags, RESTORED) {
+        if !is_of_run(scene, &found.tags, RESTORED) {
             return Ok(Observed::NotDone(format!(
                 "`{name}` is {}, which this run did not restore",
                 shown(&found)
             )));
+        }
+        if let Err(other) = self.is_meant(&found, facts) {
+            return Ok(Observed::NotDone(other.to_string()));
         }
         if found.status != AVAILABLE || found.has_pending || found.needs_reboot {
             return Ok(Observed::NotDone(format!(
@@ -149,39 +203,34 @@ impl Action for Restore {
     }
 
     async fn intend(&self, scene: &Scene, had: Option<&Facts>) -> Result<Facts, EdgeError> {
-        if let Some(had) = had {
-            return Ok(again(had));
-        }
         let name = &self.plan.instance;
         let there = self.rds.instance(name).await?;
-        let is_begun = there
+        if let Some(had) = had {
+            let mut facts = again(had);
+            if there.is_none() && !facts.contains_key(SNAPSHOT) && !facts.contains_key(TIME) {
+                // What was found begun is gone, and nobody knows any more what it was restored from.
+                let original = self.made_way(scene).await?;
+                self.choose(&original, &mut facts).await?;
+            }
+            return Ok(facts);
+        }
+        let begun = there
             .as_ref()
-            .is_some_and(|found| is_ours(scene, &found.tags, RESTORED));
-        if there.is_some() && !is_begun {
+            .filter(|found| is_of_run(scene, &found.tags, RESTORED));
+        if there.is_some() && begun.is_none() {
             let names = holders(&self.rds, &[name, &self.plan.settings_of]).await?;
             return Err(refused(format!("the name `{name}` is taken: {names}")));
         }
         let settings = kept(&self.recorded(scene).await?)?;
         let mut facts = Facts::from([(SETTINGS.to_owned(), settings)]);
-        if is_begun {
+        if let Some(begun) = begun {
+            self.is_meant(begun, None)?;
+            whereabouts::note(&mut facts, begun);
             return Ok(again(&facts));
         }
-        let original = match renamed_before(scene, &self.plan.settings_of) {
-            Some(renamed) => {
-                let id = fact(renamed, RESOURCE_ID)?;
-                self.rds.instance_with(id).await?
-            }
-            None => None,
-        };
-        let original = match original {
-            Some(original) => original,
-            None => self.model().await?,
-        };
-        let (key, value) = match self.origin(&original).await? {
-            Origin::Snapshot(snapshot) => (SNAPSHOT, snapshot),
-            Origin::Time { seconds, .. } => (TIME, seconds.to_string()),
-        };
-        facts.insert(key.to_owned(), value);
+        let original = self.made_way(scene).await?;
+        whereabouts::note(&mut facts, &original);
+        self.choose(&original, &mut facts).await?;
         Ok(first(scene, facts))
     }
 
@@ -189,7 +238,7 @@ impl Action for Restore {
         let name = &self.plan.instance;
         let holder = self.rds.instance(name).await?;
         if let Some(holder) = &holder
-            && is_ours(scene, &holder.tags, RESTORED)
+            && is_of_run(scene, &holder.tags, RESTORED)
         {
             return Ok(());
         }
@@ -221,25 +270,24 @@ impl Action for Restore {
         let begun = self.request.may_be_made(facts);
         let mut looks = Looks::new();
         let mut is_asked = false;
-        loop {
+        let found = loop {
             match self.rds.instance(name).await? {
-                Some(found) if is_ours(scene, &found.tags, RESTORED) => break,
+                Some(found) if is_of_run(scene, &found.tags, RESTORED) => break found,
                 Some(_) => {
                     let names = holders(&self.rds, &[name, &self.plan.settings_of]).await?;
                     return Err(refused(format!("the name `{name}` is taken: {names}")));
                 }
-                None if !is_asked && (!begun || looks.elapsed() >= AGAIN) => {
+                None if !is_asked && (!begun || looks.elapsed() >= before_again()) => {
                     is_asked = true;
                     self.request.is_made();
-                    let tag = token(scene, &scene.run);
+                    let tag = token(scene);
                     let origin = self.chosen(facts)?;
-                    self.note_asking(&tag).await?;
-                    let answer = self
-                        .rds
-                        .restore(name, &origin, &settings, (RESTORED, &tag))
-                        .await;
+                    let is_first = self.note_asking(&tag).await?;
+                    let from = said(&origin);
+                    let own_tags = [(RESTORED, tag.as_str()), (RESTORED_FROM, from.as_str())];
+                    let answer = self.rds.restore(name, &origin, &settings, &own_tags).await;
                     if let Err(error) = answer {
-                        if !begun && !error.kind.disposition().passes() {
+                        if is_first && !error.kind.disposition().passes() {
                             // Left behind, it makes an `undo` look longer, and does no other harm.
                             self.note_answered().await.ok();
                         }
@@ -248,7 +296,7 @@ impl Action for Restore {
                     asked()?;
                     looks = Looks::new();
                 }
-                None if looks.elapsed() > GRACE => {
+                None if looks.elapsed() > grace() => {
                     return Err(refused(format!(
                         "RDS took the request for `{name}`, and no instance is called so"
                     )));
@@ -256,9 +304,10 @@ impl Action for Restore {
                 None => told(format!("`{name}` is not there yet")),
             }
             looks.pause().await;
-        }
+        };
         self.note_answered().await?;
-        let restored = self.made_equal(&settings, told).await?;
+        self.is_meant(&found, Some(facts))?;
+        let restored = self.made_equal(&found.resource_id, &settings, told).await?;
         self.leads_there(&restored, told).await?;
         Ok(done(&restored))
     }
@@ -269,65 +318,16 @@ impl Action for Restore {
         facts: Option<&Facts>,
         told: Told<'_>,
     ) -> Result<Reversed, EdgeError> {
-        let name = &self.plan.instance;
-        let aside = aside(name, &scene.run);
-        let may_come = self.may_come(scene, facts).await?;
-        let mut looks = Looks::new();
-        let mut is_asked = false;
-        loop {
-            match self.rds.instance(name).await? {
-                None => {
-                    // Renamed by an earlier try, or by this one; or never there.
-                    let reversed = match self.rds.instance(&aside).await? {
-                        Some(kept) => Reversed::Undone(format!(
-                            "what was restored is called `{}` now, and is kept: delete it by hand",
-                            kept.name
-                        )),
-                        None if is_asked && looks.elapsed() < GRACE
-                            || !is_asked && looks.elapsed() < may_come =>
-                        {
-                            let what = if is_asked {
-                                "is being renamed"
-                            } else {
-                                "may have been asked for"
-                            };
-                            told(format!("`{name}` {what}, and is nowhere to be seen yet"));
-                            looks.pause().await;
-                            continue;
-                        }
-                        None => Reversed::Undone(format!("no instance is called `{name}`")),
-                    };
-                    self.note_answered().await?;
-                    return Ok(reversed);
-                }
-                Some(found) if !is_ours(scene, &found.tags, RESTORED) => {
-                    return Ok(Reversed::Nothing(format!(
-                        "`{name}` is {}, which this run did not restore",
-                        shown(&found)
-                    )));
-                }
-                Some(found) if found.status == AVAILABLE && !is_asked => {
-                    self.has_heir(scene, &found).await?;
-                    is_asked = true;
-                    renamed(self.rds.rename(name, &aside, true).await)?;
-                    asked()?;
-                    looks = Looks::new();
-                }
-                Some(found) if has_failed(&found.status) => {
-                    return Err(refused(format!(
-                        "`{name}` is {}: delete it by hand, then the old name is free",
-                        shown(&found)
-                    )));
-                }
-                Some(_) if is_asked && looks.elapsed() > GRACE => {
-                    return Err(refused(format!(
-                        "RDS took the request, and the instance is still called `{name}`"
-                    )));
-                }
-                Some(found) => told(format!("`{name}` is {}", found.status)),
-            }
-            looks.pause().await;
-        }
+        self.made_undone(scene, facts, told).await
+    }
+
+    async fn is_reversible(
+        &self,
+        scene: &Scene,
+        facts: Option<&Facts>,
+        told: Told<'_>,
+    ) -> Result<(), EdgeError> {
+        self.can_make_way(scene, facts, told).await
     }
 }
 
@@ -342,25 +342,4 @@ fn done(instance: &Instance) -> String {
         shown(instance),
         instance.settings.count()
     )
-}
-
-/// Returns the name that makes way for the original: `shop-db-undone-8pdqc3`. It ends with the run that is reversed: that of
-/// an earlier one may be taken.
-fn aside(name: &str, run: &RunId) -> String {
-    let end = format!("-undone-{}", run.as_str().to_ascii_lowercase());
-    let begin: String = name.chars().take(NAME.saturating_sub(end.len())).collect();
-    format!("{}{end}", begin.trim_end_matches('-'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_that_makes_way_is_one_that_rds_takes() {
-        let run = RunId::from_text("8PDQC3");
-        assert_eq!(aside("shop-db", &run), "shop-db-undone-8pdqc3");
-        let long = aside(&format!("{}-x", "a".repeat(48)), &run);
-        assert!(long.len() <= NAME && !long.contains("--"), "{long}");
-    }
 }

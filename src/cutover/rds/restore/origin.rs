@@ -1,7 +1,7 @@
 //! What an instance is restored from: a snapshot that is whole, or a moment for which there is a backup.
 
 use super::{
-    super::{AVAILABLE, refused},
+    super::{AVAILABLE, refused, tags::TAKEN},
     Restore,
 };
 use crate::{
@@ -10,9 +10,6 @@ use crate::{
     remote::rds::{Instance, Origin, Snapshot},
     report::human,
 };
-
-/// Begins the tags of what steps make themselves: nobody means a copy taken a minute ago with "the latest one".
-const OURS: &str = "rekindle:";
 
 impl Restore {
     /// Returns what to restore from, which is there and whole. `original` is the instance that the snapshots are of.
@@ -63,7 +60,8 @@ impl Restore {
 fn is_meant(snapshot: &Snapshot, kind: SnapshotKind) -> bool {
     snapshot.kind == kind
         && snapshot.status == AVAILABLE
-        && (kind != SnapshotKind::Manual || !snapshot.tags.keys().any(|tag| tag.starts_with(OURS)))
+        // Nobody means a copy that a step took a minute ago. Other tags of ours are those of an instance, copied.
+        && (kind != SnapshotKind::Manual || !snapshot.tags.contains_key(TAKEN))
 }
 
 /// Refuses a moment for which there is no backup.

@@ -1,15 +1,20 @@
 //! `rds_rename`: an instance makes way, with all its settings recorded first.
 
+mod back;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+use self::back::NAMED_BACK;
 use super::{
     super::{Action, Observed, Reversed, Scene, Told},
-    AGAIN, AVAILABLE, GRACE, Looks, RENAMED, RENAMED_TO, RESOURCE_ID, Request, SETTINGS, again,
-    asked, fact, first, is_ours, kept, missing,
+    AVAILABLE, Looks, RENAMED_TO, RESOURCE_ID, Request, SETTINGS, again, asked, before_again, fact,
+    first, grace, kept, missing,
     names::{holders, shown},
-    refused, renamed, token, unavailable,
+    refused, renamed,
+    tags::{RENAMED, is_of_run, run_of, token},
+    unavailable, way, whereabouts,
 };
 use crate::{
     error::{EdgeError, ErrorKind},
@@ -20,26 +25,26 @@ use crate::{
     report::human,
 };
 
-/// The tag of an instance that a step gives its old name back. It names what [`RENAMED`] named then: with both, the old
-/// name that RDS shows is the one that was given back.
-const NAMED_BACK: &str = "rekindle:named-back";
-
 pub(in crate::cutover) struct Rename {
     rds: Arc<Rds>,
     request: Request,
     plan: RdsRename,
+    /// How long one name may be waited for.
+    within: Duration,
 }
 
 impl Rename {
-    pub(in crate::cutover) const fn new(rds: Arc<Rds>, plan: RdsRename) -> Self {
+    pub(in crate::cutover) const fn new(rds: Arc<Rds>, plan: RdsRename, within: Duration) -> Self {
         Self {
             rds,
             request: Request::new(),
             plan,
+            within,
         }
     }
 
-    /// Returns the instance that this step is about, whatever it is called now: by its id, or without a journal by its tag.
+    /// Returns the instance that this step is about, whatever it is called now: by its id, or without a journal by
+    /// its tag.
     async fn subject(
         &self,
         scene: &Scene,
@@ -50,7 +55,7 @@ impl Rename {
         }
         for name in [&self.plan.to, &self.plan.instance] {
             if let Some(found) = self.rds.instance(name).await?
-                && is_ours(scene, &found.tags, RENAMED)
+                && is_of_run(scene, &found.tags, RENAMED)
             {
                 return Ok(Some(found));
             }
@@ -59,11 +64,13 @@ impl Rename {
     }
 
     fn facts_of(&self, instance: &Instance) -> Result<Facts, EdgeError> {
-        Ok(Facts::from([
+        let mut facts = Facts::from([
             (RESOURCE_ID.to_owned(), instance.resource_id.clone()),
             (RENAMED_TO.to_owned(), self.plan.to.clone()),
             (SETTINGS.to_owned(), kept(&instance.settings)?),
-        ]))
+        ]);
+        whereabouts::note(&mut facts, instance);
+        Ok(facts)
     }
 
     /// Waits until the instance `id` is called `name`, having asked for it once where nobody did.
@@ -74,6 +81,7 @@ impl Rename {
         wish: Wish,
         told: Told<'_>,
     ) -> Result<Instance, EdgeError> {
+        let begun = Looks::new();
         let mut looks = Looks::new();
         let mut unseen = Looks::new();
         let mut to_ask = Some(wish);
@@ -85,6 +93,17 @@ impl Rename {
                     return Ok(found.clone());
                 }
                 let waits = found.pending_name.as_deref() == Some(name);
+                if found.name != name && way::is_stuck(&found.status) {
+                    way::takes_a_name(found)?;
+                }
+                if !waits && begun.elapsed() > self.within {
+                    return Err(refused(format!(
+                        "gave up after {}: `{}` is {}",
+                        human::duration(self.within),
+                        found.name,
+                        found.status
+                    )));
+                }
                 if found.name == name || waits || found.status != AVAILABLE {
                     told(if waits {
                         format!("`{}` waits for its maintenance window", found.name)
@@ -95,25 +114,28 @@ impl Rename {
                     && looks.elapsed() >= wish.not_before
                 {
                     let (tag, value) = &wish.tag;
-                    if found.tags.get(*tag) != Some(value) {
+                    let is_first = found.tags.get(*tag) != Some(value);
+                    if is_first {
                         self.rds.tag(&found.arn, &[(*tag, value.as_str())]).await?;
                     }
                     self.request.is_made();
                     let answer = renamed(self.rds.rename(&found.name, name, wish.at_once).await);
                     if let Err(error) = answer {
-                        self.not_asked(found, wish, &error).await;
+                        if is_first {
+                            self.not_asked(found, wish, &error).await;
+                        }
                         return Err(error);
                     }
                     asked()?;
                     to_ask = None;
                     looks = Looks::new();
-                } else if to_ask.is_none() && looks.elapsed() > GRACE {
+                } else if to_ask.is_none() && looks.elapsed() > grace() {
                     return Err(refused(format!(
                         "RDS took the request, and the instance is still called `{}`",
                         found.name
                     )));
                 }
-            } else if unseen.elapsed() > GRACE {
+            } else if unseen.elapsed() > grace() {
                 return Err(EdgeError::new(
                     ErrorKind::Missing,
                     format!("instance {id} is gone"),
@@ -127,79 +149,16 @@ impl Rename {
 }
 
 impl Rename {
-    /// Takes the tag back where RDS surely did not take the request, and none was made before it. A tag that stays makes an
-    /// `undo` look longer, and does no other harm.
+    /// Takes the tag back where RDS surely did not take the request, and none was made before it: without the tag, no other
+    /// name was asked for. One that stays makes an `undo` look longer, and does no other harm.
     async fn not_asked(&self, found: &Instance, wish: &Wish, error: &EdgeError) {
-        let was_first = wish.not_before.is_zero();
-        if !was_first || error.kind.disposition().passes() {
+        if error.kind.disposition().passes() {
             return;
         }
         let (tag, _) = wish.tag;
         if let Err(error) = self.rds.untag(&found.arn, &[tag]).await {
             tracing::warn!(%error, tag, "a tag of a request that was refused stays behind");
         }
-    }
-
-    /// Returns the instance whose name is to be given back, once it is known whether it was asked to change it: what RDS
-    /// said yes to shows the old name, or no instance at all, for a while. `None` where none is known.
-    async fn settled(
-        &self,
-        scene: &Scene,
-        facts: Option<&Facts>,
-        told: Told<'_>,
-    ) -> Result<Option<Instance>, EdgeError> {
-        let mut looks = Looks::new();
-        loop {
-            let Some(found) = self.subject(scene, facts).await? else {
-                let enough = if facts.is_some() { GRACE } else { AGAIN };
-                if looks.elapsed() >= enough {
-                    return Ok(None);
-                }
-                told("the instance is nowhere to be seen".to_owned());
-                looks.pause().await;
-                continue;
-            };
-            if found.name != self.plan.instance || found.status != AVAILABLE {
-                return Ok(Some(found));
-            }
-            let waits = found.pending_name.as_ref() == Some(&self.plan.to);
-            let enough = self.may_be_asked(&found, facts, waits);
-            if looks.elapsed() >= enough {
-                if waits {
-                    return Err(refused(format!(
-                        "`{}` waits for its maintenance window to be called `{}`: take that back by hand",
-                        found.name, self.plan.to
-                    )));
-                }
-                return Ok(Some(found));
-            }
-            told(format!(
-                "`{}` may have been asked to be called `{}`, and is not yet: looked at for {}",
-                found.name,
-                self.plan.to,
-                human::duration(enough)
-            ));
-            looks.pause().await;
-        }
-    }
-
-    /// Returns for how long `found`, which has its old name, is looked at before that name is believed.
-    fn may_be_asked(&self, found: &Instance, facts: Option<&Facts>, waits: bool) -> Duration {
-        let tag = found.tags.get(RENAMED);
-        if tag.is_none() && !waits {
-            // The tag comes before the request.
-            return if facts.is_some() {
-                AGAIN
-            } else {
-                Duration::ZERO
-            };
-        }
-        let is_known = if waits {
-            self.plan.in_window
-        } else {
-            found.tags.get(NAMED_BACK) == tag
-        };
-        if is_known { Duration::ZERO } else { GRACE }
     }
 }
 
@@ -255,8 +214,8 @@ impl Action for Rename {
         for name in [&self.plan.to, &self.plan.instance] {
             if let Some(found) = self.rds.instance(name).await? {
                 is_there = true;
-                if let Some((run, _)) = found.tags.get(RENAMED).and_then(|by| by.split_once('.')) {
-                    return Ok(Some(RunId::from_text(run)));
+                if let Some(run) = run_of(&found.tags, RENAMED) {
+                    return Ok(Some(run));
                 }
             }
         }
@@ -324,10 +283,10 @@ impl Action for Rename {
         told: Told<'_>,
     ) -> Result<String, EdgeError> {
         let wish = Wish {
-            tag: (RENAMED, token(scene, &scene.run)),
+            tag: (RENAMED, token(scene)),
             at_once: !self.plan.in_window,
             not_before: if self.request.may_be_made(facts) {
-                AGAIN
+                before_again()
             } else {
                 Duration::ZERO
             },
@@ -337,6 +296,30 @@ impl Action for Rename {
         Ok(format!("{} is called `{}`", shown(&renamed), renamed.name))
     }
 
+    async fn is_reversible(
+        &self,
+        scene: &Scene,
+        facts: Option<&Facts>,
+        told: Told<'_>,
+    ) -> Result<(), EdgeError> {
+        let (from, to) = (&self.plan.instance, &self.plan.to);
+        whereabouts::check(&self.rds, facts, &[from, to]).await?;
+        let mut unseen = Looks::new();
+        loop {
+            match (self.subject(scene, facts).await?, facts) {
+                (Some(found), _) if found.name == *from => return Ok(()),
+                (Some(found), _) => return way::takes_a_name(&found).map(drop),
+                // What no journal knows of is looked for once it is its turn.
+                (None, None) => return Ok(()),
+                (None, Some(facts)) if unseen.elapsed() > grace() => {
+                    return Err(self.is_gone(fact(facts, RESOURCE_ID)?).await);
+                }
+                (None, Some(_)) => told("the instance is nowhere to be seen".to_owned()),
+            }
+            unseen.pause().await;
+        }
+    }
+
     async fn undo(
         &self,
         scene: &Scene,
@@ -344,35 +327,23 @@ impl Action for Rename {
         told: Told<'_>,
     ) -> Result<Reversed, EdgeError> {
         let (from, to) = (&self.plan.instance, &self.plan.to);
+        whereabouts::check(&self.rds, facts, &[from, to]).await?;
         let Some(mut found) = self.settled(scene, facts, told).await? else {
+            if let Some(facts) = facts {
+                return Err(self.is_gone(fact(facts, RESOURCE_ID)?).await);
+            }
             let names = holders(&self.rds, &[from, to]).await?;
             return Ok(Reversed::Nothing(format!(
                 "no instance is known to have been renamed: {names}"
             )));
         };
         // What is under way comes to its end first: only what is available takes another name.
-        if found.name != *from || found.status != AVAILABLE {
-            if found.name != *from
-                && let Some(holder) = self.rds.instance(from).await?
-                && holder.resource_id != found.resource_id
-            {
-                return Err(refused(format!(
-                    "the name `{from}` is taken by {}; `{}` is {}",
-                    shown(&holder),
-                    found.name,
-                    shown(&found)
-                )));
-            }
-            // An older state file may know of a rename without its tag.
-            let by = found.tags.get(RENAMED).cloned();
-            let by = by.unwrap_or_else(|| token(scene, &scene.run));
-            let wish = Wish {
-                tag: (NAMED_BACK, by),
-                at_once: true,
-                not_before: Duration::ZERO,
+        let is_there = found.name == *from;
+        if !is_there || found.status != AVAILABLE && !way::is_stuck(&found.status) {
+            found = match self.named_back(scene, &found, told).await {
+                Ok(found) => found,
+                Err(why) => return Err(self.given_up(scene, &found, why, told).await),
             };
-            let id = found.resource_id.clone();
-            found = self.called(&id, from, wish, told).await?;
         }
         if [RENAMED, NAMED_BACK]
             .iter()
