@@ -61,11 +61,17 @@ fn is_there(path: &Path, screen: Screen) -> Result<(), Failure> {
         [] => String::new(),
         names => format!("the plans here are {}; ", names.join(", ")),
     };
+    // A plan that is written is called as one.
+    let new = if path.extension().is_some() {
+        shown.clone()
+    } else {
+        format!("{shown}.yaml")
+    };
     Err(Failure::new(
         Exit::Refused,
         format!("there is no plan {shown}"),
         "nothing was written",
-        format!("{others}`rekindle init --source '${{DATABASE_URL}}' -o {shown}` writes one"),
+        format!("{others}`rekindle init --source '${{DATABASE_URL}}' -o {new}` writes one"),
     ))
 }
 

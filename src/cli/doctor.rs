@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     Outcome, Stop,
     args::{Doctor, Global},
-    connect,
+    blocked, connect,
     dead_letters::Standing,
     problems,
     render::{self, Screen, say},
@@ -19,7 +19,7 @@ use crate::{
     error::chain,
     failure::{Exit, Failure},
     journal::View,
-    machine::{Ledger, ResourceState, Scope},
+    machine::{Ledger, Scope},
     plan::{Diagnostic, Loaded, PlanText, ProblemEntry, Severity},
     report::human::{counted, moment, printable},
     scratch::Scratch,
@@ -214,18 +214,16 @@ fn runs(view: &View, ledger: &Ledger, file: &StateFile, found: &mut Findings) {
     let Some(run) = ledger.runs.last() else {
         return;
     };
-    for resource in &run.resources {
-        if let ResourceState::Blocked { reason, .. } = &resource.state {
-            found.ill(
-                "run",
-                format!("`{}` is blocked: {reason}", resource.name),
-                engine::next_of_blocked(
-                    [reason.as_str()],
-                    &format!("{plan}{}", connect::scope_flags(&run.scope)),
-                    plan,
-                ),
-            );
-        }
+    for one in blocked::of(run) {
+        found.ill(
+            "run",
+            one.sentence(),
+            engine::next_of_blocked(
+                [one.reason],
+                &format!("{plan}{}", connect::scope_flags(&run.scope)),
+                plan,
+            ),
+        );
     }
     let left = Standing::of(ledger).left(view).unwrap_or_default();
     if !left.is_empty() && view.running().is_none() {
@@ -322,11 +320,15 @@ fn asked(preview: Preview, typed: &str, running: bool, found: &mut Findings) {
         found.well(&name, value);
     }
     for refusal in preview.refusals {
-        found.ill(
-            "run",
-            refusal,
-            format!("`rekindle run {typed} --dry-run` says more"),
-        );
+        let next = if preview.plan_changes.contains(&refusal) {
+            format!(
+                "`rekindle run {typed} --accept-plan-change` starts the changed resources over; with `--dry-run`, too, it says \
+                 what that would be"
+            )
+        } else {
+            format!("`rekindle run {typed} --dry-run` says more")
+        };
+        found.ill("run", refusal, next);
     }
     // The run at work looks for itself, and is ahead of what was read of its journal.
     for redo in preview.redo.into_iter().filter(|_| !running) {

@@ -15,6 +15,7 @@ use crate::{
     cutover,
     engine::{self, Answers, Coverage, Preview, ResourcePreview, StepPreview, TargetAnswer},
     failure::{Exit, Failure},
+    ids::ResourceName,
     machine::{Ledger, Scope, StepPlace},
     plan::{Code, Diagnostic, Loaded, Plan, Severity},
     report::{
@@ -134,15 +135,33 @@ pub fn dry_run(
         }
         return Ok(Exit::Done);
     }
+    let run = connect::typed(&plan.path, scope, global);
+    let next = next_of_refused(&seen.preview, why.len(), &run, &file.plan);
     Err(Stop::Failed(Failure {
         why,
         ..Failure::new(
             Exit::Refused,
             "a run would be refused",
             "a dry run changes nothing",
-            format!("mend the causes, then `rekindle run {}`", file.plan),
+            next,
         )
     }))
+}
+
+/// Says what to type where a run would be refused for `causes` causes: `run` for the run itself, `again` for what was typed.
+fn next_of_refused(preview: &Preview, causes: usize, run: &str, again: &str) -> String {
+    if preview.plan_changes.is_empty() {
+        return format!("mend the causes, then `rekindle run {again}`");
+    }
+    let others = if causes > preview.plan_changes.len() {
+        "mend the other causes, then "
+    } else {
+        ""
+    };
+    format!(
+        "{others}`rekindle run {run} --accept-plan-change` starts the changed resources over and goes on with the others; with \
+         `--dry-run`, too, it says what that would be"
+    )
 }
 
 /// Says what to type after a dry run that found nothing in the way.
@@ -321,8 +340,37 @@ fn times(rows: u64, mean: f64) -> u64 {
     (rows as f64 * mean).round() as u64
 }
 
-fn seconds(rows: u64, rate: Option<f64>) -> Duration {
-    Duration::from_secs_f64(rows as f64 / rate.unwrap_or(ASSUMED_RATE).max(1.0))
+/// How long a run would take.
+struct Forecast {
+    takes: Duration,
+    /// The resource whose `rows_per_second` makes it as long as that.
+    throttled: Option<ResourceName>,
+}
+
+/// Returns how long the rows that are left take at `rate` rows a second, and no less than what the plan's `throttle` grants.
+fn forecast(plan: &Plan, preview: &Preview, rate: Option<f64>) -> Forecast {
+    let seconds = |rows: u64, rate: f64| Duration::from_secs_f64(rows as f64 / rate.max(1.0));
+    let all = seconds(totals(preview).rows, rate.unwrap_or(ASSUMED_RATE));
+    let will_go = preview
+        .resources
+        .iter()
+        .filter(|one| one.blocks_again.is_none());
+    let slowest = will_go
+        .filter_map(|one| {
+            let limit = plan.resource(&one.name)?.throttle.rows_per_second?;
+            Some((seconds(one.rows_left, limit.into()), &one.name))
+        })
+        .max();
+    match slowest {
+        Some((takes, name)) if takes > all => Forecast {
+            takes,
+            throttled: Some(name.clone()),
+        },
+        _ => Forecast {
+            takes: all,
+            throttled: None,
+        },
+    }
 }
 
 fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
@@ -384,11 +432,12 @@ fn tell(loaded: &Loaded, seen: &Seen, screen: Screen) {
     header.push("fallback");
     say(&table(&header, &rows, &[0, 4, 5, 6]));
     let sum = totals(preview);
-    let expected = duration(seconds(sum.rows, rate));
-    let basis = if rate.is_some() {
-        "at the rate of the last run"
-    } else {
-        "at an assumed 100,000 rows/s"
+    let forecast = forecast(plan, preview, rate);
+    let expected = duration(forecast.takes);
+    let basis = match forecast.throttled {
+        Some(name) => format!("at least, by `throttle.rows_per_second` of `{name}`"),
+        None if rate.is_some() => "at the rate of the last run".to_owned(),
+        None => "at an assumed 100,000 rows/s".to_owned(),
     };
     say_wrapped(&format!(
         "  about {} and {} to restore; {expected} {basis}",
@@ -497,7 +546,7 @@ fn json(loaded: &Loaded, seen: &Seen) -> serde_json::Value {
     serde_json::json!({
         "plan": plan.name, "goes_on": preview.goes_on, "facts": preview.facts.iter().cloned().collect::<BTreeMap<_, _>>(),
         "resources": resources, "rows_left": sum.rows, "bytes_left": sum.bytes,
-        "expected_seconds": seconds(sum.rows, rate).as_secs_f64(), "rate_measured": rate.is_some(),
+        "expected_seconds": forecast(plan, preview, rate).takes.as_secs_f64(), "rate_measured": rate.is_some(),
         "target_memory": target_memory(plan, preview), "redo": preview.redo, "warnings": seen.warnings(),
         "problems": loaded.text.entries(&seen.problems), "refusals": preview.refusals,
         "steps": preview.steps.iter().map(|step| serde_json::json!({

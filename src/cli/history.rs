@@ -43,6 +43,8 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
             let (stored, bytes_stored, dead) = totals(run);
             let ended = run.attempts.iter().filter_map(|one| one.end.as_ref());
             let unseen = run.open_attempt().is_some() && view.running().is_none();
+            let at_work = view.running().and_then(|owner| owner.run.as_ref());
+            let worked_ms = status::work_ms(run, at_work == Some(&run.id));
             let for_memory = ended.clone().filter(|end| end.is_for_memory()).count();
             let deaths = ended.filter(|end| end.is_death()).count() + usize::from(unseen);
             if screen.json {
@@ -50,18 +52,14 @@ pub fn history(command: &History, global: &Global, screen: Screen) -> Outcome {
                     "run": run.id, "state": run.state.label(), "scope": status::scope(run), "opened_ms": run.opened_ms,
                     "moved_ms": run.moved_ms, "rows": stored, "bytes": bytes_stored, "dead_letters": dead,
                     "attempts": run.attempts.len(), "deaths": deaths, "deaths_for_memory": for_memory,
-                    "state_file": file.path,
+                    "state_file": file.path, "worked_ms": worked_ms,
                 }));
             }
             rows.push(vec![
                 run.id.to_string(),
                 run.state.label().to_owned(),
                 moment(run.opened_ms),
-                duration(Duration::from_millis(
-                    (run.last_activity_ms() - run.opened_ms)
-                        .max(0)
-                        .unsigned_abs(),
-                )),
+                duration(Duration::from_millis(worked_ms.unsigned_abs())),
                 count(stored),
                 count(dead),
                 run.attempts.len().to_string(),
@@ -362,11 +360,7 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
             ..
         }
         | Event::Chunk { .. } => return None,
-        Event::Run {
-            event: RunEvent::Verify,
-            ..
-        } => "run: every row is stored; its evidence is compared once more".to_owned(),
-        Event::Run { event, .. } => format!("run: {}", event.label().replace('_', " ")),
+        Event::Run { event, .. } => run_moved(*event).to_owned(),
         Event::Step { run, step, event } => stepped(&step_name(ledger, run, *step), event),
         Event::Identified {
             source, targets, ..
@@ -430,6 +424,22 @@ fn told(logged: &LoggedEvent, ledger: &Ledger) -> Option<String> {
         }
         Event::Compacted { .. } => "earlier events are summed up".to_owned(),
     })
+}
+
+/// Returns what happened to a run in words.
+const fn run_moved(event: RunEvent) -> &'static str {
+    match event {
+        RunEvent::Prepare => "the run prepares",
+        RunEvent::Restore => "the run restores",
+        RunEvent::Verify => "every row is stored; their evidence is compared once more",
+        RunEvent::RestoreAgain => "the run restores again",
+        RunEvent::Finish => "the evidence of every row stands",
+        RunEvent::Complete => "the run is done",
+        RunEvent::Interrupt => "the run is interrupted; what it had in hand is journaled",
+        RunEvent::Fail => "the run stops: nothing else can go on",
+        RunEvent::Resume => "the run goes on",
+        RunEvent::Cancel => "the run is given up",
+    }
 }
 
 /// Returns a step of a resource in words.

@@ -1,6 +1,7 @@
 //! `init`: writes a plan from what a database holds.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, OpenOptions},
     io::{self, Write as _},
     path::Path,
@@ -14,11 +15,13 @@ use super::{
     wrap::say_wrapped,
 };
 use crate::{
-    draft::{self, Draft, Heading},
+    draft::{self, Draft, Drafted, Heading},
+    engine,
     failure::{Exit, Failure},
-    plan,
+    plan::{self, RowSource},
     report::human::counted,
-    source,
+    source::{self, Source},
+    spryker,
 };
 
 /// Writes a plan.
@@ -40,7 +43,7 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
                 error.help,
             )
         })?;
-    let (place, tables) = connect::runtime()?.block_on(async {
+    let (place, draft) = connect::runtime()?.block_on(async {
         let connected = source::connect(&source.config)
             .await
             .map_err(|error| unreadable(&error))?;
@@ -48,9 +51,10 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
             .read_models()
             .await
             .map_err(|error| unreadable(&error))?;
-        Ok::<_, Failure>((connected.place().to_owned(), tables))
+        let mut draft = draft::draft(&tables, command.preset);
+        draft.stores = stores(&draft, &*connected).await;
+        Ok::<_, Failure>((connected.place().to_owned(), draft))
     })?;
-    let draft = draft::draft(&tables, command.preset);
     if draft.resources.is_empty() {
         return Err(nothing(&place, &draft).into());
     }
@@ -102,6 +106,27 @@ pub fn init(command: &Init, screen: Screen) -> Outcome {
         say(text.trim_end());
     }
     Ok(Exit::Done)
+}
+
+/// Returns the stores that rows of search tables name. A table whose rows cannot be read tells none: `validate` says why.
+async fn stores(draft: &Draft, source: &dyn Source) -> Vec<String> {
+    let by_store = |one: &&Drafted| one.search && one.by_store;
+    let mut found = BTreeSet::new();
+    for table in draft.resources.iter().filter(by_store) {
+        let from = RowSource {
+            table: table.table.clone(),
+            cursor: table.cursor.clone(),
+            key: spryker::KEY.to_owned(),
+            value: spryker::DATA.to_owned(),
+            entity: None,
+            store: Some(spryker::STORE.to_owned()),
+            more_keys: plan::MoreKeys::default(),
+            condition: None,
+            reads_ids: false,
+        };
+        found.extend(engine::stores(source, &from).await.unwrap_or_default());
+    }
+    found.into_iter().collect()
 }
 
 /// Returns the variables of a plan that `env` does not have, each once. One whose default is empty may stay so.
@@ -212,7 +237,7 @@ fn json(file: Option<&Path>, text: &str, draft: &Draft) -> serde_json::Value {
         .map(|one| serde_json::json!({ "table": one.table, "rows": one.rows, "why": one.why }))
         .collect();
     serde_json::json!({
-        "file": file, "text": text, "resources": resources, "left_out": left_out,
+        "file": file, "text": text, "resources": resources, "left_out": left_out, "stores": draft.stores,
     })
 }
 

@@ -1,8 +1,10 @@
 //! One file per command: arguments, wiring, nothing clever.
 
+mod again;
 mod approve;
 mod args;
 mod ask;
+mod blocked;
 mod connect;
 mod consume;
 mod dead_letters;
@@ -28,6 +30,7 @@ mod trigger;
 mod undo;
 mod validate;
 mod verify;
+mod waiting;
 mod wrap;
 
 use clap::{CommandFactory, Parser};

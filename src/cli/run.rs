@@ -4,13 +4,15 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Outcome, Stop,
+    again::same_again,
     args::{Global, Resume, Run, Worker},
-    connect, dry_run, renames,
-    render::{Screen, say},
+    blocked, connect, dry_run, renames,
+    render::{Screen, complain_wrapped, say},
     runtime::Runtime,
     state_files::StateFile,
-    supervision,
+    status, supervision,
     verify::{Found, ending, show},
+    waiting,
 };
 use crate::{
     control,
@@ -77,7 +79,13 @@ pub fn run(command: &Run, global: &Global, screen: Screen) -> Outcome {
 pub fn resume(command: &Resume, global: &Global, screen: Screen) -> Outcome {
     let loaded = connect::load(&command.plan, screen)?;
     let (accept, worker) = (command.accept_plan_change, command.worker);
-    let scope = unfinished_scope(&loaded.plan, global)?;
+    let (scope, beside) = unfinished(&loaded.plan, global)?;
+    // The child says nothing that its parent said.
+    if std::env::var_os(supervisor::CHILD_VARIABLE).is_none() {
+        for one in beside {
+            complain_wrapped(&one);
+        }
+    }
     let choice = RunChoice::Resume;
     let asked = renames::Asked {
         choice,
@@ -85,25 +93,44 @@ pub fn resume(command: &Resume, global: &Global, screen: Screen) -> Outcome {
         agreed: &command.renames.agreed,
     };
     renames::agree(&loaded.plan, &scope, &asked, global)?;
-    restore(loaded.plan, scope, choice, accept, worker, global, screen)
+    let path = loaded.plan.path.clone();
+    let typed = connect::typed(&path, &scope, global);
+    let of_plan = connect::typed(&path, &Scope::default(), global);
+    let flag = if accept { " --accept-plan-change" } else { "" };
+    let again = format!("resume {of_plan}{flag}");
+    let ended = restore(loaded.plan, scope, choice, accept, worker, global, screen);
+    ended.map_err(|stop| match stop {
+        Stop::Failed(failure) => Stop::Failed(same_again(failure, [&typed, &of_plan], &again)),
+        told @ Stop::Told(_) => told,
+    })
 }
 
-/// Returns the scope of the run that waits; the whole plan where none does.
-fn unfinished_scope(plan: &Plan, global: &Global) -> Result<Scope, Stop> {
+/// Returns the scope of the run that is gone on with, the whole plan where none waits; and what is to be said where others wait,
+/// too.
+fn unfinished(plan: &Plan, global: &Global) -> Result<(Scope, Vec<String>), Stop> {
     let file = StateFile {
         path: connect::state_path(plan, global),
         plan: connect::typed(&plan.path, &Scope::default(), global),
     };
     let Some(view) = file.view()? else {
-        return Ok(Scope::default());
+        return Ok((Scope::default(), Vec::new()));
     };
     let ledger = view
         .runs()
         .map_err(|error| engine::refused_by_journal(&error, &file.plan))?;
-    Ok(ledger
-        .unfinished(None)
-        .map(|run| run.scope.clone())
-        .unwrap_or_default())
+    let Some(run) = ledger.unfinished(None) else {
+        return Ok((Scope::default(), Vec::new()));
+    };
+    let mut said = waiting::beside(&ledger, run, &file.plan);
+    if !said.is_empty() {
+        let taken = format!(
+            "goes on with run {} ({}), the latest that waits; what others stored in the same targets is restored again when they go on",
+            run.id,
+            status::scope(run)
+        );
+        said.insert(0, taken);
+    }
+    Ok((run.scope.clone(), said))
 }
 
 fn scope_is_empty(plan: &Plan, scope: &Scope) -> bool {
@@ -332,10 +359,14 @@ fn conclude(
             })
         }
         Ending::Blocked { resources, bug } => Err(Failure {
-            why: resources
-                .iter()
-                .map(|(name, reason)| format!("`{name}` is blocked: {reason}"))
-                .collect(),
+            why: blocked::grouped(
+                resources
+                    .iter()
+                    .map(|(name, reason)| (name, reason.as_str())),
+            )
+            .iter()
+            .map(blocked::Blocked::sentence)
+            .collect(),
             ..Failure::new(
                 if bug { Exit::Bug } else { Exit::Stopped },
                 format!(

@@ -8,10 +8,10 @@ use std::{
 use super::{
     Outcome,
     args::{Global, Status},
-    connect,
+    blocked, connect,
     render::{Screen, say},
     state_files::{self, StateFile},
-    table,
+    table, waiting,
     wrap::say_wrapped,
 };
 use crate::{
@@ -35,9 +35,17 @@ pub fn status(command: &Status, global: &Global, screen: Screen) -> Outcome {
     loop {
         let mut working = false;
         let mut text = String::new();
+        let mut damaged = None;
         for file in &files {
             let view = file.view()?;
-            working |= view.as_ref().is_some_and(|view| view.running().is_some());
+            let at_work = view.as_ref().is_some_and(|view| view.running().is_some());
+            working |= at_work;
+            // What is at work checked it when it began, and what it stores meanwhile is read quickly.
+            let checked = view.as_ref().filter(|_| !at_work).map(View::ledger);
+            if let Some(Err(error)) = checked {
+                damaged.get_or_insert(crate::engine::refused_by_journal(&error, &file.plan));
+                continue;
+            }
             text += &describe(file, view.as_ref(), screen)?;
         }
         if files.is_empty() {
@@ -47,13 +55,13 @@ pub fn status(command: &Status, global: &Global, screen: Screen) -> Outcome {
             // Home and clear below: no flicker, and the scroll-back stays as it was.
             let _ = write!(std::io::stdout(), "\u{1b}[H\u{1b}[J");
         }
-        if screen.json {
-            say(text.trim_end());
-        } else {
-            say_wrapped(text.trim_end());
+        match text.trim_end() {
+            "" => {}
+            text if screen.json => say(text),
+            text => say_wrapped(text),
         }
         if !command.watch || !working {
-            return Ok(Exit::Done);
+            return damaged.map_or(Ok(Exit::Done), |failure| Err(failure.into()));
         }
         std::thread::sleep(WATCH);
     }
@@ -97,6 +105,7 @@ fn describe(
         paused: control::asked(&file.path).filter(|_| !run.state.is_over()),
         letters_left: left,
         usual_ms: usual(&ledger, run),
+        others: others(&ledger, run, &file.plan),
     };
     Ok(if screen.json {
         json(file, run, view.running(), &beside)
@@ -114,6 +123,23 @@ struct Beside {
     letters_left: u64,
     /// How long each step took the last time.
     usual_ms: Vec<Option<i64>>,
+    /// What is to be said of other runs of the plan.
+    others: Vec<String>,
+}
+
+/// Returns what is to be said of runs beside `shown`: those that wait, and the last one of the whole plan.
+fn others(ledger: &Ledger, shown: &RunLedger, plan: &str) -> Vec<String> {
+    let mut said = waiting::beside(ledger, shown, plan);
+    let whole = ledger.runs.iter().rev().find(|run| run.scope.is_whole());
+    if let Some(whole) = whole.filter(|run| run.id != shown.id && run.state.is_over()) {
+        said.push(format!(
+            "the last run of the whole plan, {}, is {} since {}",
+            whole.id,
+            whole.state.label(),
+            moment(whole.last_activity_ms())
+        ));
+    }
+    said
 }
 
 /// Returns how long each step of `run` took in the run before it.
@@ -204,8 +230,8 @@ fn tries(number: u32) -> String {
     }
 }
 
-/// How long the run has been worked on, and how fast it went, over all attempts.
-fn work_ms(run: &RunLedger, running: bool) -> i64 {
+/// How long the run has been worked on, over all attempts.
+pub fn work_ms(run: &RunLedger, running: bool) -> i64 {
     run.attempts
         .iter()
         .enumerate()
@@ -311,13 +337,9 @@ fn text(
         if let Some(handover) = &resource.fallback.handover {
             text += &format!("  {}\n", printable(&handed(resource, handover)));
         }
-        if let ResourceState::Blocked { reason, .. } = &resource.state {
-            text += &format!(
-                "  {} is blocked: {}\n",
-                printable(resource.name.as_str()),
-                printable(reason)
-            );
-        }
+    }
+    for one in blocked::of(run) {
+        text += &format!("  {}\n", printable(&one.sentence()));
     }
     if dead > beside.letters_left {
         text += &format!(
@@ -326,7 +348,11 @@ fn text(
             counted(dead, "dead letter")
         );
     }
-    if let Some(next) = next(file, run, running, beside.letters_left) {
+    let paused = beside.paused.is_some();
+    for one in &beside.others {
+        text += &format!("  {}\n", printable(one));
+    }
+    if let Some(next) = next(file, run, running, beside.letters_left, paused) {
         text += &format!("  {}  {next}\n", screen.paint("next:", "1;36"));
     }
     text
@@ -414,12 +440,30 @@ fn handed(resource: &ResourceLedger, handover: &Handover) -> String {
     )
 }
 
-fn next(file: &StateFile, run: &RunLedger, running: Option<&Owner>, dead: u64) -> Option<String> {
+fn next(
+    file: &StateFile,
+    run: &RunLedger,
+    running: Option<&Owner>,
+    dead: u64,
+    paused: bool,
+) -> Option<String> {
     let plan = &file.plan;
-    let scope = connect::scope_flags(&run.scope);
     if running.is_some() {
         return None;
     }
+    let goes_on = next_of_stopped(file, run, dead)?;
+    Some(if paused {
+        // Started again, it would stay paused.
+        format!("`rekindle unpause {plan}` first; then {goes_on}")
+    } else {
+        goes_on
+    })
+}
+
+/// Returns what to type about a run that nobody works on, and that nobody paused.
+fn next_of_stopped(file: &StateFile, run: &RunLedger, dead: u64) -> Option<String> {
+    let plan = &file.plan;
+    let scope = connect::scope_flags(&run.scope);
     match run.state {
         RunState::Done if dead > 0 => Some(format!(
             "`rekindle dead-letters show {plan}` names the rows that did not pass; mended ones are restored by `rekindle \
@@ -579,7 +623,7 @@ fn json(file: &StateFile, run: &RunLedger, running: Option<&Owner>, beside: &Bes
         "pid": running.map(|owner| owner.pid), "whole_plan": run.scope.is_whole(), "rows": rows, "bytes": stored,
         "dead_letters": dead, "estimated_rows": estimated, "worked_ms": work_ms(run, running.is_some()),
         "steps": steps, "resources": resources, "attempts": attempts, "dead_letters_left": beside.letters_left,
-        "paused": beside.paused, "waiting": beside.live.as_ref().map(|live| &live.waiting),
+        "others": beside.others, "paused": beside.paused, "waiting": beside.live.as_ref().map(|live| &live.waiting),
         "held": beside.live.as_ref().map(|live| &live.held),
         "paces": beside.live.as_ref().map(|live| &live.paces),
         "queues": beside.live.as_ref().map(|live| &live.queues),

@@ -63,7 +63,10 @@ fn fitted(header: &[&str], rows: &[Vec<String>], right: &[usize], width: Option<
         let below = header.iter().zip(row).skip(beside);
         let below = below
             .filter(|(_, cell)| !cell.is_empty())
-            .map(|(title, cell)| format!("{title}: {cell}"));
+            .map(|(title, cell)| match *title {
+                "" => cell.clone(),
+                title => format!("{title}: {cell}"),
+            });
         for line in wrapped(below, width.unwrap_or(usize::MAX)) {
             text.push('\n');
             text += &line;

@@ -41,7 +41,7 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
         if screen.json {
             say(&serde_json::json!({"run": null, "steps": []}).to_string());
         } else {
-            say(&nothing(&plan, &file));
+            say_wrapped(&nothing(&plan, &file));
         }
         return Ok(Exit::Done);
     };
@@ -96,7 +96,7 @@ pub fn undo(command: &Undo, global: &Global, screen: Screen) -> Outcome {
     if !screen.json
         && let Some(before) = WayBack::known(&known(&file)?)
     {
-        say(&format!(
+        say_wrapped(&format!(
             "{} of run {} before it could be reversed, too: `rekindle undo {} --run {}` shows how",
             counted(before.steps.len() as u64, "step"),
             before.run,

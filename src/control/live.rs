@@ -96,6 +96,18 @@ pub struct Paced {
     pub at_ms: i64,
 }
 
+impl Paced {
+    /// Returns whether both say the same: of several partitions, each changes its pace.
+    #[must_use]
+    pub fn says_as(&self, other: &Self) -> bool {
+        let at_once = Self {
+            at_ms: other.at_ms,
+            ..self.clone()
+        };
+        at_once == *other
+    }
+}
+
 /// A step that is carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AtStep {
@@ -161,5 +173,18 @@ mod tests {
         assert_eq!(Live::read(&state, 8), None);
         Live::remove(&state);
         assert_eq!(Live::read(&state, 7), None);
+    }
+
+    #[test]
+    fn a_pace_that_several_partitions_come_to_is_one() {
+        let pace = |rows, at_ms| Paced {
+            resource: ResourceName::from("url"),
+            rows,
+            writers: 4,
+            reason: "chunks are quick".to_owned(),
+            at_ms,
+        };
+        assert!(pace(1000, 1).says_as(&pace(1000, 2)));
+        assert!(!pace(1000, 1).says_as(&pace(500, 1)));
     }
 }

@@ -59,6 +59,8 @@ pub struct Draft {
     pub resources: Vec<Drafted>,
     /// In the order of the tables.
     pub left_out: Vec<LeftOut>,
+    /// The stores that rows name, as far as somebody looked.
+    pub stores: Vec<String>,
 }
 
 impl Draft {

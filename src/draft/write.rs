@@ -77,10 +77,7 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
         escaped(heading.source_url)
     )?;
     if search {
-        writeln!(
-            text,
-            "stores: [DE]                         # CHECK: every store of the shop; a row of another one becomes a dead letter\n"
-        )?;
+        write_stores(text, &draft.stores)?;
     }
     writeln!(text, "targets:")?;
     let spryker = heading.preset == Some(Preset::Spryker);
@@ -132,6 +129,21 @@ fn write(text: &mut String, heading: &Heading<'_>, draft: &Draft) -> std::fmt::R
         )?;
     }
     Ok(())
+}
+
+/// Writes the stores that rows have, or one to be replaced.
+fn write_stores(text: &mut String, found: &[String]) -> std::fmt::Result {
+    let names: Vec<_> = found.iter().map(|store| quoted(store)).collect();
+    let (names, origin) = if names.is_empty() {
+        ("DE".to_owned(), "")
+    } else {
+        (names.join(", "), "as rows have them; ")
+    };
+    let stores = format!("stores: [{names}]");
+    writeln!(
+        text,
+        "{stores:<36} # CHECK: {origin}every store of the shop; a row of another one becomes a dead letter\n"
+    )
 }
 
 fn write_resource(text: &mut String, resource: &Drafted, spryker: bool) -> std::fmt::Result {

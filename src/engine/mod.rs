@@ -30,6 +30,7 @@ mod refuse;
 mod retry;
 mod sink;
 mod steps;
+mod stores;
 mod throttle;
 mod too_many;
 mod verify;
@@ -53,6 +54,7 @@ pub use refuse::{
 };
 pub use retry::{Waits, retrying};
 pub use steps::{Reversing, ToUndo, WayBack, found_by_tags, undo};
+pub use stores::stores;
 pub use too_many::{is_for_dead_letters, next_of_blocked};
 pub use verify::{
     Asked, Broken, Findings, Orphans, Repair, RepairTargets, ResourceFindings, Sample, Unlisted,

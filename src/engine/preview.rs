@@ -44,6 +44,8 @@ pub struct Preview {
     pub warnings: Vec<String>,
     /// Why the run would be refused.
     pub refusals: Vec<String>,
+    /// Those of them that `--accept-plan-change` takes away.
+    pub plan_changes: Vec<String>,
     /// The steps around the resources, in their order.
     pub steps: Vec<StepPreview>,
 }
@@ -194,7 +196,8 @@ pub async fn preview(
                     preview.refusals.extend(failure.why);
                 }
             } else {
-                preview.refusals.extend(failure.why);
+                preview.refusals.extend(failure.why.iter().cloned());
+                preview.plan_changes = failure.why;
             }
         }
     }

@@ -1,10 +1,15 @@
 //! Why a run is refused, or cannot go on: the words for a person.
 
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
+
 use super::{book::BookError, preflight::Checked, steps::changed_steps};
 use crate::{
     error::{EdgeError, ErrorKind, Subject, chain},
     failure::{Exit, Failure, without_scope},
-    journal::JournalError,
+    journal::{JournalError, host_name},
     machine::{PlannedResource, PlannedStep, ResourceLedger, ResourceState, RunLedger},
     plan::definition_diff,
     target::LeaseOwner,
@@ -88,20 +93,35 @@ pub fn check_definitions(
 
 /// Returns the failure for a target that another state file has leased.
 pub fn in_use(place: &str, owner: &LeaseOwner, typed: &str) -> Failure {
+    let (does, next) = if is_gone(owner) {
+        let next =
+            format!("wait 30 s: by then that lease has run out, then `rekindle run {typed}`");
+        (", which is gone, had it", next)
+    } else {
+        let next = format!(
+            "wait for that run, or end it there with `kill {}` (the lease of a process that died runs out within 30 s), then \
+             `rekindle run {typed}`",
+            owner.pid
+        );
+        (" writes to it", next)
+    };
     Failure::new(
         Exit::InUse,
         format!("{place} is in use"),
         "nothing was written",
-        format!(
-            "wait for that run, or end it there with `kill {}` (a lease on Redis runs out 30 s after its process \
-             died), then `rekindle run {typed}`",
-            owner.pid
-        ),
+        next,
     )
     .why(format!(
-        "run {} of pid {} on {} writes to it (state file {})",
+        "run {} of pid {} on {}{does} (state file {})",
         owner.run, owner.pid, owner.host, owner.state_path
     ))
+}
+
+/// Returns whether the process was on this host, and is there no more. Of another container with the same name it may be wrong:
+/// what is said then costs half a minute.
+fn is_gone(owner: &LeaseOwner) -> bool {
+    let pid = i32::try_from(owner.pid).ok().and_then(Pid::from_raw);
+    owner.host == host_name() && pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 /// Returns the failure for a source or target that cannot be asked.
@@ -217,5 +237,43 @@ pub fn refused_by_book(error: &BookError, typed: &str) -> Failure {
             ),
         )
         .because(bug),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::RunId;
+
+    #[test]
+    fn nobody_is_told_to_end_a_process_that_is_gone() {
+        let said = |host: String, pid: u32| {
+            let owner = LeaseOwner {
+                state: "s".to_owned(),
+                state_path: "/var/shop.sqlite".to_owned(),
+                host,
+                pid,
+                run: RunId::from_text("7F3K"),
+            };
+            let failure = in_use("search at db.test:9200", &owner, "p.yaml");
+            (failure.why.join("\n"), failure.next)
+        };
+        // Beyond what any kernel gives out.
+        let nobody = 2_000_000_000;
+        let (why, next) = said(host_name(), nobody);
+        assert!(why.contains("which is gone"), "{why}");
+        assert_eq!(
+            next,
+            "wait 30 s: by then that lease has run out, then `rekindle run p.yaml`"
+        );
+        let elsewhere = format!("not-{}", host_name());
+        for (host, pid) in [(host_name(), std::process::id()), (elsewhere, nobody)] {
+            let (why, next) = said(host, pid);
+            assert!(
+                why.contains(" writes to it (state file /var/shop.sqlite)"),
+                "{why}"
+            );
+            assert!(next.contains(&format!("`kill {pid}`")), "{next}");
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! How many dead letters of a resource are too many, how that is said, and what lets it go on all the same.
 
+use std::collections::BTreeMap;
+
 use crate::{
     plan::DeadLetterLimit,
     report::human::{count, counted},
+    target::NOT_IN_STORES,
 };
 
 /// Rows a resource must have before its dead letters are judged in percent.
@@ -10,6 +13,30 @@ const PERCENT_FROM_ROWS: u64 = 1000;
 
 /// Begins what [`advice`] says, and is looked for in reasons that were journaled.
 const RAISE: &str = "raise `dead_letters` to `{ max: ";
+
+/// Different reasons that are counted. Servers put names of fields into theirs, so there may be as many as there are rows.
+const MOST_REASONS: usize = 50;
+
+/// Counts why rows of a resource became dead letters, since the process began.
+#[derive(Debug, Default)]
+pub struct Reasons(BTreeMap<String, u64>);
+
+impl Reasons {
+    /// Counts one row.
+    pub fn add(&mut self, reason: &str) {
+        if let Some(count) = self.0.get_mut(reason) {
+            *count += 1;
+        } else if self.0.len() < MOST_REASONS {
+            self.0.insert(reason.to_owned(), 1);
+        }
+    }
+
+    /// Returns the commonest reason, as the end of a sentence; nothing where none was counted.
+    pub fn commonest(&self) -> String {
+        let most = self.0.iter().max_by_key(|(_, count)| **count);
+        most.map_or_else(String::new, |(reason, _)| format!("; most often: {reason}"))
+    }
+}
 
 /// Returns which bounds `dead` of `rows` rows are past; `None` where they are past none.
 pub fn past(limit: DeadLetterLimit, dead: u64, rows: u64) -> Option<String> {
@@ -35,7 +62,13 @@ pub fn reason(limit: DeadLetterLimit, dead: u64, rows: u64) -> Option<String> {
 
 /// Returns what a person may do about them where no publisher does, as the end of a sentence. `most` is as many rows as the
 /// resource has: with less, it might have to be raised a second time.
-pub fn advice(most: u64) -> String {
+/// `reason` is why they are too many: rows of stores that the plan forgot are not to be left out.
+pub fn advice(most: u64, reason: &str) -> String {
+    if reason.contains(NOT_IN_STORES) {
+        return format!(
+            "; add that store to `stores` of the plan, or {RAISE}{most}, percent: 100 }}` to go on without its rows"
+        );
+    }
     format!(
         "; {RAISE}{most}, percent: 100 }}` to go on with them, or mend the rows and begin anew with `--new`"
     )
@@ -55,6 +88,25 @@ pub fn next_of_blocked<'a>(
     run: &str,
     plan: &str,
 ) -> String {
+    let reasons: Vec<_> = reasons.into_iter().collect();
+    let of_stores = reasons
+        .iter()
+        .filter(|reason| reason.contains(NOT_IN_STORES));
+    match of_stores.count() {
+        0 => {}
+        some => {
+            let others = if some < reasons.len() {
+                "mend the other causes, and "
+            } else {
+                ""
+            };
+            return format!(
+                "{others}add the missing store to `stores` of the plan (`rekindle validate {plan}` checks its tables for more), \
+                 then `rekindle run --accept-plan-change {run}` starts its resources over; rows that are not wanted can be left \
+                 out with `where:`"
+            );
+        }
+    }
     let raised: Vec<_> = reasons.into_iter().map(raised).collect();
     let Some(most) = raised.iter().flatten().max() else {
         return format!("mend the cause, then `rekindle run {run}` goes on from there");
@@ -111,8 +163,8 @@ mod tests {
 
     #[test]
     fn what_to_type_next_has_the_numbers_of_every_reason() {
-        let few = format!("too many{}", advice(5000));
-        let many = format!("too many{}", advice(60_000));
+        let few = format!("too many{}", advice(5000, "too many"));
+        let many = format!("too many{}", advice(60_000, "too many"));
         let next = |reasons: &[&str]| {
             next_of_blocked(reasons.iter().copied(), "p.yaml --only a", "p.yaml")
         };
@@ -139,5 +191,31 @@ mod tests {
             "{mixed}"
         );
         assert!(is_for_dead_letters(&few) && !is_for_dead_letters("no such table"));
+    }
+
+    #[test]
+    fn a_store_that_the_plan_forgot_is_added_before_anything_is_raised() {
+        let mut reasons = Reasons::default();
+        assert_eq!(reasons.commonest(), "");
+        reasons.add("the value is empty");
+        for _ in 0..2 {
+            reasons.add("its store `AT` is none of the plan's `stores`");
+        }
+        let why = format!("too many{}", reasons.commonest());
+        assert_eq!(
+            why,
+            "too many; most often: its store `AT` is none of the plan's `stores`"
+        );
+        let why = format!("{why}{}", advice(5000, &why));
+        assert!(is_for_dead_letters(&why), "{why}");
+        let next = next_of_blocked([why.as_str()], "p.yaml --only a", "p.yaml");
+        assert!(
+            next.starts_with("add the missing store to `stores`")
+                && next.contains("`rekindle run --accept-plan-change p.yaml --only a`")
+                && !next.contains("dead_letters"),
+            "{next}"
+        );
+        let next = next_of_blocked([why.as_str(), "no such table"], "p.yaml", "p.yaml");
+        assert!(next.starts_with("mend the other causes, and add"), "{next}");
     }
 }

@@ -56,6 +56,14 @@ pub(super) struct Fields<'n> {
     entries: Vec<(&'n str, Span, &'n Node)>,
 }
 
+/// Returns the key that stands before a colon without a blank behind it: `name:url` is one text to YAML.
+fn glued(text: &str, keys: &'static [Key]) -> Option<&'static str> {
+    let (key, _) = text.split_once(':')?;
+    keys.iter()
+        .map(|known| known.name)
+        .find(|name| *name == key)
+}
+
 impl<'n> Fields<'n> {
     /// Opens a map that holds `keys`; `at` is shown for keys that are missing.
     ///
@@ -73,13 +81,21 @@ impl<'n> Fields<'n> {
             } else {
                 quoted(path)
             };
+            let glued = match &node.kind {
+                Kind::Scalar(text) => glued(text, keys),
+                _ => None,
+            };
+            let help = match glued {
+                Some(key) => format!("write a blank after the colon: `{key}: ...`"),
+                None => format!("its keys are {}", listed(supported(keys))),
+            };
             decoder.problems.push(
                 Diagnostic::new(
                     Code::WrongType,
                     format!("{subject} is {}; it has to be a map", node.kind.noun()),
                 )
                 .at_known(at.or(Some(node.span)), "expected a map")
-                .help(format!("its keys are {}", listed(supported(keys)))),
+                .help(help),
             );
             return None;
         };
@@ -307,6 +323,14 @@ impl Decoder<'_> {
         self.problems.push(match (&node.kind, expected) {
             (Kind::Scalar(typed), "a list") => {
                 problem.help(format!("write {}", quoted(&format!("[{typed}]"))))
+            }
+            // To YAML `-name` is a key like any other.
+            (Kind::Map(map), "a list")
+                if map
+                    .first()
+                    .is_some_and(|(key, _)| key.text.starts_with('-')) =>
+            {
+                problem.help("write a blank after the dash of each entry: `- name: ...`")
             }
             _ => problem,
         });

@@ -87,6 +87,8 @@ pub enum Code {
     CoverageUnknown,
     /// `ignore_tables` names what is not there.
     IgnoresNothing,
+    /// Rows of a store that the plan does not name.
+    OtherStore,
     /// The entity ids of a fallback cannot be read.
     PublisherIds,
     /// The program of the console cannot be started.
@@ -125,7 +127,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the declaration.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 59] = [
         Self::Unreadable,
         Self::TooLarge,
         Self::NotText,
@@ -167,6 +169,7 @@ impl Code {
         Self::UncoveredTable,
         Self::CoverageUnknown,
         Self::IgnoresNothing,
+        Self::OtherStore,
         Self::PublisherIds,
         Self::PublisherProgram,
         Self::TargetUnreachable,
@@ -237,6 +240,7 @@ impl Code {
             Self::UncoveredTable => "source::uncovered-table",
             Self::CoverageUnknown => "source::coverage-unknown",
             Self::IgnoresNothing => "source::ignores-nothing",
+            Self::OtherStore => "source::other-store",
             Self::PublisherIds => "publisher::ids",
             Self::PublisherProgram => "publisher::program",
             Self::TargetUnreachable => "target::unreachable",
@@ -270,6 +274,7 @@ impl Code {
             | Self::UncoveredTable
             | Self::CoverageUnknown
             | Self::IgnoresNothing
+            | Self::OtherStore
             | Self::OtherDatabase
             | Self::NoRoom
             | Self::DynamicIndex

@@ -303,6 +303,16 @@ impl Code {
                 "ignore_tables: [spy_odl_storage]\n",
                 "ignore_tables: [spy_old_storage]\n",
             ),
+            Self::OtherStore => shown(
+                "Rows of a table name a store that is not among the plan's `stores`. Nobody says which index they go to, so \
+                 each of them becomes a dead letter, and its documents are missing in that store. Add the store, or leave its \
+                 rows out on purpose with `where:`. A part of each table is looked at, so there may be more stores than are \
+                 named.",
+                "stores: [DE]\n\
+                 targets: { search: { elasticsearch: { url: \"http://127.0.0.1:9200\", index: \"shop_{store}\" } } }\n",
+                "stores: [DE, AT]\n\
+                 targets: { search: { elasticsearch: { url: \"http://127.0.0.1:9200\", index: \"shop_{store}\" } } }\n",
+            ),
             Self::PublisherIds => told(
                 "The publisher of a resource takes ids, and `fallback.ids` says where they are: a table of \
                  the source and its column, integers with a unique index. They cannot be read there. Where \

@@ -36,6 +36,17 @@ pub(super) fn fill(template: &str, store: &str, kind: &str) -> String {
         .replace("{type}", &kind.to_lowercase())
 }
 
+/// Returns whether `text` is what stores are called: `DE`, `EU_B2B`. A column that was named by mistake may hold anything, and
+/// its values are shown nowhere.
+#[must_use]
+pub fn is_store_name(text: &str) -> bool {
+    text.len() <= 24
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
 /// Says what is wrong with the name of an index, by the rules of Elasticsearch and OpenSearch.
 pub(super) fn fault(name: &str) -> Option<&'static str> {
     let odd = |c: char| {

@@ -45,6 +45,7 @@ use std::{
 pub use diagnostic::{Code, Diagnostic, Place, Severity, Span};
 pub use digest::definition_diff;
 pub use explain::Explanation;
+pub use index::is_store_name;
 pub use places::{Places, ResourcePlaces, TargetPlaces};
 pub use problems::{Look, PlanProblems, PlanText, ProblemEntry};
 pub use rds::{

@@ -238,9 +238,10 @@ impl Model {
             );
         }
         plan.require("name", "name: my-shop", decoder);
-        decoder.preset = plan
-            .word("preset", grammar::PRESET, decoder)
-            .map(|_| Preset::Spryker);
+        // There is one. Misspelled it is one problem, and what it fills in is not missed as well.
+        let preset = plan.get("preset").map(|_| Preset::Spryker);
+        plan.word("preset", grammar::PRESET, decoder);
+        decoder.preset = preset;
         plan.require("source", "source: { url: \"${DATABASE_URL}\" }", decoder);
         plan.require(
             "targets",

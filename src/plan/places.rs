@@ -15,6 +15,8 @@ use crate::ids::ResourceName;
 pub struct Places {
     /// `source.url`
     pub source: Option<Span>,
+    /// `stores`
+    pub stores: Option<Span>,
     /// By the plan's own names.
     pub targets: BTreeMap<String, TargetPlaces>,
     /// By name.
@@ -151,6 +153,7 @@ impl Places {
         let broker = model.broker.as_ref();
         Self {
             source: span(&model.source_url),
+            stores: model.stores.as_ref().map(|stores| stores.span),
             targets: targets.collect(),
             resources: resources.collect(),
             ignored: model.ignored.iter().map(|one| one.span).collect(),

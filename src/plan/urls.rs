@@ -41,6 +41,8 @@ const SOURCE_HELP: &str = "write `mysql://user:password@host:3306/database`, `ma
 const REDIS_HELP: &str = "write `redis://user:password@host:6379/0`, `rediss://...` for TLS, or `unix:///path/to/socket?db=0`";
 const SEARCH_HELP: &str =
     "write `http://host:9200`, `http://user:password@host:9200`, or a list of nodes";
+const VARIABLE_HELP: &str = "a variable stands in braces: `${DATABASE_URL}`";
+const PORT_HELP: &str = "a port is a number; in a password, write `@` as `%40`, `/` as `%2F`, `:` as `%3A`, `#` as `%23`, `?` as `%3F`, `%` as `%25`";
 const WEB_HELP: &str = "write `https://shop.test/` or `http://...`";
 const ESCAPE_HELP: &str = "in a password, write `@` as `%40`, `/` as `%2F`, `:` as `%3A`, `#` as `%23`, `?` as `%3F`, `%` as `%25`";
 
@@ -243,8 +245,14 @@ fn server(url: &str, help: &'static str) -> Result<Url, UrlFault> {
 }
 
 fn parsed(url: &str) -> Result<Url, UrlFault> {
-    let parsed =
-        Url::parse(url).map_err(|error| invalid(&format!("is not a URL: {error}"), ESCAPE_HELP))?;
+    let parsed = Url::parse(url).map_err(|error| {
+        let help = match error {
+            // A `/` in a password ends the host, and what is before it is taken for a port.
+            url::ParseError::InvalidPort => PORT_HELP,
+            _ => ESCAPE_HELP,
+        };
+        invalid(&format!("is not a URL: {error}"), help)
+    })?;
     if parsed.fragment().is_some() {
         return Err(invalid("has a `#` in it", ESCAPE_HELP));
     }
@@ -255,6 +263,7 @@ fn foreign(scheme: Option<&str>, url: &str, help: &'static str) -> UrlFault {
     match scheme {
         _ if url.is_empty() => invalid("is empty", help),
         Some(_) => invalid("begins with a scheme that is not known here", help),
+        None if url.starts_with('$') => invalid("is not a URL", VARIABLE_HELP),
         None => invalid("is not a URL", help),
     }
 }
@@ -372,6 +381,15 @@ mod tests {
         ] {
             assert_eq!(search(wrong).unwrap_err().code, Code::InvalidUrl, "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_help_is_about_what_was_typed() {
+        let help = |url: &str| source(url).unwrap_err().help;
+        assert_eq!(help("$DATABASE_URL"), VARIABLE_HELP);
+        assert!(help("mysql://u:p@db.test:3306a/shop").starts_with("a port is a number"));
+        assert!(help("mysql://u:p/w@db.test/shop").contains("`/` as `%2F`"));
+        assert_eq!(help("shop"), SOURCE_HELP);
     }
 
     #[test]

@@ -331,9 +331,27 @@ fn syntax(message: &str, place: Option<Span>, text: &str) -> Diagnostic {
             .at(tab, "a tab")
             .help("YAML is indented with spaces only; replace the tab by two spaces");
     }
+    let help = tabbed_line(text).map_or_else(
+        || "check indentation, colons and quotes at this place".to_owned(),
+        |line| {
+            format!(
+                "line {line} has a tab where it is indented, and YAML is indented with spaces only; check colons and quotes, too"
+            )
+        },
+    );
     Diagnostic::new(Code::Syntax, format!("the file is not YAML: {message}"))
         .at_known(place, "noticed here; the cause may be a line above")
-        .help("check indentation, colons and quotes at this place")
+        .help(help)
+}
+
+/// Returns the number of the first line with a tab before its text, or behind the `-` of a list.
+fn tabbed_line(text: &str) -> Option<usize> {
+    let is_tabbed = |line: &str| {
+        let blank = |c: char| matches!(c, ' ' | '\t' | '-');
+        let indent = line.len() - line.trim_start_matches(blank).len();
+        line[..indent].contains('\t')
+    };
+    text.lines().position(is_tabbed).map(|line| line + 1)
 }
 
 /// Returns the tab in the indentation of the line at `at`, or of the line before it.

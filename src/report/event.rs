@@ -93,6 +93,8 @@ pub enum Event {
     Held {
         /// Which.
         place: String,
+        /// Which of those that are not done need it.
+        resources: Vec<ResourceName>,
         /// What the last try said.
         error: String,
         /// When the first try in a row failed, milliseconds since 1970.

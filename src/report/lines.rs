@@ -474,6 +474,7 @@ mod tests {
         }
         lines.observe(&Event::Held {
             place,
+            resources: vec!["url".into()],
             error: "connection refused".to_owned(),
             since_ms: 0,
             until_ms: 900_000,

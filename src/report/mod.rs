@@ -1,5 +1,6 @@
 //! Everything that listens to a run. Receives events, never calls back.
 
+mod bar;
 mod event;
 pub mod human;
 mod json;

@@ -1,17 +1,13 @@
 //! Bars on a terminal, one per resource under way, with rate and time left; everything else as lines above them.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use indicatif::{
-    HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
-};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 use super::{
+    bar::{Pace, named, style},
     event::{Event, Observer},
-    human::{bytes, count, counted, printable},
+    human::{bytes, count, counted},
     lines::PlainLines,
     wrap::wrapped,
 };
@@ -23,9 +19,6 @@ const REDRAWS: u8 = 8;
 /// Columns to draw for where stderr does not say how wide it is.
 const USUAL_WIDTH: u16 = 80;
 
-/// The longest time left that is shown: a year is as good as never.
-const MOST_SECONDS: f64 = 365.0 * 86_400.0;
-
 /// Draws on stderr.
 pub struct ProgressBars {
     /// Columns of the longest name.
@@ -33,6 +26,9 @@ pub struct ProgressBars {
     bars: MultiProgress,
     resources: BTreeMap<ResourceName, ProgressBar>,
     paces: BTreeMap<ResourceName, Pace>,
+    /// Who waits for what works no more, by its name.
+    waiting: BTreeMap<String, BTreeSet<ResourceName>>,
+    paused: bool,
     lines: PlainLines<Above>,
     above: MultiProgress,
 }
@@ -80,6 +76,8 @@ impl ProgressBars {
             names: 0,
             resources: BTreeMap::new(),
             paces: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            paused: false,
             lines: PlainLines::new(above),
         }
     }
@@ -91,13 +89,14 @@ impl ProgressBars {
             self.names = names;
             for (resource, bar) in &self.resources {
                 bar.set_style(style(width(), names, self.pace(resource)));
+                bar.set_prefix(named(resource, width(), names));
             }
         }
         let (names, pace) = (self.names, self.pace(resource));
         self.resources.entry(resource.clone()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(estimated));
             bar.set_style(style(width(), names, pace));
-            bar.set_prefix(printable(resource.as_str()));
+            bar.set_prefix(named(resource, width(), names));
             bar
         })
     }
@@ -105,13 +104,47 @@ impl ProgressBars {
     /// Returns what the rate of a resource is measured from.
     fn pace(&self, resource: &ResourceName) -> Pace {
         let known = self.paces.get(resource).copied();
-        known.unwrap_or_else(|| Pace::from(0))
+        Pace {
+            stands: self.stands(resource),
+            ..known.unwrap_or_else(|| Pace::from(0))
+        }
+    }
+
+    fn stands(&self, resource: &ResourceName) -> bool {
+        self.paused || self.waiting.values().any(|names| names.contains(resource))
+    }
+
+    /// Takes note of what is waited for, or no longer. A rate of before, and what it promised, is shown by no bar that waits; once
+    /// it moves, its rate is measured anew.
+    fn waits(&mut self, event: &Event) {
+        let names: Vec<_> = self.resources.keys().cloned().collect();
+        let stood: Vec<_> = names.iter().map(|name| self.stands(name)).collect();
+        match event {
+            Event::Held {
+                place, resources, ..
+            } => {
+                let who = resources.iter().cloned().collect();
+                self.waiting.insert(place.clone(), who);
+            }
+            Event::Recovered { place, .. } => {
+                self.waiting.remove(place);
+            }
+            Event::Paused { .. } => self.paused = true,
+            Event::Unpaused {} => self.paused = false,
+            _ => {}
+        }
+        for (name, stood) in names.iter().zip(stood) {
+            if stood != self.stands(name) {
+                let rows = self.resources.get(name).map_or(0, ProgressBar::position);
+                self.begin(name, rows);
+            }
+        }
     }
 
     /// Measures the rate of a resource from here on, where it has `rows`.
     fn begin(&mut self, resource: &ResourceName, rows: u64) {
-        let pace = Pace::from(rows);
-        self.paces.insert(resource.clone(), pace);
+        self.paces.insert(resource.clone(), Pace::from(rows));
+        let pace = self.pace(resource);
         if let Some(bar) = self.resources.get(resource) {
             bar.set_style(style(width(), self.names, pace));
         }
@@ -122,82 +155,6 @@ impl ProgressBars {
 fn width() -> usize {
     let size = rustix::termios::tcgetwinsize(std::io::stderr());
     size.map_or(USUAL_WIDTH, |size| size.ws_col).into()
-}
-
-/// How fast a bar moves since `rows` at `since`. The library's own estimate takes the rows that were there when a run went on for
-/// rows of its first moment.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    rows: u64,
-    since: Instant,
-}
-
-impl Pace {
-    /// Returns the pace of a bar that is at `rows` now.
-    fn from(rows: u64) -> Self {
-        let since = Instant::now();
-        Self { rows, since }
-    }
-
-    /// Returns rows a second, at least a little.
-    fn rate(self, state: &ProgressState) -> f64 {
-        let done = state.pos().saturating_sub(self.rows);
-        done as f64 / self.since.elapsed().as_secs_f64().max(0.001)
-    }
-}
-
-/// Returns the look of a bar on `width` columns, with `names` of them for the name where there is room.
-fn style(width: usize, names: usize, pace: Pace) -> ProgressStyle {
-    ProgressStyle::with_template(&template(width, names))
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("━╸─")
-        .with_key(
-            "rows",
-            |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                let of = count(state.len().unwrap_or_default());
-                let _ = write!(out, "{} of ~{of}", count(state.pos()));
-            },
-        )
-        .with_key(
-            "rate",
-            move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "a float casts to the nearest number there is"
-                )]
-                let rate = pace.rate(state) as u64;
-                let _ = write!(out, "{} rows/s", count(rate));
-            },
-        )
-        .with_key(
-            "time_left",
-            move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                let left = state.len().unwrap_or_default().saturating_sub(state.pos());
-                let rate = pace.rate(state);
-                // Nothing is known before the first chunk.
-                let text = if rate > 0.0 {
-                    let left = (left as f64 / rate).min(MOST_SECONDS);
-                    format!("{:#}", HumanDuration(Duration::from_secs_f64(left)))
-                } else {
-                    "-".to_owned()
-                };
-                let _ = out.write_str(&text);
-            },
-        )
-}
-
-/// Everything has a column of its own, so that bars below each other line up. What a person misses least goes first
-/// on a narrow terminal: a line that is too long would be broken, and its rest stay on the screen.
-fn template(width: usize, names: usize) -> String {
-    let names = names.clamp(1, (width / 4).max(1));
-    let rest = match width {
-        110.. => "{rows:>23} {rate:>16} {time_left:>4} left  {msg:24!}",
-        90..110 => "{rows:>23} {rate:>16} {time_left:>4} left",
-        64..90 => "{percent:>3}% {rate:>16} {time_left:>4} left",
-        _ => "{percent:>3}% {time_left:>4} left",
-    };
-    format!("{{prefix:{names}!}} {{wide_bar:.green/dim}} {rest}")
 }
 
 impl ProgressBars {
@@ -300,13 +257,16 @@ impl Observer for ProgressBars {
                 self.bar(resource, 0)
                     .set_message(format!("{} in its queue{held}", count(*ready)));
             }
-            Event::Waiting { .. }
-            | Event::Held { .. }
+            Event::Held { .. }
             | Event::Recovered { .. }
+            | Event::Paused { .. }
+            | Event::Unpaused {} => {
+                self.waits(event);
+                self.lines.observe(event);
+            }
+            Event::Waiting { .. }
             | Event::Paced { .. }
             | Event::Throttled { .. }
-            | Event::Paused { .. }
-            | Event::Unpaused {}
             | Event::StepStarted { .. }
             | Event::StepWaits { .. }
             | Event::StepDone { .. }
@@ -335,28 +295,71 @@ mod tests {
     }
 
     #[test]
-    fn no_terminal_is_too_narrow_to_run_on() {
-        // A fresh pseudo-terminal has no size at all.
-        for width in 0..40 {
-            assert!(ProgressStyle::with_template(&template(width, 40)).is_ok());
+    fn nothing_is_promised_while_nothing_moves() {
+        let mut bars = ProgressBars::new();
+        let names = ["url", "page"].map(ResourceName::from);
+        for name in &names {
+            bars.observe(&Event::ResourceStarted {
+                resource: name.clone(),
+                rows: 0,
+                estimated_rows: 60_000,
+                partitions: 2,
+            });
         }
+        let held = |place: &str, resources: &[ResourceName]| Event::Held {
+            place: place.to_owned(),
+            resources: resources.to_vec(),
+            error: "refused".to_owned(),
+            since_ms: 0,
+            until_ms: 1,
+            waited_ms: 1,
+            tries: 3,
+        };
+        let back = |place: &str| Event::Recovered {
+            place: place.to_owned(),
+            waited_ms: 1,
+            tries: 3,
+        };
+        let mut stand = |event: &Event| {
+            bars.observe(event);
+            let [url, page] = &names;
+            (bars.pace(url).stands, bars.pace(page).stands)
+        };
+        // The other one moves.
+        assert_eq!(stand(&held("redis", &names[..1])), (true, false));
+        assert_eq!(stand(&held("mariadb", &names)), (true, true));
+        assert_eq!(stand(&back("mariadb")), (true, false));
+        assert_eq!(stand(&back("redis")), (false, false));
+        let paused = Event::Paused {
+            since_ms: 0,
+            by: "somebody".to_owned(),
+            next: "unpause".to_owned(),
+        };
+        assert_eq!(stand(&paused), (true, true));
+        assert_eq!(stand(&held("redis", &names[..1])), (true, true));
+        assert_eq!(stand(&Event::Unpaused {}), (true, false));
+        assert_eq!(stand(&back("redis")), (false, false));
     }
 
     #[test]
-    fn a_line_fits_on_its_terminal() {
-        for width in [40, 60, 64, 80, 90, 110, 200] {
-            let template = template(width, 40);
-            let fixed: usize = template
-                .split(['{', '}'])
-                .map(|part| match part.split_once(':') {
-                    Some((_, size)) => size.trim_matches(['>', '!']).parse().unwrap_or(0),
-                    None => part.len(),
-                })
-                .sum();
-            assert!(
-                fixed + 4 <= width,
-                "{fixed} columns without the bar on {width}"
-            );
-        }
+    fn what_stood_is_measured_from_where_it_stood() {
+        let mut bars = ProgressBars::new();
+        let name = ResourceName::from("url");
+        bars.observe(&Event::ResourceStarted {
+            resource: name.clone(),
+            rows: 0,
+            estimated_rows: 60_000,
+            partitions: 2,
+        });
+        bars.stored(&name, 20_000, 1, 0);
+        assert_eq!(bars.pace(&name).rows, 0);
+        let paused = Event::Paused {
+            since_ms: 0,
+            by: "somebody".to_owned(),
+            next: "unpause".to_owned(),
+        };
+        bars.observe(&paused);
+        bars.observe(&Event::Unpaused {});
+        assert_eq!(bars.pace(&name).rows, 20_000);
     }
 }

@@ -256,7 +256,26 @@ pub fn near(typed: &str, most: usize) -> Vec<&'static str> {
     let mut names: Vec<_> = tables().iter().filter_map(|table| table.name).collect();
     names.sort_unstable();
     names.dedup();
-    nearest(typed, names, most)
+    let mut near = nearest(typed, names, most);
+    // Its table is called otherwise: `glossary` is `translation`.
+    let of_table = tables()
+        .iter()
+        .filter(|one| one.table == typed || stem(one.table) == typed);
+    for name in of_table.filter_map(|one| one.name) {
+        near.retain(|one| *one != name);
+        near.insert(0, name);
+    }
+    near.truncate(most);
+    near
+}
+
+/// Returns what a table is about: `spy_glossary_storage` is about `glossary`.
+fn stem(table: &str) -> &str {
+    let bare = table.strip_prefix("spy_").unwrap_or(table);
+    ["_storage", "_page_search", "_search"]
+        .iter()
+        .find_map(|end| bare.strip_suffix(end))
+        .unwrap_or(bare)
 }
 
 #[cfg(test)]
@@ -362,6 +381,8 @@ mod tests {
             None
         );
         assert_eq!(near("ulr", 3), ["url"]);
+        assert_eq!(near("glossary", 1), ["translation"]);
+        assert_eq!(near("spy_glossary_storage", 1), ["translation"]);
         assert_eq!(near("product_abstrct", 1), ["product_abstract"]);
     }
 }

@@ -5,7 +5,15 @@
 //! {"name":"..."}
 //! ```
 
-use crate::{chunk::Row, plan::Routing};
+use std::borrow::Cow;
+
+use crate::{
+    chunk::Row,
+    plan::{Routing, is_store_name},
+};
+
+/// Ends the reason of a row whose store the plan does not name; looked for in reasons that were journaled.
+pub const NOT_IN_STORES: &str = "is none of the plan's `stores`";
 
 /// The longest `_id`, in bytes. Longer ones make the servers refuse the whole request.
 const MOST_ID_BYTES: usize = 512;
@@ -50,8 +58,8 @@ impl Lines {
     ///
     /// # Errors
     ///
-    /// Why the row can go to none, without any value in it.
-    pub(super) fn route(&self, row: &Row<'_>) -> Result<std::ops::Range<usize>, &'static str> {
+    /// Why the row can go to none, without any value in it but the name of a store.
+    pub(super) fn route(&self, row: &Row<'_>) -> Result<std::ops::Range<usize>, Cow<'static, str>> {
         sound(row.key, row.value)?;
         self.places(row.beside().next().flatten())
     }
@@ -64,14 +72,20 @@ impl Lines {
     pub(super) fn places(
         &self,
         store: Option<&[u8]>,
-    ) -> Result<std::ops::Range<usize>, &'static str> {
+    ) -> Result<std::ops::Range<usize>, Cow<'static, str>> {
         let store = store.unwrap_or_default();
         if !self.column || store.is_empty() {
             return Ok(0..self.heads.len());
         }
         let at = self.stores.iter().position(|known| known == store);
-        at.map(|at| at..at + 1)
-            .ok_or("its store is none of the plan's `stores`")
+        at.map(|at| at..at + 1).ok_or_else(|| {
+            // What a store is called is configuration; whatever else the column may hold is not shown.
+            let name = std::str::from_utf8(store).ok();
+            match name.filter(|name| is_store_name(name)) {
+                Some(name) => format!("its store `{name}` {NOT_IN_STORES}").into(),
+                None => format!("its store {NOT_IN_STORES}").into(),
+            }
+        })
     }
 
     /// Appends the two lines of `row` for the index at place `index`. The row is one that [`Self::route`] let pass.
@@ -206,7 +220,15 @@ mod tests {
         assert_eq!(routed(Some(b"AT")), Ok(at.into()));
         assert_eq!(routed(None), Ok(format!("{de}{at}")));
         assert_eq!(routed(Some(b"")), Ok(format!("{de}{at}")));
-        assert!(routed(Some(b"FR")).unwrap_err().contains("`stores`"));
+        let refused = |store| routed(Some(store)).unwrap_err();
+        assert_eq!(
+            refused(b"FR"),
+            "its store `FR` is none of the plan's `stores`"
+        );
+        // Not what stores are called: somebody's address.
+        for odd in [&b"geheim@shop.test"[..], b"\xff", b"17"] {
+            assert_eq!(refused(odd), "its store is none of the plan's `stores`");
+        }
     }
 
     #[test]

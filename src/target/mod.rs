@@ -18,6 +18,7 @@ use crate::{
     plan::TargetConfig,
 };
 
+pub use self::bulk::NOT_IN_STORES;
 pub use self::{file::FileTarget, redis::RedisTarget, search::SearchTarget};
 
 /// Ways in for `tests/fuzz`: what writers make of an answer, whoever gave it. Not in a release.

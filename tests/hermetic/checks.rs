@@ -277,6 +277,52 @@ fn a_broker_that_does_not_answer_is_a_warning_where_rows_go_directly() {
 }
 
 #[test]
+fn a_store_that_rows_have_and_the_plan_forgot_is_named_before_and_after() {
+    let shop = Shop::new();
+    let database = Connection::open(shop.0.path().join("shop.db")).unwrap();
+    database
+        .execute_batch(
+            "CREATE TABLE page (id INTEGER PRIMARY KEY NOT NULL, store TEXT, key TEXT, data TEXT);
+             INSERT INTO page VALUES (1, 'DE', 'p:1', '{}'), (2, 'AT', 'p:2', '{}'), (3, NULL, 'p:3', '{}'),
+               (4, 'AT', 'p:4', '{}'), (5, 'geheim@shop.test', 'p:5', '');",
+        )
+        .unwrap();
+    let plan = |stores: &str| {
+        shop.write(&format!(
+            "version: 1\nname: shop\nsource: {{ url: \"sqlite:shop.db\" }}\nstores: {stores}\n\
+             ignore_tables: [url, page_storage]\ndefaults: {{ dead_letters: {{ max: 1, percent: 100 }} }}\ntargets:\n  \
+             dump: {{ file: {{ path: out, format: ndjson, index: \"shop_{{store}}\" }} }}\nresources:\n  - name: page\n    \
+             from: {{ table: page, cursor: [id], key: key, value: data, store: store }}\n"
+        ));
+    };
+    plan("[DE]");
+    shop.shows(Code::OtherStore, Some(4), 0);
+    let (code, _, said) = shop.rekindle("run");
+    let said = said.replace("\n        ", " ");
+    assert_eq!(code, 5, "{said}");
+    assert!(
+        said.contains("most often: its store `AT` is none of the plan's `stores`"),
+        "{said}"
+    );
+    let next = said.split("next:").last().unwrap();
+    assert!(
+        next.contains("add the missing store to `stores` of the plan")
+            && next.contains("`rekindle run --accept-plan-change shop.yaml`")
+            && !next.contains("dead_letters"),
+        "{next}"
+    );
+    assert!(!said.contains("geheim"), "{said}");
+    // What it says is what helps: all but the row of no store at all.
+    plan("[DE, AT]");
+    let (code, _, said) = shop.rekindle("run --accept-plan-change");
+    assert_eq!(code, 4, "{said}");
+    assert!(
+        said.contains("done, but 1 row could not be restored"),
+        "{said}"
+    );
+}
+
+#[test]
 fn every_code_that_servers_show_has_a_picture() {
     let folders = ["tests/hermetic/checks", "tests/services/checks"];
     let pictures: String = folders

@@ -231,3 +231,32 @@ fn what_a_plan_lacks_is_said_where_it_is_written() {
     let (said, _) = shop.init("own.yaml", &[]);
     assert!(!said.contains("Spryker"), "{said}");
 }
+
+#[test]
+fn stores_are_those_that_rows_of_search_tables_have() {
+    let shop = Shop::new(
+        "CREATE TABLE spy_own_search (id INTEGER PRIMARY KEY NOT NULL, store TEXT, data TEXT, key TEXT);
+         INSERT INTO spy_own_search VALUES (1, 'DE', '{}', 'a'), (2, NULL, '{}', 'b'), (3, 'AT', '{}', 'c'),
+           (4, 'no store''s name', '{}', 'd');",
+    );
+    let (_, text) = shop.init("own.yaml", &[]);
+    assert!(text.contains("\nstores: [AT, DE] "), "{text}");
+    assert!(
+        text.contains("# CHECK: as rows have them; every store of the shop"),
+        "{text}"
+    );
+    assert!(!text.contains("no store's name"), "{text}");
+    shop.validated("own.yaml");
+    let (json, _) = shop.said(&["init", "--source", "sqlite:shop.db", "--json"], 0);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["stores"], serde_json::json!(["AT", "DE"]));
+    // No shop has so many: the column is about something else.
+    let shop = Shop::new(
+        "CREATE TABLE spy_own_search (id INTEGER PRIMARY KEY NOT NULL, store TEXT, data TEXT, key TEXT);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 51)
+           INSERT INTO spy_own_search SELECT i, 'somebody' || i, '{}', i FROM n;",
+    );
+    let (_, text) = shop.init("own.yaml", &[]);
+    assert!(text.contains("\nstores: [DE] "), "{text}");
+    assert!(!text.contains("somebody"), "{text}");
+}

@@ -28,4 +28,5 @@ mod shop;
 mod siblings;
 mod steps;
 mod transitions;
+mod typed_again;
 mod values;

@@ -92,6 +92,22 @@ impl Letters {
         Ok(None)
     }
 
+    /// Returns what to type once their rows are mended.
+    pub(super) fn next(&self) -> String {
+        let plan = &self.file.plan;
+        if self.ledger.unfinished(None).is_some() {
+            // Before that they cannot be retried.
+            format!(
+                "`rekindle status {plan}` says what finishes the run that waits; then mended rows can be retried"
+            )
+        } else {
+            format!(
+                "once they are mended, `rekindle dead-letters retry {plan}` restores them; `rekindle dead-letters drop {plan}` \
+                 lets them go"
+            )
+        }
+    }
+
     /// Hands each letter to `take`, oldest first, until it returns `false`.
     pub(super) fn each(&self, take: impl FnMut(&DeadLetterRow) -> bool) -> Result<(), Failure> {
         self.each_that(|row| self.is_wanted(row), take)

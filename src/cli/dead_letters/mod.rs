@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     Outcome,
     args::{DeadLetters, DeadLettersCommand, DeadLettersOf, DeadLettersShow, Global},
-    render::{Screen, say},
+    render::{Screen, complain_wrapped, say},
     table::table,
     wrap::say_wrapped,
 };
@@ -46,7 +46,8 @@ fn list(of: &DeadLettersOf, global: &Global, screen: Screen) -> Outcome {
     let mut counts: BTreeMap<(String, String), (u64, String)> = BTreeMap::new();
     // A row may be a dead letter of a run of everything, and of one of some ids since.
     let mut rows = HashSet::new();
-    if let Some(letters) = Letters::of(of, global, screen)? {
+    let letters = Letters::of(of, global, screen)?;
+    if let Some(letters) = &letters {
         letters.each(|row| {
             let place = format!("{} {}", row.resource, row.letter.cursor.exact());
             if !rows.insert(xxh3_64(place.as_bytes())) {
@@ -87,6 +88,13 @@ fn list(of: &DeadLettersOf, global: &Global, screen: Screen) -> Outcome {
             &rows,
             &[2],
         ));
+        if let Some(letters) = &letters {
+            let plan = &letters.file.plan;
+            tell_next(
+                &format!("`rekindle dead-letters show {plan}` names them one by one"),
+                screen,
+            );
+        }
     }
     Ok(Exit::Done)
 }
@@ -116,7 +124,7 @@ fn show(command: &DeadLettersShow, global: &Global, screen: Screen) -> Outcome {
     let mut shown = 0;
     let mut more = false;
     let mut rows = Vec::new();
-    if let Some(letters) = letters {
+    if let Some(letters) = &letters {
         letters.each(|row| {
             if shown == command.limit {
                 more = true;
@@ -158,8 +166,16 @@ fn show(command: &DeadLettersShow, global: &Global, screen: Screen) -> Outcome {
                 count(command.limit)
             ));
         }
+        if let Some(letters) = &letters {
+            tell_next(&letters.next(), screen);
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Prints what to type next, which is no part of the result.
+fn tell_next(next: &str, screen: Screen) {
+    complain_wrapped(&format!("  {}  {next}", screen.paint("next:", "1;36")));
 }
 
 /// Writes every letter as one line of JSON into a new file for this user alone. Returns how many.

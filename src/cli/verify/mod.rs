@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use self::{prompt::agreed, rights::Rights};
 use super::{
     Outcome, Stop,
+    again::same_again,
     args::{Global, Verify as Command, VerifyLevel},
     ask::Answer,
     connect,
@@ -65,8 +66,10 @@ pub fn verify(command: &Command, global: &Global, screen: Screen) -> Outcome {
         VerifyLevel::Sample => Level::Sample,
         VerifyLevel::Full => Level::Full,
     };
+    let typed = connect::typed(&plan.path, &scope, global);
     let work = Work {
-        typed: connect::typed(&plan.path, &scope, global),
+        again: format!("verify {typed}{}", flags(command)),
+        typed,
         state: StateFile {
             path: connect::state_path(&plan, global),
             plan: connect::typed(&plan.path, &Scope::default(), global),
@@ -85,7 +88,17 @@ pub fn verify(command: &Command, global: &Global, screen: Screen) -> Outcome {
     let outcome = runtime.block_on(work.carry_out());
     // Connections that hang must not hold up the end.
     runtime.shutdown_background();
-    let found = outcome.map_err(Stop::Failed)?;
+    let found = outcome.map_err(|failure| {
+        let typed = [work.typed.as_str(), work.state.plan.as_str()];
+        let mut failure = same_again(failure, typed, &work.again);
+        if failure
+            .what
+            .ends_with(" was refused before the first write")
+        {
+            failure.what = format!("plan `{}` could not be compared", work.plan.name);
+        }
+        Stop::Failed(failure)
+    })?;
     if screen.json {
         super::render::say(&show::json(&work.plan, level, &found).to_string());
     }
@@ -96,6 +109,23 @@ pub fn verify(command: &Command, global: &Global, screen: Screen) -> Outcome {
         None => Ok(Exit::Done),
         Some(failure) => Err(Stop::Failed(failure)),
     }
+}
+
+/// Returns the flags of the command that say how it compares, as they were typed.
+fn flags(command: &Command) -> String {
+    let level = match command.level {
+        VerifyLevel::Presence => " --level presence",
+        VerifyLevel::Sample => " --level sample",
+        VerifyLevel::Full => "",
+    };
+    let switches = [
+        (command.repair, " --repair"),
+        (command.orphans, " --orphans"),
+        (command.prune, " --prune"),
+        (command.yes, " --yes"),
+    ];
+    let on = switches.into_iter().filter(|(on, _)| *on);
+    level.to_owned() + &on.map(|(_, flag)| flag).collect::<String>()
 }
 
 /// What a comparison found, and what became of it.
@@ -122,6 +152,8 @@ struct Work {
     plan: Arc<Plan>,
     /// What a person types after the command's name.
     typed: String,
+    /// What a person types to do the same again, after `rekindle`.
+    again: String,
     state: StateFile,
     scope: Scope,
     level: Level,
@@ -488,8 +520,8 @@ impl Work {
                 "the comparison cannot be noted",
                 "the state file and the targets are as they were",
                 format!(
-                    "make room, or remove that file, then `rekindle verify {}`",
-                    self.typed
+                    "make room, or remove that file, then `rekindle {}`",
+                    self.again
                 ),
             ),
         }
@@ -503,17 +535,17 @@ impl Work {
             VerifyEnd::Edge(error) if error.kind == ErrorKind::LeaseLost => Failure::new(
                 Exit::InUse,
                 "another run writes to a target",
-                "what was rewritten or removed before is told in the history; nothing was written over the other run's",
-                format!("when the other run has ended, repeat `rekindle verify {}`", self.typed),
+                "`rekindle show` tells what was rewritten or removed before; nothing was written over the other run's",
+                format!("when the other run has ended, repeat `rekindle {}`", self.again),
             )
             .because(&error),
             VerifyEnd::Edge(error) => Failure::new(
                 Exit::Stopped,
                 "not every name could be removed",
-                "what was removed had no row; the history says how many",
+                "what was removed had no row; `rekindle show` says how many",
                 format!(
-                    "mend the cause, then repeat `rekindle verify {}`",
-                    self.typed
+                    "mend the cause, then repeat `rekindle {}`",
+                    self.again
                 ),
             )
             .because(&error),
@@ -522,8 +554,8 @@ impl Work {
                 "interrupted",
                 "what was compared is noted",
                 format!(
-                    "the same `rekindle verify {}` goes on from there",
-                    self.typed
+                    "`rekindle {}` goes on from there",
+                    self.again
                 ),
             ),
         }

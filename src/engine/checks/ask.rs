@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     Coverage, coverage,
     queues::{self, QueueAnswers},
+    stores,
 };
 use crate::{
     engine::{catch_up, handover::ids_source, preflight::is_skipped, retry::patiently},
@@ -47,6 +48,8 @@ pub struct Described {
     pub shape: Result<TableShape, EdgeError>,
     /// What a person should know of how it is caught up with, if anything.
     pub catch_up: Result<Option<String>, EdgeError>,
+    /// Stores that its rows name and the plan does not.
+    pub other_stores: Vec<String>,
     /// The table of its fallback's ids; `None` without a fallback.
     pub ids: Option<Result<TableShape, EdgeError>>,
 }
@@ -126,7 +129,13 @@ async fn ask_source(plan: &Plan, chosen: &[&Resource], source: &dyn Source, answ
             Ok(_) => patiently(retry, || catch_up::warning(resource, source)).await,
             Err(_) => Ok(None),
         };
+        // A hint at most: what keeps its rows from being read is said elsewhere.
+        let other_stores = match &shape {
+            Ok(_) => patiently(retry, || stores::of(plan, resource, source)).await,
+            Err(_) => Ok(Vec::new()),
+        };
         answers.tables.push(Described {
+            other_stores: other_stores.unwrap_or_default(),
             resource: resource.name.clone(),
             shape,
             catch_up,

@@ -21,6 +21,7 @@ mod replica;
 mod rights;
 mod room;
 mod source;
+mod stores;
 mod targets;
 
 pub use ask::{Answers, Described, TargetAnswer, ask};
@@ -39,7 +40,7 @@ pub(super) struct Scene<'a> {
 /// A rule: notes what it finds.
 type Rule = fn(&Scene<'_>, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 15] = [
     source::check,
     rights::check,
     names::check,
@@ -53,6 +54,7 @@ const RULES: [Rule; 14] = [
     replica::check,
     database::check,
     indexes::check,
+    stores::check,
     coverage::check,
 ];
 

@@ -88,6 +88,12 @@ impl Coordinator {
         // Refuses a chunk that is recorded before the target acknowledged it.
         state.apply(ChunkEvent::Recorded)?;
         let chunk = progress.chunk.0;
+        if !dead_letters.is_empty() {
+            let reasons = self.letter_reasons.entry(name.clone()).or_default();
+            for letter in &dead_letters {
+                reasons.add(&letter.reason);
+            }
+        }
         let published = self.book.resource(&name).is_some_and(|one| {
             let ids = one.fallback.handover.as_ref().map_or(0, |had| had.ids);
             one.state == ResourceState::Comparing && ids > 0
@@ -143,7 +149,10 @@ impl Coordinator {
             .filter(|run| run.scope.rows.is_empty())?;
         let limit = self.plan.resource(name)?.dead_letters;
         let (rows, _, dead) = self.book.resource(name)?.totals();
-        too_many::reason(limit, dead, rows)
+        let reason = too_many::reason(limit, dead, rows)?;
+        let reasons = self.letter_reasons.get(name);
+        let commonest = reasons.map_or_else(String::new, too_many::Reasons::commonest);
+        Some(reason + &commonest)
     }
 
     /// Hands a resource with too many dead letters to its publisher; blocks it where those that the target refused make them too
@@ -158,7 +167,7 @@ impl Coordinator {
             return Ok(());
         };
         let (limit, (rows, ..)) = (resource.dead_letters, ledger.totals());
-        let raise = too_many::advice(rows.max(ledger.estimated_rows).max(limit.max));
+        let raise = too_many::advice(rows.max(ledger.estimated_rows).max(limit.max), &reason);
         let most = u32::try_from(limit.max)
             .unwrap_or(u32::MAX)
             .saturating_add(1);

@@ -47,6 +47,7 @@ use super::{
     open::OpenedRun,
     pace::Gate,
     throttle::{Measured, RateLimit},
+    too_many,
     verify::VerifyEnd,
 };
 use crate::{
@@ -221,6 +222,8 @@ pub struct Coordinator {
     mends: BTreeMap<ResourceName, Vec<String>>,
     /// Which rows were read again in this attempt, after their publisher was called.
     mended: BTreeMap<ResourceName, RowQuery>,
+    /// Why rows became dead letters in this attempt.
+    letter_reasons: BTreeMap<ResourceName, too_many::Reasons>,
     /// Failures of the source's data since a resource last stored a chunk.
     data_failures: BTreeMap<ResourceName, u32>,
     shares: share::Shares,
@@ -314,6 +317,7 @@ impl Coordinator {
             settled: BTreeSet::new(),
             mends: BTreeMap::new(),
             mended: BTreeMap::new(),
+            letter_reasons: BTreeMap::new(),
             data_failures: BTreeMap::new(),
             shares: share::Shares::default(),
             verified: None,

@@ -24,6 +24,10 @@ const SHORT_RUN: Duration = Duration::from_secs(2);
 impl Coordinator {
     /// Takes note of a change of pace.
     pub(super) fn paced(&mut self, paced: Paced) {
+        let had = self.paces.get(&paced.resource);
+        if had.is_some_and(|had| had.says_as(&paced)) {
+            return;
+        }
         self.emit(&report::Event::Paced {
             resource: paced.resource.clone(),
             rows: paced.rows,

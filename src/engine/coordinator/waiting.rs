@@ -86,6 +86,7 @@ impl Coordinator {
         if let Some(trouble) = self.breakers.trouble(edge) {
             let event = report::Event::Held {
                 place,
+                resources: self.concerned(edge),
                 error: text,
                 since_ms: trouble.since_ms,
                 until_ms: self.breakers.until_ms(trouble),
@@ -98,11 +99,20 @@ impl Coordinator {
     }
 
     async fn give_up(&mut self, edge: &Edge, reason: String) -> Result<(), BookError> {
-        let concerned: Vec<ResourceName> = match edge {
-            Edge::Target(name) => {
-                self.unproven.remove(name);
-                self.working_on(name)
-            }
+        let concerned = self.concerned(edge);
+        if let Edge::Target(name) = edge {
+            self.unproven.remove(name);
+        }
+        for name in concerned {
+            self.block(&name, reason.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns which resources of those that are worked on need `edge`.
+    fn concerned(&self, edge: &Edge) -> Vec<ResourceName> {
+        match edge {
+            Edge::Target(name) => self.working_on(name),
             // What is stored needs no source any more.
             Edge::Source => self
                 .book
@@ -112,11 +122,7 @@ impl Coordinator {
                 .map(|one| one.name.clone())
                 .collect(),
             Edge::Publisher(name) => vec![name.clone()],
-        };
-        for name in concerned {
-            self.block(&name, reason.clone()).await?;
         }
-        Ok(())
     }
 
     /// Takes note of a stored chunk: whatever it went through works.

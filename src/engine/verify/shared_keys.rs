@@ -87,13 +87,13 @@ impl Walker {
             let others = before.iter().chain(&after).map(|one| one.name.as_str());
             let others: Vec<_> = others.collect();
             let whose = if alone {
-                "several of them may write".to_owned()
+                "several of them write one key".to_owned()
             } else {
-                format!("rows of {} may write, too", others.join(", "))
+                format!("rows of {} write the same key", others.join(", "))
             };
             self.context.emit(&report::Event::Notice {
-                text: format!("{name}: some keys hold something else than their rows; its rows are read once more, to see whether those are keys that \
-                     {whose}"),
+                text: format!("{name}: some keys are missing, or hold something else than their rows; its rows are read once more, to see which row's \
+                     content is due where {whose}"),
             });
             for rival in &before {
                 self.rows_of(rival, &doubted).await?;

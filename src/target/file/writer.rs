@@ -113,7 +113,7 @@ impl FileWriter {
                     }
                     Err(why) => rejected.push(Rejected {
                         row: at,
-                        reason: why.to_owned(),
+                        reason: why.into_owned(),
                     }),
                 }
                 if self.out.len() >= PIECE {

@@ -124,11 +124,12 @@ impl Applier for SearchApplier {
             };
             let value = change.value.as_deref();
             let places = bulk::sound(change.key.as_bytes(), value.unwrap_or(b"{}"))
+                .map_err(Into::into)
                 .and_then(|()| lines.places(change.store.as_deref().map(str::as_bytes)));
             let places = match places {
                 Ok(places) => places,
                 Err(reason) => {
-                    rejected.insert(row, reason.to_owned());
+                    rejected.insert(row, reason.into_owned());
                     continue;
                 }
             };

@@ -98,7 +98,7 @@ impl SearchWriter {
                     documents.extend(places.map(|index| Document { row: at, index }));
                 }
                 Err(why) => {
-                    rejected.insert(at, why.to_owned());
+                    rejected.insert(at, why.into_owned());
                 }
             }
         }
