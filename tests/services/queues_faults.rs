@@ -162,6 +162,27 @@ async fn m4_a_queue_that_is_full_is_waited_for_and_then_blocks() {
     assert_same(&wanted, &scene.shop.redis_content());
 }
 
+/// A defect that a death of ours does not show, for nothing is lost by it that was sent: rows count as sent whatever the broker
+/// answers. The queue that is full shows it.
+#[tokio::test]
+async fn m4_a_publisher_that_does_not_mind_the_answers_is_noticed() {
+    let scene = Scene::open("deaf").await;
+    scene.numbered(300);
+    scene.plan("", "");
+    scene.vhost.set_up_limited(QUEUE, 150).await;
+    scene.vhost.bind(QUEUE).await;
+    let mut deaf = scene.shop.command(&format!("run {PLAN}"));
+    deaf.env("RABBITMQ_URL", scene.vhost.url())
+        .env("RK_MUTANT", "ack_ignored");
+    let mut deaf = Running::start(deaf);
+    deaf.says("published, not applied");
+    assert_eq!(scene.vhost.depth(QUEUE).await, 150);
+    assert_eq!(scene.shop.status()["rows"], 300);
+    // The comparison at the end finds what is not there, and that is why the defect shows nowhere else.
+    scene.consume();
+    deaf.finish().exits(7);
+}
+
 /// With `declare: true`, a queue that is there and would be made otherwise is refused before anything is done; without, it is
 /// used as it is.
 #[tokio::test]
