@@ -336,6 +336,21 @@ fn conclude(
         Ending::Done {
             dead_letters: 0, ..
         } => unrestorable.map_or(Ok(Exit::Done), Err),
+        Ending::Done {
+            dead_letters,
+            dead_letters_left: 0,
+            ..
+        } => Err(Failure::new(
+            Exit::DeadLetters,
+            format!(
+                "done, but {} could not be restored, and the dead letters of all of them were let go",
+                human::counted(dead_letters, "row")
+            ),
+            "every other row is in its target",
+            format!(
+                "mend them in the source, then `rekindle verify {typed} --repair` restores what differs"
+            ),
+        )),
         Ending::Done { dead_letters, .. } => Err(Failure::new(
             Exit::DeadLetters,
             format!(

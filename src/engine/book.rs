@@ -56,6 +56,18 @@ impl Book {
         Ok(())
     }
 
+    /// Returns how many dead letters of the run nobody settled.
+    pub async fn dead_letters_left(&self) -> Result<u64, BookError> {
+        let mut left = 0;
+        for resource in &self.run()?.resources {
+            left += self
+                .journal
+                .dead_letter_count(&self.run, &resource.name)
+                .await?;
+        }
+        Ok(left)
+    }
+
     /// Records that the run moved.
     pub async fn run_moved(&mut self, event: RunEvent) -> Result<(), BookError> {
         let run = self.run.clone();

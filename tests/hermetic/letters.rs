@@ -56,6 +56,28 @@ fn letters_of_a_whole_run_are_not_forgotten_for_a_run_of_some_rows() {
     counted(0);
 }
 
+/// Nobody is sent to look at dead letters that are gone.
+#[test]
+#[cfg(feature = "failpoints")]
+fn a_run_whose_dead_letters_were_let_go_meanwhile_names_what_restores_the_rows() {
+    let shop = Shop::new();
+    shop.plan(None);
+    let killed = shop
+        .command("run shop.yaml --single-process")
+        .env("RK_FAIL", "before_forget:1:kill")
+        .output()
+        .unwrap();
+    assert_eq!(killed.status.code(), None);
+    shop.rekindle("dead-letters drop shop.yaml --yes", 0);
+    let ended = shop.rekindle("run shop.yaml", 4);
+    let says =
+        "done, but 3 rows could not be restored, and the dead letters of all of them were let go";
+    assert!(ended.contains(says), "{ended}");
+    let next =
+        "mend them in the source, then `rekindle verify shop.yaml --repair` restores what differs";
+    assert!(ended.contains(next), "{ended}");
+}
+
 #[test]
 #[cfg(feature = "failpoints")]
 fn status_says_of_a_call_that_is_under_way_what_is_known() {

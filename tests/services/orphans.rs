@@ -277,6 +277,16 @@ fn where_nobody_looked_nobody_says_that_there_are_none() {
             && shown.stdout.contains("perhaps `keys: \"t:\"`"),
         "{shown}"
     );
+    // What was typed without a look at the keys is not believed.
+    plan_of_t(&shop, "}\n    keys: \"t:\"");
+    shop.redis.run("SET kv:t:somebody x");
+    let had = shop.redis_content();
+    let shown = shop
+        .rekindle(&format!("verify {PLAN} --prune --yes"))
+        .exits(5);
+    let why = "t: extra: not looked for: `keys: \"t:\"` is not what all its keys begin with: a row has `store:1`";
+    assert!(shown.stdout.contains(why), "{shown}");
+    assert_same(&had, &shop.redis_content());
     // Asked for nothing of the kind, nothing is said of it.
     let found = report(shop.rekindle(&format!("verify {PLAN} --json")), 0);
     assert_eq!(found["orphans"], Value::Null);

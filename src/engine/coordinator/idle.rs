@@ -291,8 +291,14 @@ impl Coordinator {
             self.emit(&report::Event::Notice { text });
         }
         failpoint::hit("after_forget")?;
+        let dead_letters = self.totals().2;
+        let dead_letters_left = match dead_letters {
+            0 => 0,
+            _ => self.book.dead_letters_left().await?,
+        };
         Ok(Ending::Done {
-            dead_letters: self.totals().2,
+            dead_letters,
+            dead_letters_left,
             verified: self.verified.take(),
         })
     }

@@ -87,6 +87,8 @@ pub enum Ending {
     Done {
         /// Rows that did not pass.
         dead_letters: u64,
+        /// Those of them whose dead letters are left: the others were let go, or mended, before the run came to its end.
+        dead_letters_left: u64,
         /// What was found where the plan asks for a comparison.
         verified: Option<Verified>,
     },

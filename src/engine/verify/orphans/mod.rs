@@ -213,6 +213,22 @@ impl Orphans {
                 .entry(name.clone())
                 .or_insert_with(|| why.to_owned());
         }
+        if let (Some(keys), Some(other)) = (&owner.resource.keys, &read.other) {
+            let key = shown_key(other);
+            for wanted in &self.wanted {
+                let why = if wanted == name {
+                    format!(
+                        "`keys: \"{keys}\"` is not what all its keys begin with: a row has `{key}`"
+                    )
+                } else {
+                    format!(
+                        "`keys: \"{keys}\"` of `{name}` is not what all keys of that begin with: a row has `{key}`, and what \
+                         else its rows may own cannot be told from orphans"
+                    )
+                };
+                unlisted.entry(wanted.clone()).or_insert(why);
+            }
+        }
         let why = if read.unknown > 0 && owner.lacks_aliases {
             format!(
                 "the shop makes further keys of each row of `{name}`, and `{}` has no column `{}` that tells which; those \

@@ -195,6 +195,12 @@ pub(super) struct NameReader<'a> {
 }
 
 impl NameReader<'_> {
+    /// Returns whether `key` of a row begins otherwise than all keys of the resource are said to.
+    pub(super) fn is_other(&self, key: &[u8]) -> bool {
+        let begin = self.owner.resource.keys.as_ref();
+        begin.is_some_and(|begin| !key.starts_with(begin.as_bytes()))
+    }
+
     /// Returns the names that a row owns, and whether those are all.
     pub(super) fn of(
         &mut self,

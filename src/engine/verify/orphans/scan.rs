@@ -24,12 +24,14 @@ use crate::{
 const PAGE_ROWS: u32 = 5_000;
 
 /// What was read of the rows of a resource.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Scanned {
     /// How many there are.
     pub(super) rows: u64,
     /// How many own keys that nobody can tell.
     pub(super) unknown: u64,
+    /// The first key that begins otherwise than `keys` of the resource says of all of them.
+    pub(super) other: Option<Vec<u8>>,
 }
 
 /// Takes names as they are read.
@@ -138,6 +140,10 @@ impl RowSink for NameSink<'_, '_> {
         let (names, all) = self.reader.of(self.inventory, &row);
         self.scanned.rows += 1;
         self.scanned.unknown += u64::from(!all);
+        if self.scanned.other.is_none() {
+            let other = row.key.filter(|key| self.reader.is_other(key));
+            self.scanned.other = other.map(<[u8]>::to_vec);
+        }
         self.names.extend(names);
         self.names.len() >= PAGE_ROWS as usize
     }
