@@ -319,6 +319,7 @@ fn asked(preview: Preview, typed: &str, running: bool, found: &mut Findings) {
     for (name, value) in preview.facts {
         found.well(&name, value);
     }
+    let is_refused = !preview.refusals.is_empty();
     for refusal in preview.refusals {
         let next = if preview.plan_changes.contains(&refusal) {
             format!(
@@ -330,8 +331,10 @@ fn asked(preview: Preview, typed: &str, running: bool, found: &mut Findings) {
         };
         found.ill("run", refusal, next);
     }
-    // The run at work looks for itself, and is ahead of what was read of its journal.
-    for redo in preview.redo.into_iter().filter(|_| !running) {
+    // The run at work looks for itself, and is ahead of what was read of its journal. One that is refused does nothing again: in
+    // the place of another target, every chunk would be missing.
+    let looks = !running && !is_refused;
+    for redo in preview.redo.into_iter().filter(|_| looks) {
         found.ill(
             "evidence",
             redo,
