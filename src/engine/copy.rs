@@ -242,11 +242,12 @@ impl Walk {
                 page_rows: pace.rows(),
             };
             if failpoint::mutant("journal_first") {
-                // A deliberate defect: the journal hears of the chunk before the target does.
+                // A deliberate defect: the journal hears of the chunk before the target does, and has it on disk by then.
                 let state = ChunkState::Acknowledged;
                 let dead_letters = std::mem::take(&mut filled.dead_letters);
                 next.dead_letters += dead_letters.len() as u64;
                 self.stored(next.clone(), dead_letters, state).await?;
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
             failpoint::hit("before_write").map_err(|error| not_written(fail_point(&error)))?;
             let written = self
