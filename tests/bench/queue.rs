@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! queue_floor each    AMQP-URL QUEUES COUNT BYTES        awaits the confirmation of each message before the next
-//! queue_floor publish AMQP-URL QUEUES COUNT BYTES        keeps 512 of them in flight on a channel for each queue
+//! queue_floor publish AMQP-URL QUEUES COUNT BYTES        keeps 4,096 of them in flight on a channel for each queue
 //! queue_floor consume AMQP-URL QUEUES COUNT REDIS-URL    500 messages, one MSET, one ack; one queue after the other
 //! ```
 //!
@@ -24,7 +24,7 @@ use lapin::{
 };
 use redis::aio::MultiplexedConnection;
 
-const IN_FLIGHT: usize = 512;
+const IN_FLIGHT: usize = 4096;
 
 const BATCH: usize = 500;
 
